@@ -1,0 +1,212 @@
+package notify
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestTypesAreNamedOnceAndParseBack(t *testing.T) {
+	seen := make(map[string]bool)
+	for i := range NumTypes {
+		name := Type(i).String()
+		if seen[name] {
+			t.Errorf("%q stands twice", name)
+		}
+		seen[name] = true
+		if back, err := ParseType(name); err != nil || back != Type(i) {
+			t.Errorf("ParseType(%q) = %v, %v", name, back, err)
+		}
+	}
+	if Qumulo.Len() != 24 {
+		t.Errorf("Qumulo has %d types, want 24", Qumulo.Len())
+	}
+}
+
+func TestParseFilter(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		values []string
+		want   TypeSet
+		hint   string // in the error
+	}{
+		{"nothing means Qumulo's 24", nil, Qumulo, ""},
+		{"empty values too", []string{"", " , "}, Qumulo, ""},
+		{"a list", []string{"child_file_added,child_dir_removed"}, SetOf(ChildFileAdded, ChildDirRemoved), ""},
+		{"blanks and several values", []string{" child_file_added ", "self_removed,"}, SetOf(ChildFileAdded, SelfRemoved), ""},
+		{"an extension by name", []string{"child_file_closed"}, SetOf(ChildFileClosed), ""},
+		{"a slip names the nearest", []string{"child_fil_added"}, 0, `"child_file_added"`},
+		{"dashes", []string{"child-size-changed"}, 0, `"child_size_changed"`},
+		{"the documentation's own slip", []string{"child_size_change"}, 0, `"child_size_changed"`},
+	} {
+		got, err := ParseFilter(c.values...)
+		if got != c.want || (err == nil) != (c.hint == "") {
+			t.Errorf("%s: ParseFilter(%q) = %v, %v, want %v", c.name, c.values, got, err, c.want)
+		}
+		if err != nil && (!errors.Is(err, Invalid) || !strings.Contains(Message(err), c.hint)) {
+			t.Errorf("%s: error %v does not name %s", c.name, err, c.hint)
+		}
+	}
+}
+
+func TestSeq(t *testing.T) {
+	at := time.Date(2026, 11, 22, 23, 0, 0, 123e6, time.UTC)
+	n := NumberAt(at)
+	if !n.Time().Equal(at) {
+		t.Errorf("the number of %v is of %v", at, n.Time())
+	}
+	s := n.Seq(17)
+	if s.Batch() != n || s.Index() != 17 || !s.Time().Equal(at) || s > MaxSeq {
+		t.Errorf("Seq(17) of %d is batch %d, index %d, %v", n, s.Batch(), s.Index(), s.Time())
+	}
+	if end := NumberAt(time.Date(2089, 1, 1, 0, 0, 0, 0, time.UTC)).End(); end > MaxSeq {
+		t.Errorf("in 2089 a Seq is %d, above 2^53-1", end)
+	}
+	if NumberAt(time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC)) != 0 {
+		t.Error("a time before 2020 has a number")
+	}
+}
+
+func TestAssignLeavesRoomAndLinksHalves(t *testing.T) {
+	b := &Batch{Notes: []Notification{{Type: ChildFileAdded}, {Type: ChildFileMovedFrom, Link: 3}, {Type: ChildFileMovedTo, Link: 2}, {Type: ChildDirRemoved}}}
+	b.Assign(100, 90, 80)
+	for i, want := range []int{3, 4, 5, 9} {
+		if got := b.Notes[i].Seq; got != BatchNumber(100).Seq(want) {
+			t.Errorf("notification %d has index %d, want %d", i, got.Index(), want)
+		}
+	}
+	if b.Notes[1].Link != b.Notes[2].Seq || b.Notes[2].Link != b.Notes[1].Seq || b.Notes[0].Link != 0 {
+		t.Error("the links do not point at each other")
+	}
+}
+
+func TestPathFrom(t *testing.T) {
+	n := &Notification{Path: "a/b/c", Spine: Spine{1, 2, 3, 4}}
+	for i, want := range []string{"a/b/c", "b/c", "c", ""} {
+		if got := n.PathFrom(i); got != want {
+			t.Errorf("PathFrom(%d) = %q, want %q", i, got, want)
+		}
+	}
+	if n.Below(3) != 2 || n.Below(9) != -1 {
+		t.Error("Below finds the wrong place")
+	}
+}
+
+func TestJSONIsWhatQumuloSends(t *testing.T) {
+	n := &Notification{Type: ChildStreamDataWritten, Path: "home/joe/ff\xff\"\n", Stream: "s1", Spine: Spine{2, 10003, 5007655, 1459590167}}
+	want := `{"type":"child_stream_data_written","spine":["10003","5007655","1459590167"],"path":"joe/ff\udcff\"\n","stream_name":"s1"}`
+	if got := string(AppendJSON(nil, n, 1, FieldsQumulo)); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	n.Stream = ""
+	all := AppendJSON(nil, n, 0, FieldsAll)
+	if !json.Valid(all) || !bytes.Contains(all, []byte(`"stream_name":null,"seq":0,`)) {
+		t.Errorf("fields=all: %s", all)
+	}
+	back, err := DecodeJSON([]byte("[" + string(all) + "]"))
+	if err != nil || len(back) != 1 || back[0].Path != n.Path || back[0].Type != n.Type || len(back[0].Spine) != 4 {
+		t.Errorf("decoded: %+v, %v", back, err)
+	}
+}
+
+func TestJSONAllocatesNothing(t *testing.T) {
+	n := &Notification{Type: ChildFileAdded, Path: "some/where/file", Spine: Spine{1, 2, 3, 4}}
+	b := make([]byte, 0, 4096)
+	if got := testing.AllocsPerRun(100, func() { b = AppendJSON(b[:0], n, 1, FieldsAll) }); got != 0 {
+		t.Errorf("%v allocations for one notification", got)
+	}
+}
+
+func BenchmarkAppendJSON(b *testing.B) {
+	n := &Notification{Type: ChildFileAdded, Path: "some/where/file", Spine: Spine{1, 2, 3, 4}}
+	buf := make([]byte, 0, 4096)
+	for b.Loop() {
+		buf = AppendJSON(buf[:0], n, 0, FieldsQumulo)
+	}
+}
+
+func FuzzName(f *testing.F) { // a file can have any name
+	for _, s := range []string{"", "plain", "a/b", "\xff\xfe", "\xed\xb2\x80", "\"\\\n\t\x00\x7f", "é\u2028😀", "\\udc80"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		q := AppendName(nil, s)
+		if !json.Valid(q) {
+			t.Fatalf("%q gave %s, which is not JSON", s, q)
+		}
+		if bytes.ContainsAny(q, "\n\r") {
+			t.Fatalf("%q gave more than one line", s)
+		}
+		if back, err := UnquoteName(q); err != nil || back != s {
+			t.Fatalf("%q came back as %q, %v", s, back, err)
+		}
+	})
+}
+
+func FuzzUnquoteName(f *testing.F) { // anything may come over the wire
+	for _, s := range []string{`""`, `"a"`, `"\u00e9"`, `"\ud83d\ude00"`, `"\udcff"`, `"\ud800"`, `"\`, `"\u12"`, `"a`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, q []byte) {
+		s, err := UnquoteName(q)
+		if err != nil {
+			if !errors.Is(err, Invalid) {
+				t.Fatalf("%q: %v has no kind", q, err)
+			}
+			return
+		}
+		if back, err := UnquoteName(AppendName(nil, s)); err != nil || back != s {
+			t.Fatalf("%q gave %q, which does not come back: %q, %v", q, s, back, err)
+		}
+	})
+}
+
+func FuzzCursor(f *testing.F) {
+	for _, s := range []string{"0", "1.2", "9007199254740991.9223372036854775807", "9007199254740992", "01", "+1", "1.", ".1", "1.0", "1.2.3", "-1"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		c, err := ParseCursor(s)
+		if err == nil && c.String() != s || err != nil && !errors.Is(err, Invalid) {
+			t.Fatalf("%q gave %+v, %v", s, c, err) // one value, one text; every refusal has its Kind
+		}
+	})
+}
+
+func FuzzFilter(f *testing.F) {
+	for _, s := range []string{"", "child_file_added", "child_file_added,child_dir_added", ",,", "x", strings.Repeat("a,", 100)} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		set, err := ParseFilter(s)
+		switch {
+		case err != nil && (!errors.Is(err, Invalid) || Message(err) == ""):
+			t.Fatalf("%q: %v", s, err)
+		case err == nil:
+			if back, err := ParseFilter(set.String()); err != nil || back != set {
+				t.Fatalf("%q gave %v, which gave %v, %v", s, set, back, err)
+			}
+		}
+	})
+}
+
+func FuzzDecodeJSON(f *testing.F) {
+	f.Add([]byte(`[{"type":"child_file_added","spine":["1","2"],"path":"a","stream_name":null}]`))
+	f.Add([]byte(`[]`))
+	f.Add([]byte(`[{"type":"x"}]`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		notes, err := DecodeJSON(data)
+		if err != nil {
+			if !errors.Is(err, Invalid) {
+				t.Fatalf("%q: %v has no kind", data, err)
+			}
+			return
+		}
+		for i := range notes {
+			AppendJSON(nil, &notes[i], 0, FieldsAll)
+		}
+	})
+}
