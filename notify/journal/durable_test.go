@@ -1,0 +1,675 @@
+package journal
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"fs_notify/notify"
+	"fs_notify/notify/journal/logtest"
+)
+
+// fillJournal appends n batches, one a millisecond, and gives their numbers.
+func fillJournal(t testing.TB, j *Journal, clock *logtest.Clock, n int) []notify.BatchNumber {
+	t.Helper()
+	var numbers []notify.BatchNumber
+	for i := range n {
+		if clock != nil {
+			clock.Add(time.Millisecond)
+		}
+		numbers = append(numbers, appendNote(t, j, notify.FileID(1+i%2), fmt.Sprintf("file-%d", i)))
+	}
+	return numbers
+}
+
+func has(t testing.TB, j *Journal, n notify.BatchNumber) bool {
+	t.Helper()
+	ok, err := j.Contains(t.Context(), n)
+	if err != nil {
+		t.Fatalf("Contains(%d): %v", n, err)
+	}
+	return ok
+}
+
+// Whether the process ends well or not, the next one has everything, and goes on where this one ended.
+func TestRestart(t *testing.T) {
+	for name, end := range map[string]func(*Journal){"closed": func(j *Journal) { j.Close() }, "crashed": leave} {
+		clock := logtest.NewClock()
+		dir := t.TempDir()
+		o := Options{Now: clock.Now}
+		j := reopen(t, dir, o)
+		clock.Add(time.Second)
+		numbers := fillJournal(t, j, clock, 50)
+		want, _ := j.Page(t.Context(), 0, 100)
+		bounds := j.Bounds()
+		end(j)
+		j = reopen(t, dir, o)
+		if got := j.Bounds(); got != bounds {
+			t.Fatalf("%s: bounds %+v, before %+v", name, got, bounds)
+		}
+		got, err := j.Page(t.Context(), 0, 100)
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Fatalf("%s: other batches than before: %v", name, err)
+		}
+		if batches, ok := j.Ring(0); ok {
+			t.Fatalf("%s: memory claims to have all: %d", name, len(batches))
+		}
+		back, err := j.PageBack(t.Context(), 2, bounds.Head, 2)
+		if err != nil || len(back) != 2 || back[0].Number != numbers[49] || back[1].Number != back[0].RootPrev {
+			t.Fatalf("%s: backward from the head: %v, %v", name, back, err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- j.Run(ctx) }()
+		deadline := time.Now().Add(20 * time.Second)
+		for { // Run fills memory
+			if batches, ok := j.Ring(numbers[0]); ok {
+				if !reflect.DeepEqual(batches, want) {
+					t.Fatalf("%s: memory holds something else", name)
+				}
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: memory was not filled", name)
+			}
+			time.Sleep(time.Millisecond)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Fatalf("%s: Run: %v", name, err)
+		}
+		next := appendNote(t, j, 1, "next")
+		page, _ := j.Page(t.Context(), next, 1)
+		if next <= bounds.Head || page[0].Prev != bounds.Head || page[0].RootPrev != numbers[48] {
+			t.Fatalf("%s: the next batch is %+v", name, page[0])
+		}
+		j.Close()
+		if _, err := Open(dir, o); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestSecondWriterIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	j := reopen(t, dir, Options{})
+	_, err := Open(dir, Options{Log: quiet()})
+	if !errors.Is(err, notify.Unavailable) || !strings.Contains(notify.Message(err), fmt.Sprintf("process %d", os.Getpid())) {
+		t.Fatalf("got %v, want a refusal that names process %d", err, os.Getpid())
+	}
+	appendNote(t, j, 1, "the first one goes on")
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	reopen(t, dir, Options{})
+}
+
+func TestOpenRefuses(t *testing.T) {
+	foreign := t.TempDir()
+	db, err := sql.Open("sqlite", filepath.Join(foreign, "journal.db"))
+	if err == nil {
+		_, err = db.Exec("CREATE TABLE mine (x); PRAGMA application_id = 77")
+		db.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	later := t.TempDir()
+	leave(reopen(t, later, Options{}))
+	db, err = sql.Open("sqlite", filepath.Join(later, "journal.db"))
+	if err == nil {
+		_, err = db.Exec("PRAGMA user_version = 9")
+		db.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name, dir string
+		kind      notify.Kind
+		says      string
+	}{
+		{"another program's database", foreign, notify.Invalid, "another program"},
+		{"a later version", later, notify.Invalid, "newer"},
+		{"a file", filepath.Join(file, "x"), notify.Unavailable, "state directory"},
+	} {
+		if _, err := Open(tt.dir, Options{Log: quiet()}); notify.KindOf(err) != tt.kind || !strings.Contains(notify.Message(err), tt.says) {
+			t.Errorf("%s: %v, want %v and %q", tt.name, err, tt.kind, tt.says)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(foreign, "journal.db.damaged")); err == nil {
+		t.Error("another program's database was set aside")
+	}
+}
+
+// A day is kept, the rest goes; whoever stood in it is gone.
+func TestRetentionByAge(t *testing.T) {
+	clock := logtest.NewClock()
+	dir := memDir(t)
+	j := reopen(t, dir, Options{Now: clock.Now, RetainAge: 24 * time.Hour})
+	clock.Add(time.Second)
+	old := fillJournal(t, j, clock, 700) // more than are dropped at once
+	clock.Add(24 * time.Hour)
+	young := fillJournal(t, j, clock, 10)
+	before := j.State().DiskBytes
+	j.retain(t.Context())
+	b := j.Bounds()
+	if b.Base != old[699] || b.Head != young[9] {
+		t.Fatalf("bounds %+v, want base %d and head %d", b, old[699], young[9])
+	}
+	for i, n := range append(old, young...) {
+		if got, want := has(t, j, n), n >= old[699]; got != want {
+			t.Fatalf("Contains(batch %d): got %v", i, got)
+		}
+	}
+	if page, err := j.Page(t.Context(), 0, 1000); err != nil || len(page) != 10 || page[0].Prev != b.Base {
+		t.Fatalf("%d batches are left, %v", len(page), err)
+	}
+	if after := j.State().DiskBytes; after >= before/50 || after <= 0 {
+		t.Fatalf("%d bytes are said to be on disk, before %d", after, before)
+	}
+	var rows int
+	if err := j.db.read.QueryRow("SELECT count(*) FROM batches").Scan(&rows); err != nil || rows != 10 {
+		t.Fatalf("%d rows are left, %v", rows, err)
+	}
+	if n, _ := j.SeekTime(t.Context(), clock.Now().Add(-48*time.Hour)); n != b.Base {
+		t.Fatalf("SeekTime before everything: %d, want the base %d", n, b.Base)
+	}
+	clock.Add(48 * time.Hour)
+	j.retain(t.Context())
+	if b := j.Bounds(); b.Base != b.Head || b.Head != young[9] {
+		t.Fatalf("all is too old: bounds %+v", b)
+	}
+	leave(j)
+	j = reopen(t, dir, Options{Now: clock.Now})
+	if b := j.Bounds(); b.Base != young[9] || b.Head != young[9] {
+		t.Fatalf("after a restart: bounds %+v, want %d", b, young[9])
+	}
+	if n := appendNote(t, j, 1, "x"); n <= young[9] {
+		t.Fatalf("number %d after %d", n, young[9])
+	}
+}
+
+// A journal is whole for as long as it has all that was ever appended: over restarts, until something is dropped. One that stands
+// where another one was lost is not.
+func TestWhole(t *testing.T) {
+	clock := logtest.NewClock()
+	dir := memDir(t)
+	o := Options{Now: clock.Now, RetainAge: time.Hour}
+	j := reopen(t, dir, o)
+	check := func(want bool, when string) {
+		t.Helper()
+		if got := j.Bounds().Whole; got != want {
+			t.Errorf("%s: whole is %v", when, got)
+		}
+		r, err := OpenReader(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		if s, err := r.Stat(t.Context()); err != nil || s.Bounds != j.Bounds() {
+			t.Errorf("%s: a reader beside it has %+v, %v, want %+v", when, s, err, j.Bounds())
+		}
+	}
+	again := func() {
+		leave(j)
+		j = reopen(t, dir, o)
+	}
+	check(true, "made now")
+	if _, err := j.ResetTree(t.Context(), 1, nil, newWorld(1).walk); err != nil {
+		t.Fatal(err)
+	}
+	clock.Add(time.Second)
+	fillJournal(t, j, clock, 10)
+	check(true, "with all its batches")
+	again()
+	check(true, "after a restart")
+	clock.Add(time.Minute)
+	fillJournal(t, j, clock, 1)
+	clock.Add(time.Hour - 30*time.Second)
+	j.retain(t.Context())
+	check(false, "when some have expired")
+	again()
+	check(false, "after another restart")
+	j.noteHead()
+	leave(j)
+	for _, f := range []string{"journal.db", "journal.db-wal", "journal.db-shm"} {
+		if err := os.Remove(filepath.Join(dir, f)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
+	j = reopen(t, dir, o)
+	check(false, "made where the database was lost")
+	dir = memDir(t)
+	again()
+	if _, err := j.ResetTree(t.Context(), 1, nil, newWorld(1).walk); err != nil {
+		t.Fatal(err)
+	}
+	fillJournal(t, j, clock, 1)
+	if _, err := j.ResetTree(t.Context(), 1, nil, newWorld(1).walk); err != nil {
+		t.Fatal(err)
+	}
+	check(false, "scanned anew: older cursors are gone")
+}
+
+func TestRetentionByBytes(t *testing.T) {
+	clock := logtest.NewClock()
+	j := reopen(t, memDir(t), Options{Now: clock.Now, RetainBytes: 20 << 10, RetainAge: -1})
+	clock.Add(time.Second)
+	fillJournal(t, j, clock, 1000)
+	clock.Add(1000 * time.Hour)
+	j.retain(t.Context())
+	var bytes int64
+	if err := j.db.read.QueryRow("SELECT sum(length(body)+?) FROM batches", rowOverhead).Scan(&bytes); err != nil {
+		t.Fatal(err)
+	}
+	if s := j.State(); bytes != s.DiskBytes || bytes > 20<<10 || bytes < 19<<10 {
+		t.Fatalf("%d bytes are on disk, %d are said to be, 20 KiB are allowed", bytes, s.DiskBytes)
+	}
+	page, err := j.Page(t.Context(), 0, 1000)
+	if err != nil || page[0].Prev != j.Bounds().Base || page[len(page)-1].Number != j.Bounds().Head {
+		t.Fatalf("what is left does not hang together: %v", err)
+	}
+}
+
+// Retention does not pass the checkpoint: it makes it follow.
+func TestRetentionFoldsFirst(t *testing.T) {
+	clock := logtest.NewClock()
+	dir := t.TempDir()
+	w := newWorld(4)
+	j := reopen(t, dir, Options{Now: clock.Now, RetainAge: time.Hour})
+	if _, err := j.ResetTree(t.Context(), 1, nil, w.walk); err != nil {
+		t.Fatal(err)
+	}
+	for range 100 {
+		for range 5 {
+			w.step()
+		}
+		clock.Add(time.Second)
+		if len(w.told) > 0 {
+			if _, err := j.Append(t.Context(), 1, w.told); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.told = nil
+	}
+	clock.Add(2 * time.Hour)
+	j.retain(t.Context())
+	if b := j.Bounds(); b.Base != b.Head {
+		t.Fatalf("old batches stayed: %+v", b)
+	}
+	leave(j)
+	j = reopen(t, dir, Options{Now: clock.Now})
+	w.check(t, j, "")
+}
+
+// No number means two things, whatever happens to the state directory and to the clock.
+func TestStaleCursorsAreGone(t *testing.T) {
+	at := logtest.NewClock().Now()
+	for _, tt := range []struct {
+		name  string
+		clock time.Duration // by which the clock is moved at the restart
+		dir   func(t *testing.T, dir, backup string) string
+	}{
+		{"the directory was wiped", time.Millisecond, func(t *testing.T, _, _ string) string { return memDir(t) }},
+		{"a backup was put back", time.Millisecond, func(_ *testing.T, _, backup string) string { return backup }},
+		{"the clock went back a day", -24 * time.Hour, func(_ *testing.T, dir, _ string) string { return dir }},
+		{"the database was deleted and the clock went back", -24 * time.Hour, func(t *testing.T, dir, _ string) string {
+			for _, f := range []string{"journal.db", "journal.db-wal", "journal.db-shm"} {
+				if err := os.Remove(filepath.Join(dir, f)); err != nil && !errors.Is(err, os.ErrNotExist) {
+					t.Fatal(err)
+				}
+			}
+			return dir
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			clock := logtest.NewClock()
+			dir := memDir(t)
+			j := reopen(t, dir, Options{Now: clock.Now})
+			clock.Add(time.Minute)
+			old := fillJournal(t, j, clock, 20)
+			if err := j.Close(); err != nil {
+				t.Fatal(err)
+			}
+			backup := copyDir(t, dir)
+			j = reopen(t, dir, Options{Now: clock.Now})
+			clock.Add(time.Minute)
+			given := fillJournal(t, j, clock, 20)
+			for range 40 { // a burst: the numbers run ahead of the clock
+				given = append(given, appendNote(t, j, 1, "burst"))
+			}
+			j.noteHead()
+			want := map[notify.BatchNumber][]*notify.Batch{}
+			for _, n := range append(slices.Clone(old), given...) {
+				want[n], _ = j.Page(t.Context(), n, 1)
+			}
+			leave(j)
+
+			clock.Add(tt.clock)
+			j = reopen(t, tt.dir(t, dir, backup), Options{Now: clock.Now})
+			var fresh []notify.BatchNumber
+			for i := range 200 {
+				fresh = append(fresh, appendNote(t, j, 1, fmt.Sprint("fresh", i)))
+			}
+			for n, was := range want {
+				if slices.Contains(fresh, n) {
+					t.Fatalf("number %d was given out twice", n)
+				}
+				if has(t, j, n) { // then it is what it was
+					if now, _ := j.Page(t.Context(), n, 1); !reflect.DeepEqual(now, was) {
+						t.Fatalf("the cursor of batch %d is good, and another batch is there", n)
+					}
+				}
+			}
+			if _, err := j.SeekTime(t.Context(), at); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// Whatever bit of the database is wrong: every batch is the one that was appended, or is told to be damaged, or the hole shows in its successor.
+func TestJournalDamage(t *testing.T) {
+	master := memDir(t)
+	clock := logtest.NewClock()
+	j := reopen(t, master, Options{Now: clock.Now})
+	clock.Add(time.Second)
+	for i := range 60 {
+		clock.Add(time.Millisecond)
+		notes := newLoad().notes(i%6, i*40, 40)
+		if i%3 > 0 {
+			notes = notes[:1]
+			unlink(notes)
+		}
+		if _, err := j.Append(t.Context(), loadRoot, notes); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all, _ := j.Page(t.Context(), 0, 100)
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	want := map[notify.BatchNumber]*notify.Batch{}
+	for _, b := range all {
+		want[b.Number] = b
+	}
+	content, err := os.ReadFile(filepath.Join(master, "journal.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rnd := rand.New(rand.NewPCG(8, 8))
+	outcomes := map[string]int{}
+	tries := 300
+	if testing.Short() || underRace {
+		tries = 60
+	}
+	dir := copyDir(t, master)
+	for i := range tries {
+		bit := rnd.IntN(len(content) * 8)
+		switch {
+		case i%10 == 0:
+			bit = rnd.IntN(100 * 8) // SQLite's header
+		case i%10 < 4:
+			bit = rnd.IntN(len(content)/4096)*4096*8 + rnd.IntN(200*8) // the heads of pages
+		}
+		bad := bytes.Clone(content)
+		bad[bit/8] ^= 1 << (bit % 8)
+		for _, f := range []string{"journal.db-wal", "journal.db-shm", "tree.db", "tree.db-wal", "tree.db-shm"} {
+			os.Remove(filepath.Join(dir, f))
+		}
+		tree, _ := os.ReadFile(filepath.Join(master, "tree.db"))
+		if err := errors.Join(os.WriteFile(filepath.Join(dir, "journal.db"), bad, 0o600), os.WriteFile(filepath.Join(dir, "tree.db"), tree, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		outcomes[damaged(t, dir, bit, want, clock)]++
+	}
+	t.Logf("%v", outcomes)
+	if outcomes["told"] == 0 || outcomes["unharmed"] == 0 {
+		t.Errorf("the flips hit nothing, or everything: %v", outcomes)
+	}
+}
+
+// damaged reads a journal with a wrong bit as a reader does, from the oldest cursor on.
+func damaged(t *testing.T, dir string, bit int, want map[notify.BatchNumber]*notify.Batch, clock *logtest.Clock) string {
+	j, err := Open(dir, Options{Now: clock.Now, Log: quiet()})
+	if err != nil {
+		if kind := notify.KindOf(err); kind == notify.Internal {
+			t.Errorf("bit %d: Open: %v", bit, err)
+		}
+		return "refused"
+	}
+	defer leave(j)
+	b := j.Bounds()
+	pos, seen := b.Base, 0
+	outcome := "unharmed"
+	for pos < b.Head {
+		page, err := j.Page(t.Context(), pos+1, 7)
+		if err != nil {
+			t.Fatalf("bit %d: Page: %v", bit, err)
+		}
+		if len(page) == 0 {
+			t.Errorf("bit %d: nothing comes after batch %d, although the head is %d", bit, pos, b.Head)
+			return "silent"
+		}
+		for _, got := range page {
+			if got.Root == 0 || got.Prev != pos { // the reader is told that it is gone
+				outcome = "told"
+			} else if !reflect.DeepEqual(got, want[got.Number]) {
+				t.Fatalf("bit %d: batch %d is not what was appended:\n got %+v\nwant %+v", bit, got.Number, got, want[got.Number])
+			}
+			if got.Number <= pos {
+				return "told" // it would not go on from here
+			}
+			pos = got.Number
+			seen++
+		}
+	}
+	if outcome == "unharmed" && seen != len(want) {
+		if b.Base == b.Head || len(want) > 0 && want[b.Base] == nil {
+			return "gone"
+		}
+		// The newest rows are lost: their numbers must not come again.
+		outcome = "shortened"
+	}
+	if n := appendNote(t, j, 1, "x"); want[n] != nil {
+		t.Errorf("bit %d: number %d was given out twice", bit, n)
+	}
+	for i := range 5 {
+		if _, err := j.PageBack(t.Context(), loadRoot, b.Head, 1+i*20); err != nil {
+			t.Errorf("bit %d: PageBack: %v", bit, err)
+		}
+	}
+	if _, err := j.SeekTime(t.Context(), clock.Now()); err != nil {
+		t.Errorf("bit %d: SeekTime: %v", bit, err)
+	}
+	return outcome
+}
+
+// TestWriterProcess is no test: it is the process that TestKilled kills. It appends for ever, and says what was acknowledged.
+func TestWriterProcess(t *testing.T) {
+	dir := os.Getenv("JOURNAL_TEST_DIR")
+	if dir == "" {
+		t.Skip("only as a child of TestKilled")
+	}
+	j, err := Open(dir, Options{Log: quiet(), foldLag: 20, RetainBytes: 40 << 10})
+	if err != nil {
+		fmt.Println("error", err)
+		os.Exit(1)
+	}
+	go j.Run(context.Background())
+	if len(j.Trees()) == 0 {
+		if _, err := j.ResetTree(t.Context(), 1, nil, func(func(notify.FileID, string, notify.FileID, *notify.Attr) error) error { return nil }); err != nil {
+			fmt.Println("error", err)
+			os.Exit(1)
+		}
+	}
+	for i := 0; ; i++ {
+		n := appendNote(t, j, 1, fmt.Sprintf("%d", j.Bounds().Head))
+		fmt.Println(uint64(n))
+		if i%64 == 63 {
+			j.nudge()
+		}
+	}
+}
+
+// A process is killed at any moment, again and again: whatever it acknowledged is there, the chain is whole, and the tree is what was told.
+func TestKilled(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no SIGKILL")
+	}
+	dir := t.TempDir()
+	rounds := 12
+	if testing.Short() || underRace {
+		rounds = 4
+	}
+	rnd := rand.New(rand.NewPCG(5, 5))
+	total := 0
+	for round := range rounds {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestWriterProcess$")
+		cmd.Env = append(os.Environ(), "JOURNAL_TEST_DIR="+dir)
+		out, err := cmd.StdoutPipe()
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var acked []notify.BatchNumber
+		kill := 1 + rnd.IntN(400)
+		lines := bufio.NewScanner(out)
+		for lines.Scan() {
+			n, err := strconv.ParseUint(lines.Text(), 10, 64)
+			if err != nil {
+				if strings.HasPrefix(lines.Text(), "error") {
+					t.Fatalf("round %d: %s", round, lines.Text())
+				}
+				break // a line that was cut
+			}
+			if acked = append(acked, notify.BatchNumber(n)); len(acked) == kill {
+				if err := cmd.Process.Kill(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		cmd.Wait()
+		if len(acked) < kill {
+			t.Fatalf("round %d: the writer ended by itself after %d of %d appends", round, len(acked), kill)
+		}
+		total += len(acked)
+
+		j := reopen(t, dir, Options{RetainAge: -1, RetainBytes: -1})
+		b := j.Bounds()
+		there := map[notify.BatchNumber]bool{}
+		names := map[string]bool{}
+		page, err := j.Page(t.Context(), 0, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		prev := b.Base
+		for _, x := range page {
+			if x.Root == 0 || x.Prev != prev || x.Notes[0].Path != fmt.Sprintf("%d", prev) {
+				t.Fatalf("round %d: batch %d follows %d: %+v", round, x.Number, prev, x)
+			}
+			prev = x.Number
+			there[x.Number] = true
+			names[x.Notes[0].Path] = true
+		}
+		for i, n := range acked {
+			if n > b.Base && !there[n] {
+				t.Fatalf("round %d: acknowledged batch %d of %d is lost", round, i, len(acked))
+			}
+		}
+		if head := acked[len(acked)-1]; b.Head < head {
+			t.Fatalf("round %d: the head is %d, %d was acknowledged", round, b.Head, head)
+		}
+		tree := 0
+		if _, _, err := j.LoadTree(t.Context(), 1, func(_ notify.FileID, name string, _ notify.FileID, _ *notify.Attr) error {
+			tree++
+			delete(names, name)
+			return nil
+		}); err != nil {
+			t.Fatalf("round %d: LoadTree: %v", round, err)
+		}
+		if len(names) > 0 || tree < total {
+			t.Fatalf("round %d: the tree has %d of %d entries, %d of those in the journal are missing", round, tree, total, len(names))
+		}
+		leave(j)
+	}
+}
+
+// The last run found the database damaged while it wrote: it is set aside, and nobody goes on from it.
+func TestBrokenDatabaseIsSetAside(t *testing.T) {
+	dir := memDir(t)
+	j := reopen(t, dir, Options{})
+	old := append(fillJournal(t, j, nil, 5), j.Bounds().Base)
+	w := newWorld(1)
+	if _, err := j.ResetTree(t.Context(), 7, nil, w.walk); err != nil {
+		t.Fatal(err)
+	}
+	j.fail(&notify.Error{Op: "test", Kind: notify.Corrupt})
+	leave(j)
+	for round := range 2 { // the second time over what was set aside the first time
+		j = reopen(t, dir, Options{})
+		for i, n := range old {
+			if has(t, j, n) {
+				t.Fatalf("the cursor of batch %d is still good", i)
+			}
+		}
+		if _, err := os.Stat(filepath.Join(dir, "journal.db.damaged")); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := j.LoadTree(t.Context(), 7, nil); !errors.Is(err, notify.NotFound) {
+			t.Fatalf("the checkpoint of the damaged journal is still there: %v", err)
+		}
+		old = append(old, fillJournal(t, j, nil, 5)...)
+		j.Close()
+		if round == 0 {
+			if err := os.WriteFile(filepath.Join(dir, "journal.db"), bytes.Repeat([]byte("not a database"), 1000), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// An idle journal writes nothing.
+func TestIdleJournalRests(t *testing.T) {
+	dir := memDir(t)
+	j := reopen(t, dir, Options{})
+	fillJournal(t, j, nil, 5)
+	round := func() (size int64) {
+		j.watchFile()
+		j.saveUnsaved()
+		j.moveWAL()
+		j.trees.moveWAL()
+		j.trees.fold(t.Context())
+		j.retain(t.Context())
+		j.noteHead()
+		return fileBytes(filepath.Join(dir, "journal.db")) + fileBytes(filepath.Join(dir, "tree.db"))
+	}
+	round()
+	first := round()
+	for range 10 {
+		if now := round(); now != first {
+			t.Fatalf("the files grow from %d to %d bytes while nothing happens", first, now)
+		}
+	}
+}

@@ -1,0 +1,191 @@
+package journal
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"fs_notify/notify"
+)
+
+// Bounds are the ends of what can be read now.
+func (j *Journal) Bounds() notify.Bounds {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	return notify.Bounds{Base: j.base, Head: j.head, Whole: j.whole}
+}
+
+// begins gives the number before the oldest batch in memory: what is above it is in memory or nowhere. The caller holds mu.
+func (j *Journal) begins() notify.BatchNumber {
+	if len(j.ring.batches) == 0 {
+		return j.head
+	}
+	return max(j.ring.batches[0].Prev, j.base)
+}
+
+// Ring gives the batches numbered from or higher, oldest first, without waiting. It is false if memory
+// begins after from and the disk may have more.
+func (j *Journal) Ring(from notify.BatchNumber) ([]*notify.Batch, bool) {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	if begins := j.begins(); from <= begins && begins > j.base {
+		return nil, false
+	}
+	return j.ring.from(from), true
+}
+
+// Grew gives a channel that is closed at the next append, and at Close. Fetch it before looking, then wait on it.
+func (j *Journal) Grew() <-chan struct{} { return j.bell.wait() }
+
+// look takes from memory what a reader needs in order to ask the disk for the rest.
+func (j *Journal) look(ctx context.Context, op string, f func()) error {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	if j.closed {
+		return closed(op)
+	}
+	f()
+	return context.Cause(ctx)
+}
+
+// Page gives at most limit batches numbered from or higher, oldest first; fewer if they weigh more than 8 MiB together, but
+// at least one if there is one. A batch whose stored form is damaged has no notifications and Root 0.
+func (j *Journal) Page(ctx context.Context, from notify.BatchNumber, limit int) ([]*notify.Batch, error) {
+	const op = "journal.Page"
+	var begins notify.BatchNumber
+	var held []*notify.Batch
+	if err := j.look(ctx, op, func() {
+		begins, held = j.begins(), j.ring.from(from)
+		from = max(from, j.base+1)
+	}); err != nil {
+		return nil, err
+	}
+	var out []*notify.Batch
+	if from <= begins && limit > 0 {
+		rows, err := j.query.page.Query(int64(from), int64(begins)+1, limit)
+		var full bool
+		if out, full, err = j.scan(rows, err, from); err != nil || full {
+			return out, readError(op, err)
+		}
+	}
+	return append(out, held[:min(len(held), max(limit-len(out), 0))]...), nil
+}
+
+// PageBack gives at most limit batches of a root (0: of any) numbered before or lower, newest first; fewer if they weigh more
+// than 8 MiB together, but at least one if there is one.
+func (j *Journal) PageBack(ctx context.Context, root notify.FileID, before notify.BatchNumber, limit int) ([]*notify.Batch, error) {
+	const op = "journal.PageBack"
+	var base, begins notify.BatchNumber
+	var out []*notify.Batch
+	if err := j.look(ctx, op, func() {
+		base, begins, out = j.base, j.begins(), j.ring.back(root, before, limit)
+	}); err != nil || len(out) >= limit {
+		return out, err
+	}
+	before = min(before, begins)
+	if before <= base {
+		return out, nil
+	}
+	var rows *sql.Rows
+	var err error
+	if root == 0 {
+		rows, err = j.query.back.Query(int64(before), int64(base), limit-len(out))
+	} else {
+		rows, err = j.query.backOf.Query(int64(before), int64(base), int64(root), limit-len(out))
+	}
+	more, _, err := j.scan(rows, err, before)
+	return append(out, more...), readError(op, err)
+}
+
+// scan reads batches until there are no more or they weigh enough (full). Where the database itself cannot be read on, a batch
+// without root stands for what is missing, numbered from if nothing was read before.
+func (j *Journal) scan(rows *sql.Rows, err error, from notify.BatchNumber) (out []*notify.Batch, full bool, _ error) {
+	if err == nil {
+		defer rows.Close()
+		weight := 0
+		for !full && rows.Next() {
+			var r row
+			if r, err = scanRow(rows); err != nil {
+				break
+			}
+			b, bad := r.decode()
+			if bad != nil {
+				j.noteDamage(r.number, bad)
+				b = &notify.Batch{Number: r.number, Prev: r.prev}
+			}
+			out = append(out, b)
+			weight += batchWeight(b)
+			full = weight > pageWeight
+		}
+		if err == nil && !full {
+			err = rows.Err()
+		}
+	}
+	if err != nil && broken(err) {
+		if len(out) == 0 {
+			j.noteDamage(from, err)
+			out = append(out, &notify.Batch{Number: from})
+		}
+		return out, true, nil
+	}
+	return out, full, err
+}
+
+// noteDamage logs a damaged batch once.
+func (j *Journal) noteDamage(n notify.BatchNumber, err error) {
+	j.damagedMu.Lock()
+	_, known := j.damaged[n]
+	if !known && len(j.damaged) < 10000 {
+		j.damaged[n] = struct{}{}
+	}
+	j.damagedMu.Unlock()
+	if !known {
+		j.log.Error("a stored batch is damaged: readers are told that it is gone", "dir", j.dir, "batch", uint64(n), "written", n.Time(), "err", err)
+	}
+}
+
+// Contains says whether a cursor into batch n can be read on from: n is kept or is the base.
+func (j *Journal) Contains(ctx context.Context, n notify.BatchNumber) (bool, error) {
+	const op = "journal.Contains"
+	var known, has bool
+	if err := j.look(ctx, op, func() {
+		known = n <= j.base || n > j.begins()
+		has = n == j.base || n > j.base && j.ring.has(n)
+	}); err != nil || known {
+		return has, err
+	}
+	var one int
+	err := j.query.has.QueryRow(int64(n)).Scan(&one)
+	if errors.Is(err, sql.ErrNoRows) || err != nil && broken(err) {
+		return false, nil
+	}
+	return err == nil, readError(op, err)
+}
+
+// SeekTime gives the number of the last batch written in a millisecond before that of t; the base if there is none.
+func (j *Journal) SeekTime(ctx context.Context, t time.Time) (notify.BatchNumber, error) {
+	const op = "journal.SeekTime"
+	at := notify.NumberAt(t)
+	var base, n notify.BatchNumber
+	var ok bool
+	if err := j.look(ctx, op, func() {
+		base = j.base
+		n, ok = j.ring.before(at)
+	}); err != nil || ok {
+		return n, err
+	}
+	var found sql.NullInt64
+	err := j.query.before.QueryRow(int64(min(at, 1<<62)), int64(base)).Scan(&found)
+	if err != nil && broken(err) {
+		err = nil // from the base on the reader will meet the damage and be told
+	}
+	return max(base, notify.BatchNumber(found.Int64)), readError(op, err)
+}
+
+func readError(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &notify.Error{Op: op, Kind: notify.Unavailable, Err: err, Retry: time.Second}
+}

@@ -1,0 +1,330 @@
+package journal
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"os"
+	"time"
+
+	"fs_notify/notify"
+)
+
+const (
+	walBytes   = 8 << 20          // of the WAL: more is moved into the database
+	upkeepRest = time.Second      // between two rounds of upkeep, unless there is a reason
+	slowRest   = 10 * time.Second // between two looks at retention
+	foldRest   = time.Minute      // what waits to be folded waits no longer than this
+	saveBytes  = 1 << 20          // of unsaved rows in one transaction
+	dropRows   = 256              // old rows dropped in one transaction
+	dropBytes  = 4 << 20          // and of no more than this
+	fillRows   = 256              // batches read in one step while memory is filled
+)
+
+var errReplaced = errors.New("the database was removed or replaced while it was in use: restart the service")
+
+// Run does what must not hold up an append: it fills memory with the newest batches, saves what could not be saved, moves the WAL
+// into the database, folds the journal into the checkpoint, and drops what is too old or too much. It returns when ctx ends, with nil.
+func (j *Journal) Run(ctx context.Context) error {
+	j.fill(ctx)
+	tick := time.NewTicker(upkeepRest)
+	defer tick.Stop()
+	var slow, fold time.Time
+	for ctx.Err() == nil {
+		now := time.Now()
+		if now.Sub(slow) >= slowRest {
+			slow = now
+			j.watchFile()
+		}
+		j.saveUnsaved()
+		j.moveWAL()
+		j.trees.moveWAL()
+		if folded, lag := j.trees.due(j.o.foldLag); folded || lag && now.Sub(fold) >= foldRest {
+			j.trees.fold(ctx)
+			fold = now
+		}
+		if slow == now {
+			j.retain(ctx)
+		}
+		j.noteHead()
+		select {
+		case <-tick.C:
+		case <-j.kick:
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// fill reads the newest batches into memory, backward, until it is as full as it may be.
+func (j *Journal) fill(ctx context.Context) {
+	j.mu.RLock()
+	base, begins, room := j.base, j.begins(), j.ring.limit-j.ring.weight
+	j.mu.RUnlock()
+	var older []*notify.Batch // newest first
+	for before := begins; before > base && room > 0 && ctx.Err() == nil; before = older[len(older)-1].Number - 1 {
+		rows, err := j.query.back.Query(int64(before), int64(base), fillRows)
+		some, _, err := j.scan(rows, err, before)
+		if err != nil || len(some) == 0 {
+			break
+		}
+		for _, b := range some {
+			room -= batchWeight(b)
+		}
+		older = append(older, some...)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.begins() == begins && j.base == base {
+		j.ring.prepend(older)
+	}
+}
+
+// saveUnsaved saves what the disk did not take, oldest first, in a few transactions.
+func (j *Journal) saveUnsaved() {
+	for j.saveSome() {
+	}
+}
+
+// saveSome saves the oldest unsaved rows in one transaction. It is false if none are left or the disk does not work.
+func (j *Journal) saveSome() bool {
+	j.appending.Lock()
+	defer j.appending.Unlock()
+	j.mu.RLock()
+	n, bytes := 0, 0
+	for n < len(j.unsaved) && (n == 0 || bytes+len(j.unsaved[n].body) <= saveBytes) {
+		bytes += len(j.unsaved[n].body)
+		n++
+	}
+	some := j.unsaved[:n:n]
+	j.mu.RUnlock()
+	if n == 0 {
+		return false
+	}
+	if j.replaced {
+		return false
+	}
+	start := time.Now()
+	tx, err := j.db.write.Begin()
+	if err == nil {
+		insert := tx.Stmt(j.insert)
+		for i := range some {
+			r := &some[i]
+			if _, err = insert.Exec(int64(r.number), int64(r.prev), int64(r.root), int64(r.rootPrev), r.body); err != nil {
+				break
+			}
+		}
+		if err == nil {
+			err = j.saveState(tx) // the base may have moved behind what was lost
+		}
+		err = errors.Join(err, end(tx, err))
+	}
+	if err != nil {
+		j.fail(err)
+		return false
+	}
+	j.mu.Lock()
+	for i := range some {
+		j.waiting -= int64(len(some[i].body) + rowOverhead)
+		j.noteSaved(&some[i])
+	}
+	j.saved, j.syncTime = some[n-1].number, time.Since(start)
+	j.unsaved = j.unsaved[n:]
+	up := len(j.unsaved) == 0
+	since, lost := j.down, j.lost
+	if up {
+		j.unsaved, j.down, j.downErr = nil, time.Time{}, nil
+	}
+	j.mu.Unlock()
+	if up {
+		j.log.Info("the journal is up again: all that memory held is saved", "dir", j.dir, "down_since", since, "lost_batches_so_far", lost)
+	}
+	return !up
+}
+
+// watchFile finds out that somebody took the database away.
+func (j *Journal) watchFile() {
+	now, err := os.Stat(j.db.path)
+	j.appending.Lock()
+	defer j.appending.Unlock()
+	if j.replaced = errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(j.file, now); j.replaced {
+		j.fail(errReplaced)
+	}
+}
+
+// moveWAL moves the WAL into the database if it has grown. Most is moved while appends go on; the little that came meanwhile,
+// while they wait, so that the WAL is used from its beginning again.
+func (j *Journal) moveWAL() {
+	j.mu.Lock()
+	due := j.wal > walBytes
+	if due {
+		j.wal = 0
+	}
+	j.mu.Unlock()
+	if !due {
+		return
+	}
+	j.appending.Lock()
+	err := j.saveState(nil) // so that a start need not count everything
+	j.appending.Unlock()
+	pages, moved, err2 := j.db.checkpoint()
+	err = cmp.Or(err, err2)
+	if err == nil && moved < pages && pages-moved < 1024 {
+		j.appending.Lock()
+		_, _, err = j.db.checkpoint()
+		j.appending.Unlock()
+	}
+	if err != nil {
+		j.log.Warn("the journal's WAL could not be moved into the database: tried again later", "dir", j.dir, "err", err)
+	}
+}
+
+// retain drops the oldest batches while they are too old or too many, and deletes what is no longer readable. It drops
+// nothing that the checkpoint still needs.
+func (j *Journal) retain(ctx context.Context) {
+	var cutoff notify.BatchNumber
+	if j.o.RetainAge > 0 {
+		cutoff = notify.NumberAt(j.o.Now().Add(-j.o.RetainAge))
+	}
+	err := j.expire(ctx, cutoff)
+	if err == nil {
+		err = j.deleteExpired(ctx)
+	}
+	if err != nil && ctx.Err() == nil {
+		j.log.Warn("old batches could not be dropped: tried again later", "dir", j.dir, "err", err)
+	}
+}
+
+// expire moves the base up.
+func (j *Journal) expire(ctx context.Context, cutoff notify.BatchNumber) error {
+	folded := false
+	for ctx.Err() == nil {
+		j.mu.RLock()
+		base, saved, excess := j.base, j.saved, int64(0)
+		if j.o.RetainBytes >= 0 {
+			excess = j.onDisk - j.o.RetainBytes
+		}
+		j.mu.RUnlock()
+		last, bytes, err := j.oldest(base, saved, cutoff, excess)
+		if err != nil || last == 0 {
+			return err
+		}
+		if last > j.trees.mayDrop() {
+			if folded {
+				return nil
+			}
+			j.trees.fold(ctx)
+			folded = true
+			continue
+		}
+		j.appending.Lock()
+		j.setBase(last)
+		j.mu.Lock()
+		j.onDisk = max(0, j.onDisk-bytes)
+		j.mu.Unlock()
+		j.appending.Unlock()
+		if err := j.deleteExpired(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// oldest finds which of the oldest rows have to go: up to limit, older than cutoff or as long as there is an excess of bytes. It looks at
+// no more than one transaction should delete; last is 0 if none has to go.
+func (j *Journal) oldest(base, limit, cutoff notify.BatchNumber, excess int64) (last notify.BatchNumber, bytes int64, err error) {
+	rows, err := j.db.read.Query("SELECT number, length(body) FROM batches WHERE number > ? AND number <= ? ORDER BY number LIMIT ?",
+		int64(base), int64(limit), dropRows)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer rows.Close()
+	for bytes < dropBytes && rows.Next() {
+		var number, length sql.NullInt64
+		if err = scan(rows, &number, &length); err != nil {
+			return 0, 0, err
+		}
+		n := notify.BatchNumber(number.Int64)
+		if n >= cutoff && bytes >= excess {
+			break
+		}
+		last = n
+		bytes += length.Int64 + rowOverhead
+	}
+	return last, bytes, rows.Err()
+}
+
+// deleteExpired deletes what lies below the base, a little in each transaction.
+func (j *Journal) deleteExpired(ctx context.Context) error {
+	for ctx.Err() == nil && j.expired.Load() {
+		base := j.Bounds().Base
+		last, bytes, err := j.oldest(0, base, base+1, 0)
+		if err != nil {
+			return err
+		}
+		if last == 0 {
+			j.expired.Store(false)
+			return nil
+		}
+		j.appending.Lock()
+		err = j.commit(func(tx *sql.Tx) error {
+			_, err := tx.Exec("DELETE FROM batches WHERE number <= ?", int64(last))
+			return err
+		})
+		j.mu.Lock()
+		j.wal += int(bytes)
+		j.mu.Unlock()
+		j.appending.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setBase makes everything up to number unreadable. The caller holds appending.
+func (j *Journal) setBase(number notify.BatchNumber) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.base, j.whole = max(j.base, number), false
+	j.expired.Store(true)
+	if j.base >= j.saved {
+		j.onDisk = 0
+	}
+	for len(j.ring.batches) > 0 && j.ring.batches[0].Number <= j.base {
+		j.ring.drop()
+	}
+}
+
+// commit runs f and notes the state in one transaction. The caller holds appending.
+func (j *Journal) commit(f func(tx *sql.Tx) error) error {
+	tx, err := j.db.write.Begin()
+	if err != nil {
+		return err
+	}
+	if err = f(tx); err == nil {
+		err = j.saveState(tx)
+	}
+	return errors.Join(err, end(tx, err))
+}
+
+// newLife makes every cursor that was ever given out gone, that of the head too: the base becomes a
+// number that no batch has. The caller holds appending, and nothing is unsaved.
+func (j *Journal) newLife() {
+	j.mu.Lock()
+	number := max(nextNumber(j.o.Now(), j.head), j.first)
+	j.head, j.saved = number, number
+	j.mu.Unlock()
+	j.setBase(number)
+}
+
+// noteHead puts the head on record outside the database.
+func (j *Journal) noteHead() {
+	j.mu.RLock()
+	head := j.head
+	j.mu.RUnlock()
+	if err := j.lock.write(head); err != nil {
+		j.log.Warn("the head could not be noted in the lock file", "dir", j.dir, "err", err)
+	}
+}

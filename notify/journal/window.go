@@ -1,0 +1,170 @@
+package journal
+
+import (
+	"slices"
+	"strings"
+
+	"fs_notify/notify"
+)
+
+// window is what some consecutive batches change in the trees: of each name only the last word.
+// It is small where much happens to few names.
+type window struct {
+	roots map[notify.FileID]*rootChange
+	notes int
+}
+
+type rootChange struct {
+	since notify.BatchNumber // batches up to here are in the tree already
+	dirs  map[notify.FileID]*dirChange
+	// subdirs gives the directories in a directory, as the tree under this window has them.
+	subdirs func(dir notify.FileID, each func(name string, id notify.FileID)) error
+}
+
+// dirChange is what changes among the names of a directory.
+type dirChange struct {
+	emptied bool // nothing of what was there before the window stays
+	names   map[string]change
+}
+
+// change is the last word about a name.
+type change struct {
+	what whatChange
+	id   notify.FileID
+	attr notify.Attr
+}
+
+type whatChange uint8
+
+const (
+	isGone   whatChange = iota
+	isThere             // with this ID and these attributes
+	isLikely            // has these attributes, if it is there with this ID
+)
+
+func (c *rootChange) dir(id notify.FileID) *dirChange {
+	d := c.dirs[id]
+	if d == nil {
+		d = &dirChange{names: make(map[string]change)}
+		c.dirs[id] = d
+	}
+	return d
+}
+
+// add applies a batch.
+func (w *window) add(b *notify.Batch) error {
+	w.notes += len(b.Notes)
+	c := w.roots[b.Root]
+	if c == nil || b.Number <= c.since {
+		return nil
+	}
+	for i := range b.Notes {
+		if err := c.apply(&b.Notes[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// apply applies one notification. Names are added, removed and moved as it says; any other one brings the
+// attributes up to date. What is told of the root itself under its empty path belongs to no directory: its ID is 0.
+func (c *rootChange) apply(n *notify.Notification) error {
+	switch n.Type {
+	case notify.SelfRemoved, notify.SelfRescanned:
+		return nil // about names they say nothing
+	}
+	id, parent := n.ID(), notify.FileID(0)
+	if len(n.Spine) > 1 {
+		parent = n.Spine[len(n.Spine)-2]
+	}
+	d := c.dir(parent)
+	name := n.Path[strings.LastIndexByte(n.Path, '/')+1:]
+	switch n.Type {
+	case notify.ChildFileAdded, notify.ChildDirAdded, notify.ChildFileMovedTo, notify.ChildDirMovedTo:
+		d.names[name] = change{isThere, id, n.Attr}
+	case notify.ChildFileRemoved, notify.ChildFileMovedFrom:
+		d.names[name] = change{what: isGone}
+	case notify.ChildDirRemoved, notify.ChildDirMovedFrom:
+		d.names[name] = change{what: isGone}
+		if n.Type == notify.ChildDirRemoved || n.Link == 0 {
+			return c.empty(id)
+		}
+	default:
+		switch old, ok := d.names[name]; {
+		case !ok:
+			d.names[name] = change{isLikely, id, n.Attr}
+		case old.what != isGone && old.id == id:
+			d.names[name] = change{old.what, id, n.Attr}
+		}
+	}
+	return nil
+}
+
+// empty drops all that is below a directory.
+func (c *rootChange) empty(dir notify.FileID) error {
+	for todo := []notify.FileID{dir}; len(todo) > 0; {
+		id := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		d := c.dir(id)
+		if !d.emptied {
+			err := c.subdirs(id, func(name string, sub notify.FileID) {
+				if now, ok := d.names[name]; !ok || now.what == isLikely {
+					todo = append(todo, sub)
+				}
+			})
+			if err != nil {
+				return err
+			}
+		}
+		for _, now := range d.names {
+			if now.what == isThere && now.attr.IsDir() {
+				todo = append(todo, now.id)
+			}
+		}
+		d.emptied = true
+		clear(d.names)
+	}
+	return nil
+}
+
+// merge gives entries, sorted by name, with the changes of names from on and before until ("": no end). It says whether anything differs.
+func (d *dirChange) merge(entries []entry, names []string) ([]entry, bool) {
+	out := make([]entry, 0, len(entries)+len(names))
+	changed := false
+	for len(entries) > 0 || len(names) > 0 {
+		if len(names) == 0 || len(entries) > 0 && entries[0].name < names[0] {
+			out = append(out, entries[0])
+			entries = entries[1:]
+			continue
+		}
+		name := names[0]
+		names = names[1:]
+		c := d.names[name]
+		var old *entry
+		if len(entries) > 0 && entries[0].name == name {
+			old = &entries[0]
+			entries = entries[1:]
+		}
+		switch {
+		case c.what == isThere, c.what == isLikely && old != nil && old.id == c.id:
+			if old == nil || old.id != c.id || diffAttr(&old.attr, &c.attr, true) != 0 {
+				changed = true
+			}
+			out = append(out, entry{name, c.id, c.attr})
+		case c.what == isLikely && old != nil:
+			out = append(out, *old)
+		case c.what == isGone && old != nil:
+			changed = true
+		}
+	}
+	return out, changed
+}
+
+func (d *dirChange) sorted() []string {
+	names := make([]string, 0, len(d.names))
+	for n := range d.names {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	return names
+}
