@@ -1,0 +1,30 @@
+package feed
+
+import (
+	"context"
+	"time"
+
+	"fs_notify/notify"
+)
+
+// Log is the record that a feed reads. *journal.Journal and *journal.Memory have it.
+// All methods may be called from any goroutine. Batches are shared: nobody alters one.
+type Log interface {
+	// Bounds are the ends of what can be read now.
+	Bounds() notify.Bounds
+	// Ring returns, oldest first, the batches numbered from or higher, as far as memory holds
+	// them, without waiting and without I/O. It is false if memory begins after from while the
+	// journal may not: then Page has to be asked. An empty slice with true: nothing new.
+	Ring(from notify.BatchNumber) ([]*notify.Batch, bool)
+	// Page returns, oldest first, at most limit batches numbered from or higher. It may read from
+	// disk. A batch whose stored form is damaged comes without notifications and with Root 0.
+	Page(ctx context.Context, from notify.BatchNumber, limit int) ([]*notify.Batch, error)
+	// PageBack returns, newest first, at most limit batches of one root (0: of any) numbered before or lower.
+	PageBack(ctx context.Context, root notify.FileID, before notify.BatchNumber, limit int) ([]*notify.Batch, error)
+	// Contains says whether a cursor into batch n can be read from: n is kept or is Bounds().Base.
+	Contains(ctx context.Context, n notify.BatchNumber) (bool, error)
+	// SeekTime gives the number of the last batch written before t; Bounds().Base if there is none.
+	SeekTime(ctx context.Context, t time.Time) (notify.BatchNumber, error)
+	// Grew returns a channel that is closed at the next append (and at Close). Fetch it before looking, then wait on it.
+	Grew() <-chan struct{}
+}

@@ -1,0 +1,305 @@
+package feed
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"weak"
+
+	"github.com/bmatcuk/doublestar/v4"
+
+	"fs_notify/notify"
+)
+
+// Places is what a Feed has to know of the trees to serve views that see only some of them; server.Files has it.
+type Places interface {
+	Roots() []notify.RootState
+	LookupID(ctx context.Context, id notify.FileID) (notify.Entry, error)
+}
+
+// Scope narrows views, to some places of what is served and to what globs let through. Equal scopes of one Feed are one
+// pointer, so that views stay comparable. Nobody alters one, and any goroutine may use it. The nil Scope narrows nothing.
+//
+// The rules:
+//   - An entry is seen if the watched directory, by its full served path as it was recorded with the notification, lies at or below one of
+//     the prefixes, and with it the entry.
+//   - Globs go by the path below the watched directory. An entry is left out if one of exclude matches it or a directory
+//     that it is in; if there are any of include, it is seen only if one of them matches it or a directory that it is in. Renames of
+//     directories are seen whatever include says, since they move what is below.
+//   - A rename over the edge shows the half that is inside, without a link to the other one. What is in a directory that comes into sight so is
+//     not told: its moved_to without partner means that it has to be listed.
+//   - A watched directory that is taken out of the prefixes, alone or with what is above it, is told as self_removed.
+type Scope struct {
+	places           Places
+	prefixes         []string // nil: everywhere
+	include, exclude []string // doublestar patterns; one that ends in a slash is for directories only
+	windows          sync.Map // root's FileID to *window; only of roots that are known
+}
+
+// Limits on globs: one is matched against each directory of each path, and the alternatives of braces multiply.
+const (
+	maxGlobs   = 64
+	maxGlob    = 1024 // bytes
+	maxChoices = 16   // braces and commas
+)
+
+// Scope gives the scope of some prefixes, as notify.Grant has them, and globs; nil if all of that narrows nothing. A glob that cannot
+// be used is Invalid.
+func (f *Feed) Scope(prefixes, include, exclude []string) (*Scope, error) {
+	if prefixes == nil && len(include) == 0 && len(exclude) == 0 {
+		return nil, nil
+	}
+	s := &Scope{places: f.places}
+	if prefixes != nil {
+		s.prefixes = slices.Compact(slices.Sorted(slices.Values(prefixes)))
+		if s.prefixes == nil {
+			s.prefixes = []string{}
+		}
+	}
+	var err error
+	if s.include, err = parseGlobs("include", include); err != nil {
+		return nil, err
+	}
+	if s.exclude, err = parseGlobs("exclude", exclude); err != nil {
+		return nil, err
+	}
+	return f.scopes.intern(fmt.Sprintf("%t %q %q %q", prefixes == nil, s.prefixes, s.include, s.exclude), s), nil
+}
+
+// CheckGlobs says what would be wrong with globs for [Feed.Scope].
+func CheckGlobs(include, exclude []string) error {
+	_, err := parseGlobs("include", include)
+	if err == nil {
+		_, err = parseGlobs("exclude", exclude)
+	}
+	return err
+}
+
+func parseGlobs(param string, globs []string) ([]string, error) {
+	bad := func(format string, args ...any) ([]string, error) {
+		return nil, &notify.Error{Op: "feed.Scope", Kind: notify.Invalid, Msg: fmt.Sprintf(param+": "+format, args...)}
+	}
+	if len(globs) > maxGlobs {
+		return bad("%d globs are more than the %d that are possible", len(globs), maxGlobs)
+	}
+	for _, g := range globs {
+		switch p := strings.TrimSuffix(g, "/"); {
+		case p == "" || p[0] == '/' || !doublestar.ValidatePattern(p):
+			return bad("%.80q is not a glob pattern below the directory: try one like **/*.tmp or .git/**", g)
+		case len(p) > maxGlob || strings.Count(p, "{")+strings.Count(p, ",") > maxChoices:
+			return bad("the pattern %.80q is too large: it may have %d bytes, and %d braces and commas", g, maxGlob, maxChoices)
+		}
+	}
+	return slices.Compact(slices.Sorted(slices.Values(globs))), nil
+}
+
+// scopes are those in use, by all that they are made of.
+type scopes struct {
+	mu    sync.Mutex
+	known map[string]weak.Pointer[Scope]
+}
+
+// intern gives the scope with a key: s, unless there is one already.
+func (x *scopes) intern(key string, s *Scope) *Scope {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if old := x.known[key].Value(); old != nil {
+		return old
+	}
+	if x.known == nil {
+		x.known = map[string]weak.Pointer[Scope]{}
+	}
+	p := weak.Make(s)
+	x.known[key] = p
+	runtime.AddCleanup(s, func(key string) {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if x.known[key] == p {
+			delete(x.known, key)
+		}
+	}, key)
+	return s
+}
+
+// window is a scope as seen from one root.
+type window struct {
+	*Scope
+	all  bool     // its prefixes leave nothing of the root out
+	some []string // else these places, relative to the root; "" cannot be among them
+}
+
+var nothing = &window{Scope: &Scope{}}
+
+// window gives the scope as seen from a root. What is not, or not yet, known to be a root is not seen.
+func (s *Scope) window(root notify.FileID) *window {
+	if s == nil {
+		return nil
+	}
+	if w, ok := s.windows.Load(root); ok {
+		return w.(*window)
+	}
+	w := &window{Scope: s, all: s.prefixes == nil}
+	if !w.all {
+		name, ok := s.nameOf(root)
+		if !ok {
+			return nothing
+		}
+		for _, p := range s.prefixes {
+			if below(name, p) {
+				w.all, w.some = true, nil
+				break
+			}
+			if below(p, name) {
+				w.some = append(w.some, strings.TrimPrefix(p[len(strings.TrimSuffix(name, "/")):], "/"))
+			}
+		}
+	}
+	s.windows.Store(root, w)
+	return w
+}
+
+func (s *Scope) nameOf(root notify.FileID) (string, bool) {
+	if s.places == nil || root == 0 {
+		return "", false
+	}
+	for _, r := range s.places.Roots() {
+		if r.ID == root {
+			return r.Name, true
+		}
+	}
+	return "", false
+}
+
+// below says whether path is dir or lies below it.
+func below(path, dir string) bool {
+	rest, ok := strings.CutPrefix(path, strings.TrimSuffix(dir, "/"))
+	return ok && (rest == "" || rest[0] == '/')
+}
+
+// holds says whether a path, relative to the root, lies in the prefixes.
+func (w *window) holds(path string) bool {
+	if w.all {
+		return true
+	}
+	for _, p := range w.some {
+		if below(path, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// shows says whether n is seen by a view whose directory stands at place at of its spine.
+func (w *window) shows(n *notify.Notification, at int) bool {
+	globs := len(w.include)+len(w.exclude) > 0
+	if w.all && !globs {
+		return true
+	}
+	path := n.PathFrom(at)
+	if !w.holds(strings.TrimSuffix(n.Path[:len(n.Path)-len(path)], "/")) {
+		return false
+	}
+	carries := n.Type == notify.ChildDirMovedFrom || n.Type == notify.ChildDirMovedTo || n.Type == notify.SelfRescanned
+	return !globs || w.lets(path, n.Attr.IsDir() || carries, carries)
+}
+
+// Lets says whether the globs let an entry through that is there: its path is relative to the watched directory.
+func (s *Scope) Lets(path string, dir bool) bool { return s == nil || s.lets(path, dir, false) }
+
+func (s *Scope) lets(path string, dir, carries bool) bool {
+	return !match(s.exclude, path, dir) && (carries || len(s.include) == 0 || match(s.include, path, dir))
+}
+
+// match says whether one of the globs matches a path or a directory that it is in.
+func match(globs []string, path string, dir bool) bool {
+	if len(globs) == 0 {
+		return false
+	}
+	for end := 0; end < len(path); end++ {
+		if i := strings.IndexByte(path[end:], '/'); i >= 0 {
+			end += i
+		} else {
+			end = len(path)
+		}
+		for _, g := range globs {
+			pattern, dirs := strings.CutSuffix(g, "/")
+			if (!dirs || dir || end < len(path)) && doublestar.MatchUnvalidated(pattern, path[:end]) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Crossed says whether b has a rename that may have taken v's directory out of v's prefixes: of that directory or of one that it may
+// have been in. [View.Left] then tells whether it did. at are the places in b.Notes to look at, as [Index] finds them; nil: all.
+func (v View) Crossed(b *notify.Batch, at []int32) bool {
+	if v.Scope == nil || v.Scope.prefixes == nil || v.Root != 0 && b.Root != v.Root {
+		return false
+	}
+	w := v.Scope.window(b.Root)
+	if w.all {
+		return false
+	}
+	if at != nil {
+		return slices.ContainsFunc(at, func(i int32) bool { return w.crosses(b, &b.Notes[i]) })
+	}
+	for i := range b.Notes {
+		if w.crosses(b, &b.Notes[i]) {
+			return true
+		}
+	}
+	return false
+}
+
+// crosses says whether n is the first half of a rename that may have taken what lies below it out of the prefixes.
+func (w *window) crosses(b *notify.Batch, n *notify.Notification) bool {
+	if n.Type != notify.ChildDirMovedFrom || n.Link == 0 || w.all {
+		return false
+	}
+	if w.holds(n.Path) {
+		to := partner(b, n)
+		return to == nil || !w.holds(to.Path)
+	}
+	for _, p := range w.some {
+		if below(p, n.Path) {
+			return true
+		}
+	}
+	return false
+}
+
+// partner is the other half of a rename.
+func partner(b *notify.Batch, n *notify.Notification) *notify.Notification {
+	i, ok := slices.BinarySearchFunc(b.Notes, n.Link, func(n notify.Notification, s notify.Seq) int {
+		switch {
+		case n.Seq < s:
+			return -1
+		case n.Seq > s:
+			return 1
+		}
+		return 0
+	})
+	if !ok {
+		return nil
+	}
+	return &b.Notes[i]
+}
+
+// Left says whether v's directory is in a tree and outside v's prefixes now; then hit tells that it is gone, as of at. One that is in
+// no tree is for the log to tell of. It does not wait for the disk.
+func (v View) Left(at notify.Seq) (hit Hit, left bool) {
+	if v.Scope == nil || v.Scope.prefixes == nil || v.Scope.places == nil {
+		return Hit{}, false
+	}
+	e, err := v.Scope.places.LookupID(context.Background(), v.Dir)
+	if err != nil || v.Scope.window(e.Root).holds(e.Path) {
+		return Hit{}, false
+	}
+	n := &notify.Notification{Seq: at, Type: notify.SelfRemoved, Spine: notify.Spine{v.Dir}}
+	n.Attr.Mode = notify.ModeDir
+	return Hit{Note: n}, true
+}

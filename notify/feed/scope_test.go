@@ -1,0 +1,280 @@
+package feed_test
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"weak"
+
+	"fs_notify/notify"
+	"fs_notify/notify/feed"
+	"fs_notify/notify/feed/feedtest"
+)
+
+// places is where the directories of these tests are now; the root is served as /srv/data.
+type places map[notify.FileID]string
+
+func (p places) Roots() []notify.RootState {
+	return []notify.RootState{{Name: "/srv/other", ID: 77}, {Name: "/srv/data", ID: root}}
+}
+
+func (p places) LookupID(_ context.Context, id notify.FileID) (notify.Entry, error) {
+	if path, ok := p[id]; ok {
+		return notify.Entry{Root: root, Path: path}, nil
+	}
+	return notify.Entry{}, &notify.Error{Kind: notify.NotFound}
+}
+
+func scopeOf(t testing.TB, f *feed.Feed, prefixes, include, exclude []string) *feed.Scope {
+	t.Helper()
+	s, err := f.Scope(prefixes, include, exclude)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func dir(n notify.Notification) notify.Notification {
+	n.Attr.Mode = notify.ModeDir
+	return n
+}
+
+func TestScope(t *testing.T) {
+	f := feed.New(feedtest.New(100), feed.Options{Places: places{}})
+	moved := func(typ notify.Type, from, to []notify.FileID, a, b string) []notify.Notification {
+		return []notify.Notification{
+			linked(note(typ, a, from...), 2), linked(note(typ+1, b, to...), 1),
+			note(notify.ChildSizeChanged, b, to...)}
+	}
+	for _, tt := range []struct {
+		name                       string
+		dir                        notify.FileID
+		prefixes, include, exclude []string
+		notes                      []notify.Notification
+		want                       string // each with "@Link"
+	}{
+		{"without any", top, nil, nil, nil,
+			moved(notify.ChildFileMovedFrom, []notify.FileID{root, top, file}, []notify.FileID{root, top, watched, file}, "top/f", "top/watched/f"),
+			"moved_from f@1 moved_to watched/f@0 size_changed watched/f"},
+		{"a prefix above the root", top, []string{"/srv"}, nil, nil,
+			[]notify.Notification{note(notify.ChildFileAdded, "top/f", root, top, file)}, "added f"},
+		{"a prefix that is the root", top, []string{"/srv/data"}, nil, nil,
+			[]notify.Notification{note(notify.ChildFileAdded, "top/f", root, top, file)}, "added f"},
+		{"the prefix is all", top, []string{"/"}, nil, nil,
+			[]notify.Notification{note(notify.ChildFileAdded, "top/f", root, top, file)}, "added f"},
+		{"no prefix", top, []string{}, nil, nil,
+			[]notify.Notification{note(notify.ChildFileAdded, "top/f", root, top, file)}, ""},
+		{"a prefix in another root", top, []string{"/srv/other"}, nil, nil,
+			[]notify.Notification{note(notify.ChildFileAdded, "top/f", root, top, file)}, ""},
+		{"the recorded path counts, not the ID", watched, []string{"/srv/data/top/watched"}, nil, nil,
+			[]notify.Notification{
+				note(notify.ChildFileAdded, "top/watched/f", root, top, watched, file),
+				note(notify.ChildFileAdded, "elsewhere/f", root, watched, file),
+				note(notify.ChildFileAdded, "top/watched-old/f", root, top, watched, file)}, "added f"},
+		{"what lies in the prefix, of a directory that does not", root, []string{"/srv/data/top"}, nil, nil,
+			[]notify.Notification{note(notify.ChildFileAdded, "top/f", root, top, file), note(notify.ChildFileAdded, "topmost", root, file)}, ""},
+		{"out of the prefix", top, []string{"/srv/data/top"}, nil, nil,
+			moved(notify.ChildFileMovedFrom, []notify.FileID{root, top, watched, file}, []notify.FileID{root, file}, "top/watched/f", "f"),
+			"moved_from watched/f"},
+		{"into the prefix", top, []string{"/srv/data/top"}, nil, nil,
+			moved(notify.ChildDirMovedFrom, []notify.FileID{root, sub}, []notify.FileID{root, top, watched, sub}, "sub", "top/watched/sub"),
+			"dir_moved_to watched/sub size_changed watched/sub"},
+		{"inside it", top, []string{"/srv/data/top", "/srv/data/x"}, nil, nil,
+			moved(notify.ChildFileMovedFrom, []notify.FileID{root, top, watched, file}, []notify.FileID{root, top, file}, "top/watched/f", "top/f"),
+			"moved_from watched/f@1 moved_to f@0 size_changed f"},
+
+		{"excluded, and what is in it", top, nil, nil, []string{".git/**", "**/*.tmp", "cache/"},
+			[]notify.Notification{
+				dir(note(notify.ChildDirAdded, "top/.git", root, top, 20)),
+				note(notify.ChildFileAdded, "top/.git/config", root, top, 20, 21),
+				note(notify.ChildFileAdded, "top/a/.git/config", root, top, 22, 20, 21),
+				note(notify.ChildFileAdded, "top/a/x.tmp", root, top, 22, 23),
+				note(notify.ChildFileAdded, "top/d.tmp/f", root, top, 24, 25),
+				note(notify.ChildFileAdded, "top/cache", root, top, 26),
+				note(notify.ChildFileAdded, "top/cache/f", root, top, 26, 27),
+				dir(note(notify.ChildDirAdded, "top/cache", root, top, 26))},
+			"added a/.git/config added cache"},
+		{"included, and what is in it", top, nil, []string{"*.txt", "docs"}, []string{"docs/old"},
+			[]notify.Notification{
+				note(notify.ChildFileAdded, "top/a.txt", root, top, 20),
+				note(notify.ChildFileAdded, "top/b/a.txt", root, top, 21, 20),
+				note(notify.ChildFileAdded, "top/docs/x/y", root, top, 22, 23, 24),
+				note(notify.ChildFileAdded, "top/docs/old/y", root, top, 22, 25, 26)},
+			"added a.txt added docs/x/y"},
+		{"renamed into what is included", top, nil, []string{"**/*.txt"}, nil,
+			moved(notify.ChildFileMovedFrom, []notify.FileID{root, top, file}, []notify.FileID{root, top, file}, "top/f.part", "top/f.txt"),
+			"moved_to f.txt size_changed f.txt"},
+		{"renamed into what is excluded", top, nil, nil, []string{"trash"},
+			moved(notify.ChildDirMovedFrom, []notify.FileID{root, top, sub}, []notify.FileID{root, top, other, sub}, "top/sub", "top/trash/sub"),
+			"dir_moved_from sub"},
+		{"a directory's rename moves what is included in it", top, nil, []string{"**/*.txt"}, nil,
+			moved(notify.ChildDirMovedFrom, []notify.FileID{root, top, sub}, []notify.FileID{root, top, sub}, "top/a", "top/b"),
+			"dir_moved_from a@1 dir_moved_to b@0"},
+		{"half of a rename leads out of the directory", top, nil, nil, nil,
+			moved(notify.ChildFileMovedFrom, []notify.FileID{root, top, file}, []notify.FileID{root, file}, "top/f", "f"),
+			"moved_from f"},
+	} {
+		s := scopeOf(t, f, tt.prefixes, tt.include, tt.exclude)
+		if s != nil && scopeOf(t, f, slices.Clone(tt.prefixes), tt.include, tt.exclude) != s {
+			t.Errorf("%s: the same scope twice gives two", tt.name)
+		}
+		v := feed.View{Root: root, Dir: tt.dir, Recursive: true, Types: notify.Qumulo, Scope: s}
+		hits, end := v.Match(nil, batch(tt.notes...), 0)
+		var got []string
+		for _, h := range hits {
+			w := strings.TrimPrefix(strings.TrimPrefix(h.Note.Type.String(), "child_"), "file_") + " " + h.Note.PathFrom(h.At)
+			if h.Note.Link != 0 {
+				w += "@" + string('0'+rune(h.Note.Link.Index()))
+			}
+			got = append(got, w)
+		}
+		if g := strings.Join(got, " "); g != tt.want || end {
+			t.Errorf("%s: got %q, end %v, want %q", tt.name, g, end, tt.want)
+		}
+	}
+}
+
+func TestWrongGlobs(t *testing.T) {
+	f := feed.New(feedtest.New(100), feed.Options{})
+	for _, g := range []string{"", "/", "/srv/*", "[", "a{b", `a\`, `a\/`, strings.Repeat("x", 2000), strings.Repeat("{a,b}", 9)} {
+		if _, err := f.Scope(nil, nil, []string{g}); !errors.Is(err, notify.Invalid) {
+			t.Errorf("%.20q: %v, want Invalid", g, err)
+		}
+	}
+	if _, err := f.Scope(nil, slices.Repeat([]string{"a"}, 65), nil); !errors.Is(err, notify.Invalid) {
+		t.Errorf("65 globs: %v, want Invalid", err)
+	}
+}
+
+// A scope is forgotten when nobody has it any more; the same one made anew does what it did.
+func TestScopesAreForgotten(t *testing.T) {
+	f := feed.New(feedtest.New(100), feed.Options{})
+	old := weak.Make(scopeOf(t, f, nil, []string{"a"}, nil))
+	for i := 0; old.Value() != nil; i++ {
+		if i > 100 {
+			t.Fatal("it is still held")
+		}
+		runtime.GC()
+	}
+	if s := scopeOf(t, f, nil, []string{"a"}, nil); !s.Lets("a", false) || s.Lets("b", false) || !(*feed.Scope)(nil).Lets("b", false) {
+		t.Error("the scope is not what it was")
+	}
+}
+
+// A watched directory that is taken out of the prefixes ends its subscription, whatever took it there; one that is not, does not.
+func TestScopeLeft(t *testing.T) {
+	rename := func(from, to string, spine ...notify.FileID) []notify.Notification {
+		return []notify.Notification{
+			note(notify.ChildFileAdded, "top/watched/f", root, top, watched, file),
+			dir(linked(note(notify.ChildDirMovedFrom, from, spine...), 3)),
+			dir(linked(note(notify.ChildDirMovedTo, to, spine...), 2)),
+			note(notify.ChildFileAdded, to+"/g", root, top, watched, other)}
+	}
+	for _, tt := range []struct {
+		name  string
+		now   places // where the directory is after the rename
+		notes []notify.Notification
+		left  bool
+	}{
+		{"it was renamed", places{watched: "top/gone"}, rename("top/watched", "top/gone", root, top, watched), true},
+		{"what is above it was renamed", places{watched: "gone/watched"}, rename("top", "gone", root, top), true},
+		{"and came back", places{watched: "top/watched"}, rename("top", "gone", root, top), false},
+		{"another one was renamed", places{watched: "top/watched"}, rename("top/watched/x", "top/x", root, top, 20), false},
+		{"it is in no tree any more", places{}, rename("top", "gone", root, top), false},
+	} {
+		log := feedtest.New(100)
+		f := feed.New(log, feed.Options{Places: tt.now})
+		v := feed.View{Root: root, Dir: watched, Recursive: true, Types: notify.SetOf(notify.ChildFileAdded),
+			Scope: scopeOf(t, f, []string{"/srv/data/top/watched"}, nil, nil)}
+		s, err := f.Subscribe(t.Context(), v, f.Head())
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := log.Append(root, tt.notes...)
+		first, err1 := s.Next(t.Context(), 0)
+		if err1 != nil || show(first.Hits) != `child_file_added "f" [3 10]` || first.End {
+			t.Errorf("%s: first %v %q", tt.name, err1, show(first.Hits))
+		}
+		second, err2 := s.Next(t.Context(), 0)
+		switch {
+		case tt.left && (err2 != nil || show(second.Hits) != `self_removed "" [3]` || !second.End || second.Hits[0].Note.Seq != b.Number.End()):
+			t.Errorf("%s: then %v %q, end %v, want self_removed at the end of the batch", tt.name, err2, show(second.Hits), second.End)
+		case !tt.left && !errors.Is(err2, feed.ErrIdle):
+			t.Errorf("%s: then %v %q, want nothing", tt.name, err2, show(second.Hits))
+		}
+		s.Close()
+	}
+}
+
+// An index finds for scoped views what a look at everything finds, and what may have taken their directories away.
+func TestIndexOfScopedViews(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(7, 8))
+	f := feed.New(feedtest.New(100), feed.Options{Places: places{}})
+	seen, crossed := 0, 0
+	for range 100 {
+		var x feed.Index[int]
+		var views []feed.View
+		for i := range 20 {
+			prefixes := [][]string{nil, {"/srv/data/11"}, {"/srv/data/12/14", "/srv/data/13"}, {"/srv"}}[rnd.IntN(4)]
+			exclude := [][]string{nil, {"**/*5"}, {"*/1?"}}[rnd.IntN(3)]
+			v := feed.View{Root: root, Dir: notify.FileID(10 + rnd.IntN(5)), Recursive: rnd.IntN(2) == 0,
+				Types: notify.TypeSet(rnd.Uint32()) & notify.AllTypes, Scope: scopeOf(t, f, prefixes, nil, exclude)}
+			if rnd.IntN(4) == 0 {
+				v.Dir = root
+			}
+			views = append(views, v)
+			x.Add(v, i)
+		}
+		for range 20 {
+			b := randomBatch(rnd)
+			at := make([][]int32, len(views))
+			found, _ := x.Find(nil, b, 1<<20)
+			for _, c := range found {
+				if l := at[c.Owner]; len(l) > 0 && l[len(l)-1] >= c.Note {
+					t.Fatalf("notification %d comes after %v", c.Note, l)
+				}
+				at[c.Owner] = append(at[c.Owner], c.Note)
+			}
+			for i, v := range views {
+				want, wantEnd := v.Match(nil, b, 0)
+				got, end := v.MatchAt(nil, b, at[i])
+				if show(got) != show(want) || end != wantEnd {
+					t.Fatalf("%+v sees\n%s\nend %v, through the index\n%s\nend %v", v, show(want), wantEnd, show(got), end)
+				}
+				if w, g := v.Crossed(b, nil), v.Crossed(b, append([]int32{}, at[i]...)); w != g {
+					t.Fatalf("%+v: Crossed is %v, through the index %v", v, w, g)
+				} else if w {
+					crossed++
+				}
+				seen += len(want)
+			}
+		}
+		for i, v := range views {
+			x.Remove(v, i)
+		}
+		if found, _ := x.Find(nil, randomBatch(rnd), 100); len(found) > 0 {
+			t.Fatalf("found after all were removed: %v", found)
+		}
+	}
+	if seen < 1000 || crossed < 100 {
+		t.Errorf("only %d hits and %d crossings: the test looks at too little", seen, crossed)
+	}
+}
+
+func TestMatchAllocatesNothing(t *testing.T) {
+	f := feed.New(feedtest.New(100), feed.Options{Places: places{}})
+	b := batch(note(notify.ChildSizeChanged, "top/watched/f", root, top, watched, file),
+		linked(note(notify.ChildFileMovedFrom, "top/watched/a", root, top, watched, file), 3),
+		linked(note(notify.ChildFileMovedTo, "top/watched/b", root, top, watched, file), 2))
+	hits := make([]feed.Hit, 0, 8)
+	for _, s := range []*feed.Scope{nil, scopeOf(t, f, []string{"/srv/data/top"}, nil, nil), scopeOf(t, f, nil, nil, []string{"**/*.tmp"})} {
+		v := feed.View{Root: root, Dir: watched, Recursive: true, Types: notify.Qumulo, Scope: s}
+		if n := testing.AllocsPerRun(100, func() { hits, _ = v.Match(hits[:0], b, 0); v.Crossed(b, nil) }); n != 0 || len(hits) != 3 {
+			t.Errorf("%v allocations for %d hits of %+v", n, len(hits), v)
+		}
+	}
+}
