@@ -1,0 +1,319 @@
+package watch
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"fs_notify/notify"
+)
+
+// writer collects the notifications of a pass in groups that stay together.
+type writer struct {
+	out      []*rootOut // of each root that has some
+	cur      *rootOut   // of the group under way
+	floating int        // moved_froms whose moved_to is still to come
+
+	// where the entry of the last notification is; good until the tree changes
+	last      ref
+	lastPath  string
+	lastSpine notify.Spine
+}
+
+type rootOut struct {
+	root  ref
+	notes []notify.Notification
+	ends  []int // of the groups
+}
+
+func (o *rootOut) begin() int {
+	if n := len(o.ends); n > 0 {
+		return o.ends[n-1]
+	}
+	return 0
+}
+
+// emit writes down a change of r as the tree stands now, and gives its place in its group plus one.
+func (p *pass) emit(typ notify.Type, r ref, i *item) int { return p.emitStream(typ, r, i, "") }
+
+func (p *pass) emitStream(typ notify.Type, r ref, i *item, stream string) int {
+	t := p.t
+	if p.last != r {
+		p.last, p.lastPath, p.lastSpine = r, t.s.path(r), t.s.spine(r)
+	}
+	if p.cur == nil {
+		p.cur = p.outOf(t.s.rootOf(r))
+	}
+	o := p.cur
+	o.notes = append(o.notes, notify.Notification{Type: typ, Path: p.lastPath, Spine: p.lastSpine, Stream: stream})
+	n := &o.notes[len(o.notes)-1]
+	if i != nil && i.state == present && i.look.id == n.ID() {
+		n.Attr = i.look.attr
+	} else {
+		n.Attr = t.s.attr(r)
+	}
+	if i != nil {
+		n.Actor = t.actors.of(i.pid, p.now)
+	}
+	return len(o.notes) - o.begin()
+}
+
+func (p *pass) outOf(root ref) *rootOut {
+	for _, o := range p.out {
+		if o.root == root {
+			return o
+		}
+	}
+	o := &rootOut{root: root, notes: make([]notify.Notification, 0, 1+len(p.order))}
+	p.out = append(p.out, o)
+	return o
+}
+
+// changed forgets where the last entry was, before a name in the tree changes.
+func (p *pass) changed() { p.last = 0 }
+
+// link joins the halves of a rename.
+func (p *pass) link(from, to int) {
+	g := p.cur.notes[p.cur.begin():]
+	g[from-1].Link, g[to-1].Link = notify.Seq(to), notify.Seq(from)
+}
+
+// close ends a group, unless a half of a rename is still to come.
+func (p *pass) close() {
+	o := p.cur
+	if o != nil && p.floating > 0 && indexes(o.notes[o.begin():]) > maxOpen {
+		p.cutLoose()
+	}
+	if o != nil && p.floating == 0 && len(o.notes) > o.begin() {
+		o.ends = append(o.ends, len(o.notes))
+		p.cur = nil
+	}
+}
+
+// indexes is how many indexes notifications need.
+func indexes(notes []notify.Notification) (n int) {
+	for i := range notes {
+		n += notes[i].Width()
+	}
+	return n
+}
+
+// flush hands the notifications on, while the tree cannot be seen in between.
+func (p *pass) flush() {
+	p.floating = 0
+	p.close()
+	p.told = len(p.out) > 0
+	for _, o := range p.out {
+		p.t.out.add(p.t.s.node(o.root).id, o.notes, o.ends)
+	}
+	p.out = nil
+}
+
+// proofWait is how long after a change a record may still prove that it was a write.
+const proofWait = 2 * time.Second
+
+// compare tells how an entry differs from what was told of it, and remembers the new state.
+func (p *pass) compare(i *item) {
+	t, r, a := p.t, i.node, &i.look.attr
+	n := t.s.node(r)
+	was := t.s.attrOf(n)
+	touched := n.stamp != stampOf(a)
+	isDir := a.IsDir()
+	if a.IsRegular() {
+		wrote := i.ops&(OpModify|OpCloseWrite) != 0
+		moved := a.Size != was.Size || a.Mtime != was.Mtime
+		if i.ops&OpModify != 0 { // else the change time has moved for another reason
+			moved = moved || touched
+		}
+		fresh := p.now.Sub(time.Unix(0, a.Ctime))
+		switch {
+		case wrote && moved,
+			wrote && i.look.mount.coarse && fresh < coarseClock,
+			wrote && fresh < proofWait && t.isUnproved(r, a.Ctime),
+			(!i.records || i.from != nil) && !wrote && (a.Size != was.Size || a.Mtime != was.Mtime):
+			p.emit(notify.ChildDataWritten, r, i)
+			t.proved(r)
+		case moved && fresh < proofWait:
+			t.unprovedAt(r, a.Ctime, p.now)
+		}
+		if a.Size != was.Size {
+			p.emit(notify.ChildSizeChanged, r, i)
+		}
+	}
+	if a.Mtime != was.Mtime {
+		if isDir {
+			p.sawTime(r, a)
+		} else {
+			p.emit(notify.ChildMtimeChanged, r, i)
+		}
+		if !t.s.reads && i.ops&OpAttrib != 0 && i.ops&OpModify == 0 && i.from == nil && (!isDir || timesSet(a)) {
+			p.emit(notify.ChildAtimeChanged, r, i) // setting one time alone is told as MODIFY or ACCESS
+		}
+	}
+	if t.s.reads {
+		at := t.s.atimes.at(uint32(r))
+		if *at != a.Atime && *at != 0 { // 0: not known since the start
+			p.emit(notify.ChildAtimeChanged, r, i)
+		}
+		*at = a.Atime
+	}
+	if a.UID != was.UID {
+		p.emit(notify.ChildOwnerChanged, r, i)
+	}
+	if a.GID != was.GID {
+		p.emit(notify.ChildGroupChanged, r, i)
+	}
+	x, y := orNone(was.X), orNone(a.X)
+	if a.Perm() != was.Perm() || x.ACL != y.ACL {
+		p.emit(notify.ChildACLChanged, r, i)
+	}
+	if a.Flags != was.Flags || x.DOS != y.DOS || x.Other != y.Other {
+		p.emit(notify.ChildExtraAttrsChanged, r, i)
+	}
+	if x.DOSBtime != y.DOSBtime {
+		p.emit(notify.ChildBtimeChanged, r, i)
+	}
+	if len(x.Streams)+len(y.Streams) > 0 {
+		p.streams(r, i, x.Streams, y.Streams)
+	}
+	if touched || a.Mtime != was.Mtime || a.Size != was.Size || !equalXattrs(was.X, a.X) {
+		keep := n.mtime
+		t.s.set(r, a)
+		if isDir {
+			n.mtime = keep // told on its own
+		}
+	}
+}
+
+// timesSet says whether a directory has got its modification time from somebody: one that comes of a change of its
+// entries is between its birth and its last change, and later than its access time.
+func timesSet(a *notify.Attr) bool {
+	return a.Mtime == a.Atime || a.Mtime < a.Btime || a.Mtime > a.Ctime
+}
+
+func orNone(x *notify.Xattrs) *notify.Xattrs {
+	if x == nil {
+		return &notify.Xattrs{}
+	}
+	return x
+}
+
+// unprovedAt remembers that an entry was told to have changed without proof of writing: a record
+// may be behind the look.
+func (t *tree) unprovedAt(r ref, ctime int64, now time.Time) {
+	if now.Sub(t.provedAt) > proofWait {
+		t.unproved[1], t.unproved[0] = t.unproved[0], make(map[ref]int64)
+		t.provedAt = now
+	}
+	t.unproved[0][r] = ctime
+}
+
+func (t *tree) isUnproved(r ref, ctime int64) bool {
+	c, ok := t.unproved[0][r]
+	if !ok {
+		c, ok = t.unproved[1][r]
+	}
+	return ok && c == ctime
+}
+
+func (t *tree) proved(r ref) {
+	delete(t.unproved[0], r)
+	delete(t.unproved[1], r)
+}
+
+// streamsDiff is how the alternate data streams of an entry differ from what was told. Both lists are sorted by name.
+type streamsDiff struct {
+	gone, come, kept []notify.Stream
+}
+
+func diffStreams(was, is []notify.Stream) (d streamsDiff) {
+	byName := func(a notify.Stream, name string) int { return strings.Compare(a.Name, name) }
+	for _, s := range was {
+		if _, ok := slices.BinarySearchFunc(is, s.Name, byName); !ok {
+			d.gone = append(d.gone, s)
+		}
+	}
+	for _, s := range is {
+		if _, ok := slices.BinarySearchFunc(was, s.Name, byName); ok {
+			d.kept = append(d.kept, s)
+		} else {
+			d.come = append(d.come, s)
+		}
+	}
+	return d
+}
+
+func sameContent(a, b notify.Stream) bool { return a.Digest == b.Digest && a.Size == b.Size }
+
+// twin finds the one stream in list that has the content of s; false if there is none, or more than one.
+func twin(s notify.Stream, list []notify.Stream) (found notify.Stream, ok bool) {
+	for _, o := range list {
+		if sameContent(s, o) {
+			if ok {
+				return found, false
+			}
+			found, ok = o, true
+		}
+	}
+	return found, ok
+}
+
+// streams tells how the alternate data streams of an entry differ. Samba renames one by setting the new
+// and removing the old: one gone and one come with the same content is a move.
+func (p *pass) streams(r ref, i *item, was, is []notify.Stream) {
+	d := diffStreams(was, is)
+	for _, s := range d.kept {
+		k := slices.IndexFunc(was, func(o notify.Stream) bool { return o.Name == s.Name })
+		if sameContent(was[k], s) {
+			continue
+		}
+		p.emitStream(notify.ChildStreamDataWritten, r, i, s.Name)
+		if was[k].Size != s.Size {
+			p.emitStream(notify.ChildStreamSizeChanged, r, i, s.Name)
+		}
+	}
+	moved := make(map[string]bool)
+	for _, old := range d.gone {
+		now, ok := twin(old, d.come)
+		if _, only := twin(old, d.gone); ok && only {
+			from := p.emitStream(notify.ChildStreamMovedFrom, r, i, old.Name)
+			p.link(from, p.emitStream(notify.ChildStreamMovedTo, r, i, now.Name))
+			moved[now.Name] = true
+			continue
+		}
+		p.emitStream(notify.ChildStreamRemoved, r, i, old.Name)
+	}
+	for _, s := range d.come {
+		if moved[s.Name] {
+			continue
+		}
+		p.emitStream(notify.ChildStreamAdded, r, i, s.Name)
+		if s.Size > 0 {
+			p.emitStream(notify.ChildStreamDataWritten, r, i, s.Name)
+			p.emitStream(notify.ChildStreamSizeChanged, r, i, s.Name)
+		}
+	}
+}
+
+// streamMoves says whether the look may have come in the middle of the renaming of a stream: a new one has the content of an old one. What
+// differs in the entry is not told then, for at most recordWait.
+func (p *pass) streamMoves(i *item) bool {
+	t, x := p.t, i.look.attr.X
+	if x == nil || len(x.Streams) < 2 {
+		return false
+	}
+	was := orNone(t.s.attrOf(t.s.node(i.node)).X).Streams
+	d := diffStreams(was, x.Streams)
+	copied := slices.ContainsFunc(d.come, func(s notify.Stream) bool {
+		return slices.ContainsFunc(d.kept, func(o notify.Stream) bool { return sameContent(s, o) }) &&
+			!slices.ContainsFunc(d.gone, func(o notify.Stream) bool { return sameContent(s, o) })
+	})
+	if !copied {
+		return false
+	}
+	since, ok := t.streamsSince[i.look.id]
+	if !ok {
+		t.streamsSince[i.look.id], since = p.now, p.now
+	}
+	return p.now.Sub(since) < recordWait
+}

@@ -1,0 +1,82 @@
+package watch
+
+import (
+	"math"
+
+	"fs_notify/notify"
+)
+
+// deadNames are names that were unlinked while their object lives on under another one. Who had it open by such a
+// name goes on writing there, and the kernel's records bear the dead name: the object is found by these. The newest
+// thousands are kept.
+type deadNames [2]map[place]notify.FileID // new ones, older ones
+
+const maxDeadNames = 4096
+
+func (d *deadNames) add(at place, id notify.FileID) {
+	if d[0] == nil || len(d[0]) >= maxDeadNames {
+		d[1], d[0] = d[0], make(map[place]notify.FileID)
+	}
+	d[0][at] = id
+}
+
+func (d *deadNames) find(at place) notify.FileID {
+	if id := d[0][at]; id != 0 {
+		return id
+	}
+	return d[1][at]
+}
+
+// changeOps are the records that speak of an object, whatever name it was reached by.
+const changeOps = OpModify | OpCloseWrite | OpAttrib
+
+// changedElsewhere has the other names of an object looked at that may have been changed through a name that it has lost: by
+// that name, or where it was for a while.
+func (p *pass) changedElsewhere(i *item) {
+	if i.loses() && !i.oldDir {
+		p.others(i, i.oldID)
+	}
+	if i.ops&changeOps == 0 {
+		return
+	}
+	if id := p.t.deadNames.find(i.at); id != 0 {
+		p.others(i, id)
+	}
+}
+
+func (p *pass) others(i *item, id notify.FileID) {
+	t, ops := p.t, i.passedOn()
+	known, ok := p.shared[id]
+	if ok && ops&^known.ops == 0 {
+		return
+	}
+	names := 0
+	for k := t.s.byID(id); k != 0; k = t.s.sameID(k) {
+		if n := t.s.node(k); n.parent != 0 && k != i.old {
+			names++
+			p.want(place{n.parent, t.s.name(k)}).ops |= ops
+		}
+	}
+	if names >= manyNames {
+		if !ok {
+			known.ctime = math.MinInt64 // nobody was looked at
+		}
+		known.ops |= ops
+		p.share(id, known)
+	}
+}
+
+// unlinked notes that an object was told to have lost a name.
+func (p *pass) unlinked(at place, id notify.FileID) {
+	if p.t.s.byID(id) != 0 {
+		p.t.deadNames.add(at, id)
+	}
+}
+
+// passedOn is what was said of an object by one of its names, for the others. Of a name that waits they have heard it before.
+func (i *item) passedOn() Op {
+	if i.carried {
+		return 0
+	}
+	return i.ops & changeOps
+}

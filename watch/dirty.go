@@ -1,0 +1,359 @@
+package watch
+
+import (
+	"sync"
+	"time"
+	"unsafe"
+)
+
+// place is a name in a directory.
+type place struct {
+	dir  ref
+	name string
+}
+
+// dirtyName is what the records said about one name since it was last looked at.
+type dirtyName struct {
+	at  place
+	ino uint64 // Record.ObjectIno of the last record that had it
+	ops Op
+	pid int32
+
+	carried bool // nothing new was said of it since it was last looked at
+}
+
+// dirt is a set of names to be looked at, in the order of their first records.
+type dirt struct {
+	names    []dirtyName
+	index    map[place]int32  // of names
+	text     []byte           // where the names themselves are; full pieces stay with who uses them
+	moves    []hint           // the records that change names, in their order
+	lists    map[ref]struct{} // directories of which every name is dirty
+	lost     map[ref]struct{} // directories whose watch has ended: watch, then list
+	sweep    bool             // every name is dirty
+	poll     bool             // every name is dirty that is not watched
+	barriers []uint64         // all that happened before these is in here, or was taken before
+	echo     uint64           // the newest barrier that came out of the source; all records before it are in here, or were taken before
+}
+
+// hint is a record that changes names: it supplies what the disk cannot tell.
+type hint struct {
+	name   int32 // index of the dirty name
+	op     Op
+	cookie uint32
+	seen   time.Time
+}
+
+const hintOps = OpCreate | OpDelete | OpMovedFrom | OpMovedTo
+
+func newDirt() *dirt { return &dirt{index: make(map[place]int32)} }
+
+func (d *dirt) empty() bool {
+	return len(d.names) == 0 && len(d.lists) == 0 && len(d.lost) == 0 && !d.sweep && !d.poll && len(d.barriers) == 0
+}
+
+// touch makes a name dirty and gives its index.
+func (d *dirt) touch(at place, ops Op) int32 {
+	i, ok := d.index[at]
+	if !ok {
+		i = int32(len(d.names))
+		d.names = append(d.names, dirtyName{at: at})
+		d.index[at] = i
+	}
+	d.names[i].ops |= ops
+	return i
+}
+
+// touchBytes is touch for a name that is not the caller's to keep.
+func (d *dirt) touchBytes(dir ref, name []byte, ops Op) int32 {
+	if i, ok := d.index[place{dir, string(name)}]; ok { // without a copy of the name
+		d.names[i].ops |= ops
+		return i
+	}
+	if len(name) == 0 {
+		return d.touch(place{dir, ""}, ops)
+	}
+	if cap(d.text)-len(d.text) < len(name) {
+		d.text = make([]byte, 0, max(min(2*cap(d.text), 32<<10), 256))
+	}
+	from := len(d.text)
+	d.text = append(d.text, name...)
+	return d.touch(place{dir, unsafe.String(&d.text[from], len(name))}, ops)
+}
+
+func (d *dirt) list(r ref) {
+	if d.lists == nil {
+		d.lists = make(map[ref]struct{})
+	}
+	d.lists[r] = struct{}{}
+}
+
+func (d *dirt) lose(r ref) {
+	if d.lost == nil {
+		d.lost = make(map[ref]struct{})
+	}
+	d.lost[r] = struct{}{}
+}
+
+// before puts older dirt in front of what is in d.
+func (d *dirt) before(old *dirt) {
+	if old == nil || old.empty() {
+		return
+	}
+	moved, fresh := make([]int32, len(old.names)), len(d.names)
+	for i := range old.names {
+		n := &old.names[i]
+		k := d.touch(n.at, n.ops)
+		moved[i] = k
+		if int(k) >= fresh {
+			d.names[k].carried = true
+		}
+		if m := &d.names[k]; m.pid == 0 {
+			m.pid = n.pid
+		}
+		if m := &d.names[k]; m.ino == 0 {
+			m.ino = n.ino
+		}
+	}
+	if len(old.moves) > 0 {
+		moves := make([]hint, 0, len(old.moves)+len(d.moves))
+		for _, m := range old.moves {
+			m.name = moved[m.name]
+			moves = append(moves, m)
+		}
+		d.moves = append(moves, d.moves...)
+	}
+	for r := range old.lists {
+		d.list(r)
+	}
+	for r := range old.lost {
+		d.lose(r)
+	}
+	d.sweep, d.poll = d.sweep || old.sweep, d.poll || old.poll
+	d.barriers, d.echo = append(old.barriers, d.barriers...), max(old.echo, d.echo)
+}
+
+// The bounds of what waits to be looked at. A pass takes about passNames. Beyond maxDirty names they collapse into
+// directories, beyond maxDirtyDirs directories into one sweep: what is forgotten is only who did
+// what, never that there is something to see.
+const (
+	passNames    = 4096
+	maxDirty     = 1 << 20
+	maxDirtyDirs = 1 << 17
+)
+
+// inbox is where the reader leaves dirt and the tree fetches it, piece by piece. It never blocks the reader.
+type inbox struct {
+	mu    sync.Mutex
+	queue []*dirt // the newest, last, still grows
+	names int     // in all of them
+	most  int     // names, before they collapse
+	dirs  int     // directories, before they do
+	wake  chan struct{}
+	now   func() time.Time
+}
+
+func newInbox(now func() time.Time) *inbox {
+	return &inbox{queue: []*dirt{newDirt()}, most: maxDirty, dirs: maxDirtyDirs, wake: make(chan struct{}, 1), now: now} // room for one
+}
+
+func (in *inbox) newest() *dirt { return in.queue[len(in.queue)-1] }
+
+// put adds records. Names that records share cost one entry.
+func (in *inbox) put(recs []Record) {
+	if len(recs) == 0 {
+		return
+	}
+	now := in.now()
+	in.mu.Lock()
+	d := in.newest()
+	for i := range recs {
+		r := &recs[i]
+		switch {
+		case r.Op&OpLost != 0:
+			d.lose(r.Dir)
+			continue
+		case r.Op&OpSelf != 0:
+			d.touchBytes(r.Dir, nil, OpAttrib)
+			continue
+		}
+		if len(d.names) >= passNames {
+			in.names += len(d.names)
+			d = newDirt()
+			in.queue = append(in.queue, d)
+		}
+		k := d.touchBytes(r.Dir, r.Name, r.Op)
+		n := &d.names[k]
+		if r.PID != 0 {
+			n.pid = r.PID
+		}
+		if r.ObjectIno != 0 {
+			n.ino = r.ObjectIno
+		}
+		if r.Op&hintOps != 0 {
+			d.moves = append(d.moves, hint{k, r.Op & hintOps, r.Cookie, now})
+		}
+	}
+	if in.names > in.most {
+		in.collapse()
+	}
+	in.mu.Unlock()
+	in.nudge()
+}
+
+// size is how many names wait.
+func (in *inbox) size() int {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.names + len(in.newest().names)
+}
+
+// collapse forgets the names and keeps the directories, or only that all has to be swept. A directory itself may be dirty
+// too, which a list of its names says nothing of.
+func (in *inbox) collapse() {
+	all := newDirt()
+	for _, d := range in.queue {
+		for i := range d.names {
+			if n := &d.names[i]; n.at.name == "" {
+				all.touch(n.at, n.ops)
+			} else {
+				all.list(n.at.dir)
+			}
+		}
+		d.names, d.moves = nil, nil
+		all.before(d)
+	}
+	if len(all.lists)+len(all.names) > in.dirs {
+		all.lists, all.names, all.index, all.sweep = nil, nil, make(map[place]int32), true
+	}
+	in.queue, in.names = []*dirt{all}, 0
+}
+
+// ask changes what is wanted besides names.
+func (in *inbox) ask(f func(d *dirt)) {
+	in.mu.Lock()
+	f(in.newest())
+	in.mu.Unlock()
+	in.nudge()
+}
+
+func (in *inbox) nudge() {
+	select {
+	case in.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take fetches the oldest piece; nil: there is nothing. last says that nothing is behind it.
+func (in *inbox) take() (d *dirt, last bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	d = in.queue[0]
+	if len(in.queue) > 1 {
+		in.queue[0] = nil
+		in.queue = in.queue[1:]
+		in.names -= len(d.names)
+		return d, false
+	}
+	if d.empty() {
+		return nil, true
+	}
+	in.queue[0] = newDirt()
+	return d, true
+}
+
+// fate is what the records say became of the object that was told under a name.
+type fate uint8
+
+const (
+	fateUnknown fate = iota
+	fateRemoved      // unlinked, or overwritten by a rename
+	fateMovedOut
+	fateHalf // renamed away; the other half has not come yet
+)
+
+// nameHint is what the order of the records tells of one name beyond the disk. Disk and identities
+// decide what is; hints only how to call it.
+type nameHint struct {
+	fate    fate      // of the object that was told under the name
+	dest    int32     // where that object stands now: index of a dirty name; -1: unknown
+	source  int32     // where the present object stood before the records: index of a dirty name; -1: unknown, or it came
+	arrived Op        // how the present object came: OpCreate or OpMovedTo
+	half    time.Time // since when the other half is waited for
+}
+
+// occupant is an object that stands under some name.
+type occupant struct {
+	orig int32 // the name it was told under; -1: it came during these records
+	how  Op    // for those that came
+	none bool
+}
+
+// hints follows the objects that stood under the names before the first record through the renames.
+func (d *dirt) hints() []nameHint {
+	if len(d.moves) == 0 {
+		return nil
+	}
+	h := make([]nameHint, len(d.names))
+	occ := make([]occupant, len(d.names))
+	for i := range occ {
+		h[i].dest, h[i].source = -1, -1
+		occ[i].orig = int32(i)
+	}
+	type half struct {
+		who  occupant
+		seen time.Time
+	}
+	var flying map[uint32]half
+	end := func(o occupant, f fate) {
+		if !o.none && o.orig >= 0 {
+			h[o.orig].fate = f
+		}
+	}
+	for _, m := range d.moves {
+		if m.op&OpCreate != 0 { // first: in a merged record only the disk knows whether it is still there
+			occ[m.name] = occupant{orig: -1, how: OpCreate}
+		}
+		if m.op&OpMovedTo != 0 {
+			end(occ[m.name], fateRemoved)
+			who := occupant{orig: -1, how: OpMovedTo}
+			if f, ok := flying[m.cookie]; ok && m.cookie != 0 {
+				who = f.who
+				delete(flying, m.cookie)
+			}
+			occ[m.name] = who
+		}
+		if m.op&OpMovedFrom != 0 {
+			who := occ[m.name]
+			occ[m.name] = occupant{none: true}
+			if m.cookie == 0 {
+				end(who, fateMovedOut)
+			} else {
+				if flying == nil {
+					flying = make(map[uint32]half)
+				}
+				flying[m.cookie] = half{who, m.seen}
+			}
+		}
+		if m.op&OpDelete != 0 {
+			end(occ[m.name], fateRemoved)
+			occ[m.name] = occupant{none: true}
+		}
+	}
+	for _, f := range flying {
+		if !f.who.none && f.who.orig >= 0 {
+			h[f.who.orig].fate, h[f.who.orig].half = fateHalf, f.seen
+		}
+	}
+	for i, o := range occ {
+		switch {
+		case o.none:
+		case o.orig < 0:
+			h[i].arrived = o.how
+		case int(o.orig) != i:
+			h[o.orig].dest = int32(i)
+			h[i].arrived, h[i].source = OpMovedTo, o.orig
+		}
+	}
+	return h
+}

@@ -1,0 +1,178 @@
+package watch
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+)
+
+// Beyond the bounds names collapse into their directories, and these into one sweep. What has no name there is kept.
+func TestInboxCollapses(t *testing.T) {
+	in := newInbox(time.Now)
+	in.most, in.dirs = 2*passNames, 50
+	put := func(dirs int) {
+		for i := range 4 * passNames {
+			in.put([]Record{{Dir: DirRef(1 + i%dirs), Name: fmt.Appendf(nil, "f%d", i), Op: OpCreate, Cookie: uint32(i)}})
+		}
+	}
+	in.put([]Record{{Dir: 77, Op: OpSelf}, {Dir: 88, Op: OpLost}})
+	in.ask(func(d *dirt) { d.barriers = append(d.barriers, 1) })
+	put(40)
+	in.ask(func(d *dirt) { d.barriers = append(d.barriers, 2) })
+	var all dirt
+	all.index = make(map[place]int32)
+	for last := false; !last; {
+		var d *dirt
+		if d, last = in.take(); d != nil {
+			if got := len(d.names); got > passNames+1 {
+				t.Errorf("%d names in one piece", got)
+			}
+			all.before(d)
+		}
+	}
+	if !slices.Equal(slices.Sorted(slices.Values(all.barriers)), []uint64{1, 2}) {
+		t.Errorf("barriers: %v", all.barriers)
+	}
+	if _, ok := all.lost[88]; !ok || len(all.lists) != 40 || all.sweep {
+		t.Errorf("lost %v, %d directories to be listed, sweep %v; want 88, 40, false", slices.Collect(maps.Keys(all.lost)), len(all.lists), all.sweep)
+	}
+	if _, ok := all.index[place{77, ""}]; !ok {
+		t.Error("that a directory itself was changed is forgotten")
+	}
+
+	put(60)
+	if d, _ := in.take(); d == nil || !d.sweep || len(d.lists) > 0 {
+		t.Error("too many directories are not one sweep")
+	}
+}
+
+// The same in a watcher that is far behind all the time: the tree ends up as the disk is.
+func TestTreeWithACollapsingInbox(t *testing.T) {
+	for _, dirs := range []int{2, 1 << 17} {
+		t.Run(fmt.Sprint(dirs), func(t *testing.T) {
+			dir := t.TempDir()
+			src, err := NewFsnotify()
+			if err != nil {
+				t.Fatal(err)
+			}
+			w, err := New(Config{Roots: []Root{{Name: "/root", Dir: dir}}, Source: src, Sink: &memSink{}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.in.most, w.in.dirs = -1, dirs // at all times
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- w.Run(ctx) }()
+			defer func() {
+				cancel()
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			}()
+			<-w.Ready()
+			for i := range 8 {
+				d := filepath.Join(dir, fmt.Sprint("d", i))
+				if err := os.Mkdir(d, 0o755); err != nil {
+					t.Fatal(err)
+				}
+				for k := range 300 {
+					if err := os.WriteFile(filepath.Join(d, fmt.Sprint(k)), nil, 0o644); err != nil {
+						t.Fatal(err)
+					}
+					if k%3 == 0 {
+						os.Rename(filepath.Join(d, fmt.Sprint(k)), filepath.Join(dir, fmt.Sprint(i, "-", k)))
+					}
+				}
+				if err := os.Chmod(d, 0o700); err != nil {
+					t.Fatal(err)
+				}
+				if i%2 == 1 {
+					os.Rename(d, filepath.Join(dir, "d0", fmt.Sprint("m", i)))
+				}
+			}
+			if err := w.Sync(ctx); err != nil {
+				t.Fatal(err)
+			}
+			root, err := w.LookupPath(ctx, "/root")
+			if err != nil {
+				t.Fatal(err)
+			}
+			snap, err := w.Snapshot(ctx, root.ID(), true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tree, disk := make(map[string]uint32), make(map[string]uint32)
+			for _, e := range snap.Entries[1:] {
+				tree[e.Path] = e.Attr.Perm()
+			}
+			filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+				if rel, _ := filepath.Rel(dir, path); err == nil && rel != "." {
+					st, err := e.Info()
+					if err != nil {
+						return err
+					}
+					disk[rel] = uint32(st.Mode().Perm())
+				}
+				return err
+			})
+			if !maps.Equal(tree, disk) {
+				t.Errorf("the tree has %d entries, the disk %d, or a mode differs", len(tree), len(disk))
+			}
+		})
+	}
+}
+
+// A sweep that is asked for while one is under way comes once, behind it; and sweeps leave half of the time to others.
+func TestSweepsDoNotChaseEachOther(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 300 {
+		if err := os.Mkdir(filepath.Join(dir, fmt.Sprint(i)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w, err := New(Config{Roots: []Root{{Name: "/root", Dir: dir}}, Source: NewPoll(), Sink: &memSink{}, PollInterval: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.barrier.open(w.cfg.Source); err != nil {
+		t.Fatal(err)
+	}
+	defer w.barrier.close()
+	if err := w.scan(t.Context(), w.t.roots[0]); err != nil {
+		t.Fatal(err)
+	}
+	w.becomeReady()
+	w.fullDue, w.pollDue = time.Now().Add(time.Hour), time.Now().Add(time.Hour)
+	overflow := func() { w.in.ask(func(d *dirt) { d.sweep = true }) }
+	overflow()
+	during := 0
+	for begin := time.Now(); w.Stats().Sweeps < 2 && time.Since(begin) < 20*time.Second; {
+		d := w.next()
+		if d == nil {
+			if w.sweep == nil && !w.sweepNext {
+				break
+			}
+			continue // it pauses
+		}
+		if w.sweep != nil && w.Stats().Sweeps == 0 && during < 3 { // records are lost again and again
+			overflow()
+			during++
+		}
+		from := time.Now()
+		w.pass(d)
+		if w.sweep != nil && w.restAfter.Before(from) {
+			t.Error("a step of a sweep is not followed by a rest")
+		}
+	}
+	for d := w.next(); d != nil; d = w.next() {
+		w.pass(d)
+	}
+	if got := w.Stats().Sweeps; got != 2 || during == 0 {
+		t.Errorf("%d sweeps, with %d losses during the first; want 2", got, during)
+	}
+}

@@ -1,0 +1,28 @@
+package watch
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"syscall"
+)
+
+var (
+	errElsewhere  = errors.New("the directory is not where it should be")
+	errTooDeep    = fmt.Errorf("deeper than %d levels or %d bytes of path", maxDepth, maxPath)
+	errGone       = fs.ErrNotExist
+	errTwoObjects = errors.New("the name changed hands")
+)
+
+// explain says what is wrong with a directory and what would mend it.
+func explain(err error) string {
+	switch {
+	case errors.Is(err, syscall.ENOSPC):
+		return "the limit of inotify watches is reached; raise it: sysctl -w fs.inotify.max_user_watches=1048576"
+	case errors.Is(err, syscall.EMFILE):
+		return "the limit of open files or of inotify instances is reached; raise it: ulimit -n, or sysctl -w fs.inotify.max_user_instances=1024"
+	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
+		return "permission denied; it needs read and search permission for the user that runs fs_notify"
+	}
+	return err.Error()
+}

@@ -1,0 +1,147 @@
+package watch
+
+import (
+	"encoding/binary"
+	"fmt"
+	"sync"
+
+	"github.com/cespare/xxhash/v2"
+
+	"fs_notify/notify"
+)
+
+// idKind is what file IDs on a mount are made of.
+type idKind uint8
+
+const (
+	idByHandle idKind = iota + 1 // the file handle, which carries a generation: ext4, xfs, btrfs, tmpfs
+	idByFID                      // a handle that only identifies, and the inode number: overlay
+	idByInode                    // inode number and birth time: everything else
+)
+
+func (k idKind) String() string {
+	return [...]string{"?", "handle", "fid+inode", "inode+birth"}[k]
+}
+
+// mount is a file system, or a part of one, that is seen below a root.
+type mount struct {
+	index  uint32
+	num    uint64 // of the kernel; another one after a remount, and never given twice where the kernel can do that
+	id     uint64 // its number in /proc/self/mountinfo
+	root   ref    // of the tree
+	place  string // path of the mount point below the root; "" for the file system of the root itself
+	dev    uint64
+	fsType uint64 // statfs magic
+	kind   idKind
+	seed   uint64 // of root name and place
+	opaque string // why its content does not belong to the tree; "" if it does
+	polled bool   // cannot notify
+	coarse bool   // change times move in steps of several milliseconds
+}
+
+// mounts is the table of them. Its methods may be called from the two looking workers at once.
+type mounts struct {
+	mu   sync.Mutex
+	all  []*mount // by index; 0 is none
+	salt map[saltKey]uint8
+}
+
+type saltKey struct {
+	id  notify.FileID
+	ino uint64
+}
+
+func (ms *mounts) at(i uint32) *mount {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	return ms.all[i]
+}
+
+// find gives the mount at a place of a tree; make fills in a new one.
+func (ms *mounts) find(root ref, rootName, place string, num uint64, make func(*mount)) *mount {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	for i, m := range ms.all {
+		if i > 0 && m.root == root && m.place == place {
+			if m.num != num { // mounted again, perhaps with something else
+				fresh := *m
+				fresh.num, fresh.opaque = num, ""
+				make(&fresh)
+				ms.all[i] = &fresh // others may be reading the old one
+			}
+			return ms.all[i]
+		}
+	}
+	if len(ms.all) == 0 {
+		ms.all = append(ms.all, nil)
+	}
+	m := &mount{index: uint32(len(ms.all)), num: num, root: root, place: place,
+		seed: xxhash.Sum64String(rootName + "\x00" + place)}
+	make(m)
+	ms.all = append(ms.all, m)
+	return m
+}
+
+// of gives the mount of a tree with a kernel number, or nil.
+func (ms *mounts) of(root ref, num uint64) *mount {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	for i, m := range ms.all {
+		if i > 0 && m.root == root && m.num == num {
+			return m
+		}
+	}
+	return nil
+}
+
+// makeID digests what the file system gives to a file ID of 63 bits.
+func (ms *mounts) makeID(m *mount, handle []byte, ino uint64, btime int64) notify.FileID {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	return ms.hash(m, handle, ino, btime)
+}
+
+// hash is makeID for who holds the lock.
+func (ms *mounts) hash(m *mount, handle []byte, ino uint64, btime int64) notify.FileID {
+	var buf [192]byte
+	b := binary.LittleEndian.AppendUint64(buf[:0], m.seed)
+	b = append(b, byte(m.kind))
+	switch m.kind {
+	case idByHandle:
+		b = append(b, handle...)
+	case idByFID:
+		b = append(b, handle...)
+		b = binary.LittleEndian.AppendUint64(b, ino)
+	default:
+		b = binary.LittleEndian.AppendUint64(b, ino)
+		b = binary.LittleEndian.AppendUint64(b, uint64(btime))
+	}
+	id := clampID(xxhash.Sum64(b))
+	if len(ms.salt) > 0 {
+		if n := ms.salt[saltKey{id, ino}]; n > 0 {
+			id = clampID(xxhash.Sum64(append(b, n)))
+		}
+	}
+	return id
+}
+
+// collide makes the later one of two live objects with the same ID get another one from now on.
+func (ms *mounts) collide(id notify.FileID, ino uint64) {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	if ms.salt == nil {
+		ms.salt = make(map[saltKey]uint8)
+	}
+	ms.salt[saltKey{id, ino}]++
+}
+
+func clampID(h uint64) notify.FileID {
+	if h &= 1<<63 - 1; h == 0 {
+		h = 1
+	}
+	return notify.FileID(h)
+}
+
+func (m *mount) String() string {
+	return fmt.Sprintf("%q: magic %#x, IDs by %s", m.place, m.fsType, m.kind)
+}

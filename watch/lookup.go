@@ -1,0 +1,307 @@
+package watch
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"fs_notify/notify"
+)
+
+// Roots lists the roots in the order of their names, with their state now.
+func (w *Watcher) Roots() []notify.RootState {
+	t := w.t
+	caps := w.cfg.Source.Caps()
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	out := make([]notify.RootState, len(t.roots))
+	for i, ri := range t.roots {
+		out[i] = notify.RootState{Name: ri.Name, Dir: ri.Dir, ID: ri.id, Phase: ri.phase, Indexed: ri.indexed, Progress: ri.guess,
+			Source: w.cfg.Source.Name(), Closes: caps.Closes, Entries: t.s.entries[ri.node]}
+		if ri.phase == notify.Live {
+			out[i].Progress = 1
+		}
+		t.troubled.Lock()
+		for r, tr := range t.trouble {
+			if t.s.alive(r) && t.s.rootOf(r) == ri.node && len(out[i].Degraded) < 100 {
+				out[i].Degraded = append(out[i].Degraded, notify.Degraded{Path: t.s.path(r), Reason: tr.reason, Since: tr.since})
+			}
+		}
+		t.troubled.Unlock()
+	}
+	return out
+}
+
+// rootFor finds the root that a served path lies in, and the rest of the path.
+func (t *tree) rootFor(path string) (*rootInfo, string) {
+	for _, ri := range t.roots {
+		if inside(path, ri.Name) {
+			return ri, strings.TrimPrefix(strings.TrimPrefix(path, ri.Name), "/")
+		}
+	}
+	return nil, ""
+}
+
+// usable says whether a root can be asked.
+func (ri *rootInfo) usable(op string) error {
+	switch ri.phase {
+	case notify.Indexing:
+		return &notify.Error{Op: op, Path: ri.Name, Kind: notify.Unavailable, Retry: 2 * time.Second,
+			Msg: fmt.Sprintf("%s is being indexed: %d entries so far, try again soon", ri.Name, ri.indexed)}
+	case notify.Away:
+		return &notify.Error{Op: op, Path: ri.Name, Kind: notify.Unavailable, Retry: 10 * time.Second,
+			Msg: fmt.Sprintf("the directory behind %s is away: unmounted or replaced", ri.Name)}
+	}
+	return nil
+}
+
+func notFound(op, path string) error {
+	return &notify.Error{Op: op, Path: path, Kind: notify.NotFound, Msg: fmt.Sprintf("there is no entry %s below any root", notify.EscapeName(path))}
+}
+
+// LookupPath finds an entry by the path under which it is served. What exists on disk and is not in the tree yet is waited for.
+func (w *Watcher) LookupPath(ctx context.Context, path string) (notify.Entry, error) {
+	const op = "watch.LookupPath"
+	t := w.t
+	if !strings.HasPrefix(path, "/") || strings.Contains(path, "\x00") {
+		return notify.Entry{}, notFound(op, path)
+	}
+	path = "/" + strings.Trim(path, "/")
+	for part := range strings.SplitSeq(path[1:], "/") {
+		if part == ".." || part == "." || part == "" && path != "/" {
+			return notify.Entry{}, notFound(op, path)
+		}
+	}
+	for try := 0; ; try++ {
+		t.mu.RLock()
+		ri, rest := t.rootFor(path)
+		if ri == nil {
+			t.mu.RUnlock()
+			return notify.Entry{}, notFound(op, path)
+		}
+		if err := ri.usable(op); err != nil {
+			t.mu.RUnlock()
+			return notify.Entry{}, err
+		}
+		if r := t.s.find(ri.node, rest); r != 0 {
+			defer t.mu.RUnlock()
+			return t.entry(r), nil
+		}
+		dir := ri.Dir
+		t.mu.RUnlock()
+		if try > 0 {
+			return notify.Entry{}, notFound(op, path)
+		}
+		if _, err := os.Lstat(filepath.Join(dir, rest)); err != nil {
+			return notify.Entry{}, notFound(op, path)
+		}
+		short, cancel := context.WithTimeout(ctx, 2*time.Second)
+		w.Sync(short) // either way the tree is asked once more
+		cancel()
+		if ctx.Err() != nil {
+			return notify.Entry{}, ctx.Err()
+		}
+	}
+}
+
+// LookupID finds an entry by its file ID; of several names, the first known.
+func (w *Watcher) LookupID(ctx context.Context, id notify.FileID) (notify.Entry, error) {
+	t := w.t
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	r := t.s.byID(id)
+	if r == 0 {
+		return notify.Entry{}, &notify.Error{Op: "watch.LookupID", Kind: notify.NotFound, Msg: fmt.Sprintf("there is no entry with ID %s below any root", id)}
+	}
+	if ri := t.rootInfo(t.s.rootOf(r)); ri != nil {
+		if err := ri.usable("watch.LookupID"); err != nil {
+			return notify.Entry{}, err
+		}
+	}
+	return t.entry(r), nil
+}
+
+// LookupNames finds all names of an object by its file ID.
+func (w *Watcher) LookupNames(ctx context.Context, id notify.FileID) ([]notify.Entry, error) {
+	first, err := w.LookupID(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	t := w.t
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	names := []notify.Entry{}
+	for r := t.s.byID(id); r != 0; r = t.s.sameID(r) {
+		names = append(names, t.entry(r))
+	}
+	if len(names) == 0 { // it went meanwhile
+		names = append(names, first)
+	}
+	return names, nil
+}
+
+func (t *tree) entry(r ref) notify.Entry {
+	return notify.Entry{Root: t.s.node(t.s.rootOf(r)).id, Path: t.s.path(r), Spine: t.s.spine(r), Attr: t.s.attr(r)}
+}
+
+// Snapshot copies the entries below a directory as of one Seq.
+func (w *Watcher) Snapshot(ctx context.Context, dir notify.FileID, recursive bool) (*notify.Snapshot, error) {
+	const op = "watch.Snapshot"
+	t := w.t
+	t.mu.RLock()
+	r := t.s.byID(dir)
+	if r == 0 {
+		t.mu.RUnlock()
+		return nil, &notify.Error{Op: op, Kind: notify.NotFound, Msg: fmt.Sprintf("there is no entry with ID %s below any root", dir)}
+	}
+	var err error
+	if !t.s.isDir(r) {
+		err = &notify.Error{Op: op, Path: t.s.path(r), Kind: notify.NotDirectory}
+	} else if ri := t.rootInfo(t.s.rootOf(r)); ri != nil {
+		err = ri.usable(op)
+	}
+	if err != nil {
+		t.mu.RUnlock()
+		return nil, err
+	}
+	snap := &notify.Snapshot{}
+	t.copyBelow(r, t.entry(r), recursive, snap)
+	batch := w.out.seal()
+	t.mu.RUnlock()
+	number, err := batch.await(ctx)
+	if err != nil {
+		return nil, err
+	}
+	snap.Seq = number.End()
+	return snap, nil
+}
+
+func (t *tree) copyBelow(r ref, e notify.Entry, recursive bool, snap *notify.Snapshot) {
+	snap.Entries = append(snap.Entries, e)
+	if !t.s.isDir(r) {
+		return
+	}
+	t.s.children(r, func(c ref) {
+		n := t.s.node(c)
+		child := notify.Entry{Root: e.Root, Path: join(e.Path, t.s.names.view(n.name)), Attr: t.s.attrOf(n),
+			Spine: append(e.Spine[:len(e.Spine):len(e.Spine)], n.id)}
+		if e.Path == "" {
+			child.Path = t.s.name(c)
+		}
+		if recursive {
+			t.copyBelow(c, child, true, snap)
+		} else {
+			snap.Entries = append(snap.Entries, child)
+		}
+	})
+}
+
+// Stat looks at the disk, not at the tree.
+func (w *Watcher) Stat(ctx context.Context, id notify.FileID) (notify.Entry, error) {
+	var attr notify.Attr
+	e, err := w.onDisk(ctx, "watch.Stat", id, func(l *looker, dir dirFD, name string, a *notify.Attr) (err error) {
+		attr = *a
+		attr.X, err = l.xattrs(dir, name)
+		return err
+	})
+	e.Attr = attr
+	return e, err
+}
+
+// maxUserXattrs is how many bytes of names and values UserXattrs gives.
+const maxUserXattrs = 256 << 10
+
+// UserXattrs reads the extended attributes of the user namespace from the disk.
+func (w *Watcher) UserXattrs(ctx context.Context, id notify.FileID) (map[string][]byte, error) {
+	var got map[string][]byte
+	_, err := w.onDisk(ctx, "watch.UserXattrs", id, func(l *looker, dir dirFD, name string, _ *notify.Attr) (err error) {
+		got, err = l.userXattrs(dir, name, maxUserXattrs)
+		return err
+	})
+	return got, err
+}
+
+// lookers are those that look for a client, each used by one at a time.
+var lookers = sync.Pool{New: func() any { return new(looker) }}
+
+// onDisk has f look at an entry on the disk, and makes sure that it was the one. If the disk is ahead of the tree, it waits for the tree and has f
+// look once more.
+func (w *Watcher) onDisk(ctx context.Context, op string, id notify.FileID, f func(l *looker, dir dirFD, name string, a *notify.Attr) error) (notify.Entry, error) {
+	e, err := w.LookupID(ctx, id)
+	if err != nil {
+		return e, err
+	}
+	l := lookers.Get().(*looker)
+	defer lookers.Put(l)
+	for try := 0; ; try++ {
+		if err := w.t.lookAt(l, &e, f); err == nil {
+			return e, nil
+		}
+		if try > 0 {
+			return e, notFound(op, e.Path)
+		}
+		short, cancel := context.WithTimeout(ctx, 2*time.Second)
+		w.Sync(short)
+		cancel()
+		if e, err = w.LookupID(ctx, id); err != nil {
+			return e, err
+		}
+	}
+}
+
+// lookAt has f look at an entry where the tree has it, through its directory, which is open and was reached without following a symlink. Before
+// and after, the name has to stand for the entry.
+func (t *tree) lookAt(l *looker, e *notify.Entry, f func(l *looker, dir dirFD, name string, a *notify.Attr) error) error {
+	t.mu.RLock()
+	var ri *rootInfo
+	for _, x := range t.roots {
+		if x.id == e.Root {
+			ri = x
+		}
+	}
+	t.mu.RUnlock()
+	if ri == nil {
+		return errGone
+	}
+	top, err := openRoot(ri.Dir)
+	if err != nil {
+		return err
+	}
+	defer closeFD(top)
+	dir, name := "", e.Path
+	if i := strings.LastIndexByte(e.Path, '/'); i >= 0 {
+		dir, name = e.Path[:i], e.Path[i+1:]
+	}
+	fd, err := openBelow(top, dir)
+	if err != nil {
+		return err
+	}
+	defer closeFD(fd)
+	check := func(a *notify.Attr) error {
+		mnt, _, err := l.stat(fd, name, a)
+		if err != nil {
+			return err
+		}
+		m := t.ms.of(ri.node, mnt)
+		if m == nil {
+			return errElsewhere
+		}
+		id, err := l.identify(&t.ms, m, fd, name, a)
+		if err == nil && id != e.ID() {
+			err = errElsewhere
+		}
+		return err
+	}
+	var a, after notify.Attr
+	if err := check(&a); err != nil {
+		return err
+	}
+	if err := f(l, fd, name, &a); err != nil {
+		return err
+	}
+	return check(&after)
+}

@@ -1,0 +1,62 @@
+package watch
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"fs_notify/notify"
+)
+
+// Whatever can be looked up can be asked for its attributes, by path and by ID: the root itself as well.
+func TestStatOfEveryKind(t *testing.T) {
+	dir := t.TempDir()
+	if out, err := exec.Command("sh", "-c", "cd "+dir+" && mkdir -p a/b && echo hi > a/f && ln -s f a/link && mkfifo a/pipe && chmod 750 .").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	xattrs := true
+	for _, p := range []string{"", "/a", "/a/f"} {
+		if err := unix.Setxattr(dir+p, "user.x", []byte("1"), 0); errors.Is(err, unix.EOPNOTSUPP) {
+			xattrs = false
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	w, _ := start(t, dir)
+	for _, slow := range []bool{false, true} { // as a kernel before 6.13 does it
+		defer noXattrAt.Store(noXattrAt.Swap(slow))
+		for p, want := range map[string]string{"": "directory", "/a": "directory", "/a/b": "directory", "/a/f": "file", "/a/link": "symlink", "/a/pipe": "fifo"} {
+			found, err := w.LookupPath(t.Context(), dir+p)
+			if err != nil {
+				t.Errorf("LookupPath %q: %v", p, err)
+				continue
+			}
+			e, err := w.Stat(t.Context(), found.ID())
+			if err != nil {
+				t.Errorf("Stat %q: %v", p, err)
+				continue
+			}
+			if e.ID() != found.ID() || e.Attr.Kind() != want || e.Attr.Ctime == 0 {
+				t.Errorf("Stat %q: %v %+v, want the %s %v", p, e.ID(), e.Attr, want, found.ID())
+			}
+			marked := xattrs && (p == "" || p == "/a" || p == "/a/f")
+			if (e.Attr.X != nil && e.Attr.X.Other != 0) != marked {
+				t.Errorf("Stat %q: extended attributes %+v", p, e.Attr.X)
+			}
+		}
+	}
+
+	gone, err := w.LookupPath(t.Context(), dir+"/a/f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(dir + "/a/f"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Stat(t.Context(), gone.ID()); !errors.Is(err, notify.NotFound) {
+		t.Errorf("Stat of what was removed: %v", err)
+	}
+}

@@ -1,0 +1,259 @@
+package watch
+
+import (
+	"time"
+
+	"fs_notify/notify"
+)
+
+// match decides for each name what it lost and what it gained.
+func (p *pass) match() {
+	for _, i := range p.order {
+		if i.loses() {
+			p.lostBy[i.oldID] = append(p.lostBy[i.oldID], i)
+		}
+		if i.gains() {
+			p.gained[i.look.id] = append(p.gained[i.look.id], i)
+		}
+	}
+	for id, to := range p.gained {
+		from := p.lostBy[id]
+		for _, l := range from { // where the records saw it go
+			dest := p.dest(l)
+			for _, g := range to {
+				if g == dest && g.from == nil && l.to == nil && g.look.attr.IsDir() == l.oldDir {
+					p.pair(l, g)
+				}
+			}
+		}
+		var l, g *item
+		nl, ng := 0, 0
+		for _, x := range from {
+			if x.to == nil {
+				l = x
+				nl++
+			}
+		}
+		for _, x := range to {
+			if x.from == nil {
+				g = x
+				ng++
+			}
+		}
+		if nl == 1 && ng == 1 && l != g && l.oldDir == g.look.attr.IsDir() {
+			p.pair(l, g)
+		}
+		for _, g := range to {
+			if g.from == nil {
+				p.unexplained(id, g)
+			}
+		}
+	}
+	for _, l := range p.order {
+		if l.loses() && l.to == nil {
+			p.judge(l)
+		}
+	}
+	// What has to wait makes others wait.
+	for _, i := range p.order {
+		if i.held {
+			i.held = false
+			p.holdBack(i)
+		}
+	}
+	for more := true; more; {
+		more = false
+		ends := make(map[ref]bool)
+		for _, i := range p.order {
+			if i.gains() && !i.held && !p.stays(i.at.dir, ends) {
+				p.holdBack(i)
+				more = true
+			}
+		}
+	}
+	for _, i := range p.order {
+		if i.moves() {
+			p.movers++
+		}
+	}
+}
+
+// stays says whether a directory is in the tree when all is told that is not held: it follows the way up by where everything
+// is then. The looks may contradict each other: a way that leads into what goes, or in a circle, leads nowhere. known keeps
+// what was found on the way.
+func (p *pass) stays(r ref, known map[ref]bool) bool {
+	s := &p.t.s
+	var way []ref
+	end, ok := false, false
+	for {
+		if end, ok = known[r]; ok {
+			break
+		}
+		known[r] = false // if it is met again before the end
+		way = append(way, r)
+		n := s.node(r)
+		if s.dir(r).flags&dirAttached == 0 {
+			up := p.freshAt[r]
+			if up == nil || up.held || !up.gains() || up.look.id != n.id {
+				break
+			}
+			r = up.at.dir
+			continue
+		}
+		if n.parent == 0 {
+			end = true
+			break
+		}
+		i := p.item(place{n.parent, s.names.view(n.name)})
+		if i != nil && i.old == r && !i.held {
+			if i.to != nil {
+				r = i.to.at.dir
+				continue
+			}
+			if i.loses() {
+				break
+			}
+		}
+		r = n.parent
+	}
+	for _, r := range way {
+		known[r] = end
+	}
+	return end
+}
+
+// pair notes that the object which l lost stands at g now. What the records said of it under its old name goes with it.
+func (p *pass) pair(l, g *item) {
+	l.to, g.from = g, l
+	g.ops |= l.ops & changeOps
+}
+
+// unexplained is an object found under a new name while the tree has it under another that was not seen to lose it.
+func (p *pass) unexplained(id notify.FileID, g *item) {
+	t := p.t
+	if !g.look.attr.IsDir() && g.look.attr.Nlink != 1 {
+		return // one more name
+	}
+	for k := t.s.byID(id); k != 0; k = t.s.sameID(k) {
+		n := t.s.node(k)
+		if n.parent == 0 {
+			g.state = denied // the root below itself
+			return
+		}
+		l := p.item(place{n.parent, t.s.name(k)})
+		isDir := g.look.attr.IsDir()
+		switch free := l != nil && l.to == nil && l.old == k; {
+		case free && (l.state == unreachable || l.state == denied) && (isDir || g.look.attr.Nlink == 1):
+			p.pair(l, g) // it has one name only
+			return
+		case isDir && p.now.Sub(p.waitOf(g).since) > time.Second:
+			g.state = denied
+			return
+		case isDir: // at two places: one of the looks is out of date
+			g.held = true
+			return
+		}
+	}
+}
+
+// wait is what a name that could not be decided waits for.
+type wait struct {
+	since time.Time
+	// echo is the number of a barrier that was set after the name was seen, and after whoever was changing its directory
+	// had done so: once it comes out of the source, no record is still to come that could explain what was seen. 0: the
+	// source cannot give one, and time has to do.
+	echo uint64
+}
+
+// waitOf is what a name has waited for so far.
+func (p *pass) waitOf(i *item) wait {
+	if w, ok := p.t.patience[i.at]; ok && i.carried {
+		return w
+	}
+	return wait{since: p.now} // something new was said of it: patience begins anew
+}
+
+// dest is the name that the records saw an object go to.
+func (p *pass) dest(l *item) *item {
+	if l.hint.dest < 0 {
+		return nil
+	}
+	return p.named[l.hint.dest]
+}
+
+// maxWait bounds the patience while there is always something behind, or no echo comes.
+const maxWait = 2 * time.Second
+
+// waits says whether a record that explains what was seen may still come.
+func (p *pass) waits(i *item, patience time.Duration) bool {
+	w := p.waitOf(i)
+	switch {
+	case w.echo != 0:
+		return p.t.echoed < w.echo && p.now.Sub(w.since) < maxWait
+	case !p.t.drained: // what is behind in the inbox was not looked at yet
+		patience = maxWait
+	}
+	return p.now.Sub(w.since) < patience
+}
+
+// watched says whether records tell what happens to the names in a directory: a look that is ahead of them waits for them.
+func (p *pass) watched(r ref) bool {
+	return p.t.s.dir(r).flags&(dirWatched|dirPolled|dirDegraded) == dirWatched
+}
+
+// judge says what became of an object that is not found anywhere.
+func (p *pass) judge(l *item) {
+	l.fate = l.hint.fate
+	if l.state == absent && l.hint.arrived != 0 && p.waits(l, recordWait) {
+		l.held = true // the look is ahead of the records: one that says how it went is still to come
+		return
+	}
+	switch l.fate {
+	case fateRemoved, fateMovedOut:
+		return
+	case fateHalf:
+		if p.waits(l, halfWait) || p.hold {
+			l.held = true
+			return
+		}
+		l.fate = fateMovedOut
+		return
+	}
+	if l.hint.dest >= 0 {
+		dest := p.dirt.names[l.hint.dest].at
+		// It was renamed to a place where it is no longer, or that is in another root.
+		if p.t.s.alive(dest.dir) && p.t.s.rootOf(dest.dir) == p.t.s.rootOf(l.at.dir) && p.waits(l, recordWait) {
+			l.held = true
+			return
+		}
+		l.fate = fateMovedOut
+		return
+	}
+	if p.hold || (l.records || p.watched(l.at.dir)) && p.waits(l, recordWait) {
+		l.held = true // the record that says how it went is still to come, or the sweep may find it
+		return
+	}
+	l.fate = fateRemoved
+}
+
+// holdBack keeps a name as it was told, and with it all that depends on it.
+func (p *pass) holdBack(i *item) {
+	if i.held {
+		return
+	}
+	i.held = true
+	if i.from != nil {
+		p.holdBack(i.from) // it has no place to go to
+	}
+	if i.to != nil {
+		p.holdBack(i.to)
+	}
+	if i.old == 0 {
+		return
+	}
+	for d := i.at.dir; p.t.s.node(d).parent != 0; d = p.t.s.node(d).parent {
+		if up := p.item(place{p.t.s.node(d).parent, p.t.s.name(d)}); up != nil && up.old == d && up.loses() && up.to == nil {
+			p.holdBack(up) // a directory is not removed before what was in it
+		}
+	}
+}

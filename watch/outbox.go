@@ -1,0 +1,197 @@
+package watch
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"fs_notify/notify"
+)
+
+// Sink is where batches go. *journal.Journal and *journal.Memory have it.
+type Sink interface {
+	// Append numbers the notifications of one root, makes them durable as far as the journal can, and wakes the
+	// readers. The slice is the sink's from then on. One goroutine calls it.
+	Append(ctx context.Context, root notify.FileID, notes []notify.Notification) (notify.BatchNumber, error)
+}
+
+// maxBacklog bounds what waits to be appended, by Notification.Weight: beyond it names only become dirty.
+const maxBacklog = 64 << 20
+
+// outbox joins the tree to the writer. While an append is in flight the last batch grows;
+// a lone change leaves at once. A batch's number is its millisecond, so at most one leaves in each: what comes sooner waits
+// for the next and grows, lest the numbers run ahead of the clock.
+type outbox struct {
+	mu      sync.Mutex
+	queue   []*outBatch
+	flying  *outBatch     // being appended
+	weight  int           // of all that is not appended
+	last    *outBatch     // the newest one appended
+	changed chan struct{} // closed and replaced when something moves
+}
+
+type outBatch struct {
+	root    notify.FileID
+	notes   []notify.Notification
+	indexes int
+	weight  int
+	sealed  bool
+	done    chan struct{} // closed when it was appended
+	number  notify.BatchNumber
+}
+
+func newOutbox(head notify.BatchNumber) *outbox {
+	none := &outBatch{done: make(chan struct{}), number: head}
+	close(none.done)
+	return &outbox{last: none, changed: make(chan struct{})}
+}
+
+func (o *outbox) signal() {
+	close(o.changed)
+	o.changed = make(chan struct{})
+}
+
+// add puts notifications of one root into the queue. ends are the ends of the groups in notes: a
+// group stays in one batch, and a Link in it is the place in the group plus one.
+func (o *outbox) add(root notify.FileID, notes []notify.Notification, ends []int) {
+	if len(ends) == 0 {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var b *outBatch
+	if n := len(o.queue); n > 0 && !o.queue[n-1].sealed && o.queue[n-1].root == root {
+		b = o.queue[n-1]
+	}
+	from, begin := 0, 0 // of what goes into b, and of the group
+	put := func(end int) {
+		if end == from {
+			return
+		}
+		if b.notes == nil {
+			b.notes = notes[from:end:end] // nobody else has them
+		} else {
+			b.notes = append(b.notes, notes[from:end]...)
+		}
+		from = end
+	}
+	for _, end := range ends {
+		g := notes[begin:end]
+		indexes, weight := 0, 0
+		for i := range g {
+			indexes += g[i].Width()
+			weight += g[i].Weight()
+		}
+		if b == nil || b.indexes+indexes > notify.BatchIndexes || b.weight+weight > notify.MaxBatchBytes {
+			if b != nil {
+				put(begin)
+			}
+			b = &outBatch{root: root, done: make(chan struct{})}
+			o.queue = append(o.queue, b)
+		}
+		base := notify.Seq(len(b.notes) + begin - from)
+		for i := range g {
+			if g[i].Link != 0 {
+				g[i].Link += base
+			}
+		}
+		b.indexes += indexes
+		b.weight += weight
+		o.weight += weight
+		begin = end
+	}
+	put(begin)
+	o.signal()
+}
+
+// begin notes that the journal stands at this number, if nothing newer was appended.
+func (o *outbox) begin(number notify.BatchNumber) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.flying == nil && number > o.last.number {
+		o.last = &outBatch{done: o.last.done, number: number}
+	}
+}
+
+// full says whether the tree has to wait, and the channel that tells of a change.
+func (o *outbox) full() (bool, <-chan struct{}) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.weight > maxBacklog, o.changed
+}
+
+// backlog is the weight of what is not appended.
+func (o *outbox) backlog() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.weight
+}
+
+// seal ends the growth of the newest batch and returns it: what is added from now on comes behind it.
+func (o *outbox) seal() *outBatch {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if n := len(o.queue); n > 0 {
+		o.queue[n-1].sealed = true
+		return o.queue[n-1]
+	}
+	if o.flying != nil {
+		return o.flying
+	}
+	return o.last
+}
+
+// await blocks until the batch is appended and gives its number.
+func (b *outBatch) await(ctx context.Context) (notify.BatchNumber, error) {
+	select {
+	case <-b.done:
+		return b.number, nil
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+// pace waits for the millisecond behind the one of the newest batch; for one at most, as the clock may have gone back. Who is to
+// stop does not wait.
+func pace(ctx context.Context, newest notify.BatchNumber, now time.Time) {
+	if newest < notify.NumberAt(now) || ctx.Err() != nil {
+		return
+	}
+	time.Sleep(min((newest + 1).Time().Sub(now), time.Millisecond))
+}
+
+// run appends until ctx has ended and nothing is queued any more.
+func (o *outbox) run(ctx context.Context, sink Sink) error {
+	for {
+		o.mu.Lock()
+		if len(o.queue) == 0 {
+			changed := o.changed
+			o.mu.Unlock()
+			select {
+			case <-changed:
+				continue
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		ahead := o.last.number
+		o.mu.Unlock()
+		pace(ctx, ahead, time.Now())
+		o.mu.Lock()
+		b := o.queue[0]
+		o.queue[0] = nil
+		o.queue, o.flying = o.queue[1:], b
+		o.mu.Unlock()
+		number, err := sink.Append(context.WithoutCancel(ctx), b.root, b.notes)
+		if err != nil {
+			return err
+		}
+		b.number, b.notes = number, nil
+		close(b.done)
+		o.mu.Lock()
+		o.weight -= b.weight
+		o.last, o.flying = b, nil
+		o.signal()
+		o.mu.Unlock()
+	}
+}

@@ -1,0 +1,861 @@
+package watch
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"fs_notify/notify"
+)
+
+// pass is one round of reconcile: look at dirty names, match before and after by identity,
+// order the differences, tell them.
+type pass struct {
+	t     *tree
+	now   time.Time
+	dirt  *dirt
+	named []*item         // of dirt.names; nil: of no interest
+	other map[place]*item // the rest
+	order []*item
+	todo  map[ref]*job
+	hold  bool // a missing name waits for its object to turn up: a sweep is under way
+	looks int
+
+	gained   map[notify.FileID][]*item
+	lostBy   map[notify.FileID][]*item
+	shared   map[notify.FileID]shared // of objects with many names
+	fresh    map[notify.FileID]ref    // directories found, by identity
+	freshAt  map[ref]*item
+	postpone []*job          // listings that are left to the next pass
+	mtimes   map[ref]dirTime // of directories that were looked at
+	overdue  map[ref]bool    // directories whose time cannot wait any longer
+	filled   map[ref]bool    // new directories that got entries
+	found    map[ref]*item   // directories of the tree that were found under another name
+	stuck    map[ref]*job
+	away     map[ref]error // roots
+	afloat   []*item       // moved_from is told, moved_to not yet
+	movers   int           // items whose objects are still to be told where they were found
+	steps    int           // halves of items told so far
+	twice    map[ref]int   // how often a new directory was found at a second place
+	collided int           // IDs that were found to be of two objects
+	moved    bool          // some directory changed its place
+	told     bool          // something was told
+
+	writer
+}
+
+type itemState uint8
+
+const (
+	unseen itemState = iota
+	absent
+	present
+	denied      // nothing could be learned
+	unreachable // its directory is not where it should be
+)
+
+// item is a name under examination. It may lose the object that was told there, and gain another one.
+type item struct {
+	at      place
+	hint    *nameHint
+	ops     Op
+	pid     int32
+	ino     uint64
+	records bool // a record spoke of it
+	carried bool // but none since the last pass
+	old     ref  // what was told; 0: nothing
+	oldID   notify.FileID
+	oldDir  bool
+	state   itemState
+	tries   uint8 // looks that were too early
+	look    look
+	from    *item // gained: where the object was told before
+	to      *item // lost: where the object is now
+	fate    fate
+	held    bool
+	losing  bool // on the stack of the ordering
+	gaining bool
+	lostOut bool // the losing is told
+	gainIn  bool // the gaining is told
+	floats  bool // moved_from is told, moved_to not yet
+	cut     bool // and they will not be in one batch
+	root    ref  // of what floats
+	linkAt  int  // place of that moved_from in its group, plus one
+	node    ref  // what stands there after the pass
+	new     bool // told as added: its data is told too
+	attrs   bool // attributes are told
+	later   bool // and are not, as a stream may be under way from one name to another
+}
+
+func (i *item) loses() bool {
+	return i.old != 0 && (i.state == absent || i.state == present && i.replaced())
+}
+func (i *item) gains() bool { return i.state == present && (i.old == 0 || i.replaced()) }
+
+// undone says whether something about the name could not be told.
+func (i *item) undone() bool {
+	return i.held || i.later || i.state == unreachable || i.loses() && !i.lostOut || i.gains() && !i.gainIn
+}
+
+// replaced says whether another object stands where one was told.
+func (i *item) replaced() bool { return i.look.id != i.oldID || i.look.attr.IsDir() != i.oldDir }
+
+// maxLooks bounds one pass; listings beyond it are left to the next one. maxCollided bounds how often one tries to tell two
+// objects apart that have one ID.
+const (
+	maxLooks    = 50_000
+	maxCollided = 100
+	maxPlaces   = 8 // where one directory is looked for in a pass
+)
+
+func (t *tree) newPass(d *dirt, hold bool) *pass {
+	p := &pass{t: t, now: t.now(), hold: hold, dirt: d, named: make([]*item, len(d.names)), order: make([]*item, 0, len(d.names)), todo: make(map[ref]*job),
+		gained: make(map[notify.FileID][]*item), lostBy: make(map[notify.FileID][]*item), fresh: make(map[notify.FileID]ref),
+		freshAt: make(map[ref]*item), mtimes: make(map[ref]dirTime), filled: make(map[ref]bool), overdue: make(map[ref]bool), stuck: make(map[ref]*job), away: make(map[ref]error)}
+	for r := range d.lost {
+		if t.s.alive(r) && t.s.dir(r).flags&dirOpaque == 0 {
+			t.s.dir(r).flags &^= dirWatched
+			j := p.job(r)
+			j.watch, j.list = true, true
+		}
+	}
+	for r := range d.lists {
+		if t.s.alive(r) && t.s.dir(r).flags&dirOpaque == 0 {
+			j := p.job(r)
+			j.list = true
+			j.watch = t.s.dir(r).flags&(dirWatched|dirPolled) == 0
+		}
+	}
+	hints := d.hints()
+	slab := make([]item, len(d.names))
+	var selves []ref
+	for k := range d.names {
+		n := &d.names[k]
+		at := n.at
+		if !t.s.alive(at.dir) || len(at.name) > 255 {
+			continue
+		}
+		if at.name == "" {
+			selves = append(selves, at.dir)
+			continue
+		}
+		i := p.newItem(&slab[k], at)
+		p.named[k] = i
+		p.ask(i)
+		if hints != nil {
+			i.hint = &hints[k]
+		}
+		i.heard(n)
+	}
+	for _, r := range selves { // the directory itself; the roots are checked by path
+		if parent := t.s.node(r).parent; parent != 0 {
+			p.want(place{parent, t.s.name(r)}).heard(&d.names[d.index[place{r, ""}]])
+		}
+	}
+	for r, due := range t.late {
+		if !t.s.alive(r) {
+			delete(t.late, r)
+		} else if !p.now.Before(due) {
+			t.late[r] = p.now.Add(mtimePause)
+			p.overdue[r] = true
+			p.job(r)
+		}
+	}
+	return p
+}
+
+func (p *pass) job(r ref) *job {
+	j := p.todo[r]
+	if j == nil {
+		j = &job{dir: r}
+		p.todo[r] = j
+	}
+	return j
+}
+
+// heard adds what records said of the name.
+func (i *item) heard(n *dirtyName) {
+	i.ops |= n.ops
+	i.records = i.records || n.ops != 0
+	i.carried = n.carried
+	if n.pid != 0 {
+		i.pid = n.pid
+	}
+	if n.ino != 0 {
+		i.ino = n.ino
+	}
+}
+
+// item finds what is known of a name in this pass; nil: nothing.
+func (p *pass) item(at place) *item {
+	if k, ok := p.dirt.index[at]; ok && p.named[k] != nil {
+		return p.named[k]
+	}
+	return p.other[at]
+}
+
+// want makes sure that a name is looked at in this pass.
+func (p *pass) want(at place) *item {
+	i := p.item(at)
+	if i == nil {
+		i = p.addItem(at)
+		p.ask(i)
+	}
+	return i
+}
+
+func (p *pass) ask(i *item) {
+	j := p.job(i.at.dir)
+	j.items = append(j.items, i)
+}
+
+// addItem is for names that no record spoke of.
+func (p *pass) addItem(at place) *item {
+	i := p.newItem(new(item), at)
+	if p.other == nil {
+		p.other = make(map[place]*item)
+	}
+	p.other[at] = i
+	return i
+}
+
+var noHint = nameHint{dest: -1, source: -1}
+
+func (p *pass) newItem(i *item, at place) *item {
+	*i = item{at: at, hint: &noHint, old: p.t.s.child(at.dir, at.name)}
+	if i.old != 0 {
+		i.oldID, i.oldDir = p.t.s.node(i.old).id, p.t.s.isDir(i.old)
+	}
+	p.order = append(p.order, i)
+	return i
+}
+
+// again has a name looked at once more, as something contradicts what was seen.
+func (p *pass) again(i *item) {
+	i.state = unseen
+	p.ask(i)
+}
+
+// see looks until nothing is left to look at: what is found leads to further names.
+//
+// That ends. A name is asked for once, and again only for a reason that is counted: a directory was found at two places
+// (thrice a directory), an object changed after one of its names was looked at (twice a name), a directory was not where it had just been seen (twice an attempt), was watched only after its name had been looked
+// at (once a watch), turned up elsewhere (maxPlaces a directory), or an ID is of two objects (maxCollided). A directory is listed once for each reason to, and beyond maxLooks
+// names, as when new ones come faster than they are looked at, the rest is left to the next pass.
+func (p *pass) see() {
+	for rounds := 0; len(p.todo) > 0 || p.unstick(); rounds++ {
+		jobs := make([]*job, 0, len(p.todo))
+		for r, j := range p.todo {
+			if len(p.found) > 0 {
+				if path, ok := p.pathNow(r); ok {
+					j.path = &path
+				}
+			}
+			jobs = append(jobs, j)
+		}
+		slices.SortFunc(jobs, func(a, b *job) int { return int(a.dir) - int(b.dir) })
+		clear(p.todo)
+		if p.looks > maxLooks || rounds > 4*maxDepth {
+			jobs = slices.DeleteFunc(jobs, func(j *job) bool {
+				if j.list && len(j.items) == 0 {
+					p.postpone = append(p.postpone, j)
+					return true
+				}
+				return false
+			})
+		}
+		p.t.run(jobs)
+		for _, j := range jobs {
+			p.merge(j)
+		}
+	}
+}
+
+// pathNow is where a directory is by what was found in this pass, however it came there. It is false if what was found leads in
+// a circle.
+func (p *pass) pathNow(r ref) (path string, ok bool) {
+	t := p.t
+	for steps := 0; ; steps++ {
+		n := t.s.node(r)
+		if n.parent == 0 {
+			return path, true
+		}
+		if steps > maxDepth {
+			return "", false
+		}
+		parent, name := n.parent, t.s.name(r)
+		if i := p.found[r]; i != nil && i.state == present && i.look.id == n.id {
+			parent, name = i.at.dir, i.at.name
+		}
+		path = join(name, path)
+		r = parent
+	}
+}
+
+// unstick tries directories again that were not where the tree has them, where they were found meanwhile: once at each place.
+func (p *pass) unstick() bool {
+	if len(p.found) == 0 {
+		return false
+	}
+	for r, j := range p.stuck {
+		path, ok := p.pathNow(r)
+		if !ok || slices.Contains(j.tried, path) || len(j.tried) > maxPlaces {
+			continue
+		}
+		delete(p.stuck, r)
+		for _, i := range j.items {
+			i.state = unseen
+		}
+		p.todo[r] = j
+	}
+	return len(p.todo) > 0
+}
+
+func (p *pass) merge(j *job) {
+	t := p.t
+	if j.err != nil {
+		p.failed(j)
+		return
+	}
+	d := t.s.dir(j.dir)
+	p.sawTime(j.dir, &j.self)
+	if j.mount != nil {
+		d.mount = j.mount.index
+		if j.mount.opaque != "" {
+			t.shut(j.dir, j.mount)
+			return
+		}
+	}
+	if j.watch {
+		d.flags |= dirWatched
+		d.flags &^= dirPolled
+		switch {
+		case errors.Is(j.watchErr, ErrPolled):
+			d.flags = d.flags&^dirWatched | dirPolled
+			t.hasUnwatched.Store(true)
+		case j.watchErr != nil:
+			d.flags &^= dirWatched
+			t.degrade(j.dir, j.watchErr)
+		}
+	}
+	if j.watch {
+		p.recheck(j)
+	}
+	if j.listed && j.watchErr == nil || errors.Is(j.watchErr, ErrPolled) {
+		t.heal(j.dir)
+	}
+	p.looks += len(j.looks)
+	for k := range j.looks {
+		lk := &j.looks[k]
+		var i *item
+		if k < len(j.items) {
+			i = j.items[k]
+		} else if i = p.item(place{j.dir, lk.name}); i == nil {
+			if lk.same && t.s.child(j.dir, lk.name) != 0 {
+				continue // as it was told
+			}
+			i = p.addItem(place{j.dir, lk.name})
+		}
+		p.seen(i, lk)
+	}
+}
+
+// recheck has a directory's name looked at once more if the directory changed between the look at the name and its
+// watch: what happens to a directory whose watch is not in force yet is in no record.
+func (p *pass) recheck(j *job) {
+	n := p.t.s.node(j.dir)
+	if n.parent == 0 {
+		return
+	}
+	at := place{n.parent, p.t.s.name(j.dir)}
+	i := p.found[j.dir]
+	if i == nil {
+		i = p.item(at)
+	}
+	switch {
+	case i == nil:
+		if p.t.changedSinceTold(j) {
+			p.want(at)
+		}
+	case i.state == present && i.look.id == n.id && stampOf(&i.look.attr) != stampOf(&j.self):
+		p.again(i)
+	}
+}
+
+// changedSinceTold says whether a directory that was opened is another one than was told, by its stamp.
+func (t *tree) changedSinceTold(j *job) bool {
+	n := t.s.node(j.dir)
+	return n.parent != 0 && t.s.dir(j.dir).flags&dirAttached != 0 && n.stamp != stampOf(&j.self)
+}
+
+// seen notes what was found under a name and looks where that leads.
+func (p *pass) seen(i *item, lk *look) {
+	t := p.t
+	i.look = *lk
+	switch {
+	case lk.err != nil && isGone(lk.err):
+		i.state = absent
+		if i.old == 0 && i.ops&(OpModify|OpCloseWrite) != 0 && isTmpfileName(i.at.name) {
+			p.tmpfile(i)
+		}
+		p.changedElsewhere(i)
+		return
+	case lk.err != nil:
+		i.state = denied
+		if !lk.attr.IsDir() && i.old != 0 {
+			return
+		}
+		t.degrade(i.at.dir, lk.err)
+		return
+	}
+	i.state = present
+	p.changedElsewhere(i)
+	if i.old != 0 && !i.replaced() {
+		if !lk.same {
+			p.namesakes(i)
+		}
+		return
+	}
+	p.namesakes(i)
+	if !lk.attr.IsDir() {
+		return
+	}
+	if k := t.s.byID(lk.id); k != 0 { // it is known: it was moved, and is watched
+		if p.found == nil {
+			p.found = make(map[ref]*item)
+		}
+		p.found[k] = i
+		return
+	}
+	if r, ok := p.fresh[lk.id]; ok {
+		if p.freshAt[r] != i {
+			p.foundTwice(r, i)
+		}
+		return
+	}
+	t.mu.Lock()
+	r := t.s.alloc(i.at.dir, i.at.name, lk.id, true)
+	d := t.s.dir(r)
+	d.mount = lk.mount.index
+	if lk.mount.opaque != "" || t.oneLvl {
+		t.shut(r, lk.mount)
+	}
+	t.s.set(r, &lk.attr)
+	t.mu.Unlock()
+	p.fresh[lk.id], p.freshAt[r] = r, i
+	if d.flags&dirOpaque == 0 {
+		j := p.job(r)
+		j.list, j.watch, j.fresh = true, true, true
+	}
+}
+
+// foundTwice handles a new directory that was found under another name before: it moved between the two looks, or one of
+// them is out of date.
+func (p *pass) foundTwice(r ref, i *item) {
+	t := p.t
+	if p.twice == nil {
+		p.twice = make(map[ref]int)
+	}
+	if p.twice[r]++; p.twice[r] > 3 || t.s.within(i.at.dir, r) {
+		i.state = unreachable // for this pass: the next one looks again
+		return
+	}
+	if other := p.freshAt[r]; other.state == present && other.look.id == i.look.id {
+		p.again(other)
+		p.again(i)
+	}
+	t.mu.Lock()
+	t.s.rehome(r, i.at.dir, i.at.name)
+	t.mu.Unlock()
+	p.freshAt[r] = i
+}
+
+// shared is what all names of an object were told in this pass, as one of them was looked at.
+type shared struct {
+	ops   Op // records that are about the object
+	ctime int64
+	ino   uint64
+}
+
+// manyNames is from how many names on an object's names are told only what is news to them.
+const manyNames = 16
+
+func (p *pass) share(id notify.FileID, s shared) {
+	if p.shared == nil {
+		p.shared = make(map[notify.FileID]shared)
+	}
+	s.ops |= p.shared[id].ops
+	p.shared[id] = s
+}
+
+// namesakes looks at the other names of the object that stands under i: it may have left them, or, if it has
+// several, they have all changed.
+func (p *pass) namesakes(i *item) {
+	t := p.t
+	var ops Op
+	if i.records && !i.gains() {
+		ops = i.passedOn()
+	}
+	if s, ok := p.shared[i.look.id]; ok && ops&^s.ops == 0 && i.look.attr.Ctime <= s.ctime && i.look.attr.Ino == s.ino {
+		return // each name would ask for all the others again
+	}
+	names := 0
+	defer func() {
+		if names >= manyNames {
+			p.share(i.look.id, shared{ops, i.look.attr.Ctime, i.look.attr.Ino})
+		}
+	}()
+	for k := t.s.byID(i.look.id); k != 0; k = t.s.sameID(k) {
+		n := t.s.node(k)
+		if n.parent == 0 {
+			continue
+		}
+		at := place{n.parent, t.s.name(k)}
+		if at == i.at {
+			continue
+		}
+		names++
+		other := p.want(at)
+		other.ops |= ops
+		if other.state == present && other.look.id == i.look.id && other.look.attr.Ctime < i.look.attr.Ctime && other.tries < 2 {
+			other.tries++ // it was looked at before the object changed
+			p.again(other)
+		}
+		if other.state == present && !other.replaced() && other.look.attr.Ino != i.look.attr.Ino && i.old == 0 && p.collided < maxCollided {
+			p.collided++
+			t.ms.collide(i.look.id, i.look.attr.Ino)
+			p.again(i)
+		}
+	}
+}
+
+// isTmpfileName says whether a name is the kernel's for a file made by O_TMPFILE: "#" and the inode number.
+func isTmpfileName(name string) bool {
+	if len(name) < 2 || name[0] != '#' {
+		return false
+	}
+	for _, c := range name[1:] {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return true
+}
+
+// tmpfile: a record by that name means a file which was linked into this directory since; which one, a listing tells.
+func (p *pass) tmpfile(i *item) {
+	if t := p.t; t.s.alive(i.at.dir) && t.s.dir(i.at.dir).flags&dirAttached != 0 {
+		p.job(i.at.dir).list = true
+	}
+}
+
+// failed handles a directory that could not be opened.
+func (p *pass) failed(j *job) {
+	t := p.t
+	var rootAway errRootAway
+	switch {
+	case errors.As(j.err, &rootAway):
+		p.away[t.s.rootOf(j.dir)] = j.err
+		p.markAll(j, denied)
+	case errors.Is(j.err, errElsewhere) && t.s.node(j.dir).parent != 0:
+		p.markAll(j, unreachable)
+		if before := p.stuck[j.dir]; before != nil && before != j {
+			j.list, j.watch = j.list || before.list, j.watch || before.watch
+			j.items = append(j.items, before.items...)
+			j.tried = append(j.tried, before.tried...)
+		}
+		if path := t.s.path(j.dir); j.path == nil {
+			j.tried = append(j.tried, path)
+		} else {
+			j.tried = append(j.tried, *j.path)
+		}
+		p.stuck[j.dir] = j
+		at := place{t.s.node(j.dir).parent, t.s.name(j.dir)}
+		if i := p.item(at); i == nil {
+			if t.s.dir(j.dir).flags&dirAttached != 0 {
+				p.want(at)
+			}
+		} else if i.state == present && j.tries < 2 && (i.old == j.dir && !i.replaced() || p.freshAt[j.dir] == i) {
+			j.tries++ // it was away for a moment, or just came: the name is older than the attempt
+			p.again(i)
+		}
+	default:
+		p.markAll(j, denied)
+		if t.s.dir(j.dir).flags&dirWatched != 0 && j.list {
+			t.s.dir(j.dir).flags &^= dirWatched
+		}
+		t.degrade(j.dir, j.err)
+	}
+}
+
+func (p *pass) markAll(j *job, s itemState) {
+	for _, i := range j.items {
+		i.state = s
+	}
+}
+
+// attributes tells what changed in an entry that stands where it should, under its final path, and the same
+// for the other names of the object right behind it.
+func (p *pass) attributes(i *item) {
+	if !p.ownAttributes(i) {
+		return
+	}
+	t := p.t
+	for k := t.s.byID(i.look.id); k != 0; k = t.s.sameID(k) {
+		if n := t.s.node(k); k != i.node && n.parent != 0 {
+			if other := p.item(place{n.parent, t.s.name(k)}); other != nil && other.look.id == i.look.id {
+				p.ownAttributes(other)
+			}
+		}
+	}
+}
+
+// ownAttributes tells what changed in an entry under one name, once, and says whether it did so now.
+func (p *pass) ownAttributes(i *item) bool {
+	if i.attrs || i.held || i.state != present || i.gains() && !i.gainIn {
+		return false
+	}
+	t := p.t
+	i.attrs = true
+	r := i.node
+	if r == 0 {
+		r = i.old
+	}
+	if t.s.child(i.at.dir, i.at.name) != r {
+		return false // it has gone since, with a directory above
+	}
+	i.node = r
+	if i.later = !i.new && p.streamMoves(i); i.later {
+		return false
+	}
+	if i.new {
+		t.s.set(r, &i.look.attr)
+		if i.look.attr.IsRegular() && i.look.attr.Size > 0 {
+			p.emit(notify.ChildDataWritten, r, i)
+			p.emit(notify.ChildSizeChanged, r, i)
+			p.emit(notify.ChildMtimeChanged, r, i)
+		}
+		p.streams(r, i, nil, orNone(i.look.attr.X).Streams)
+	} else {
+		p.compare(i)
+	}
+	if i.ops&OpCloseWrite != 0 && i.look.attr.IsRegular() {
+		p.emit(notify.ChildFileClosed, r, i)
+	}
+	p.close()
+	return true
+}
+
+// dirTime is what a look at a directory says of its times.
+type dirTime struct{ mtime, ctime int64 }
+
+// sawTime keeps the latest look: one through the parent may be older or newer than one through the directory itself.
+func (p *pass) sawTime(r ref, a *notify.Attr) {
+	if old, ok := p.mtimes[r]; !ok || a.Ctime >= old.ctime {
+		p.mtimes[r] = dirTime{a.Mtime, a.Ctime}
+	}
+}
+
+// dirTimes tells the modification times of directories that were opened: last, at most once a second each, and not
+// while a change of their names is still to be told.
+func (p *pass) dirTimes() {
+	t := p.t
+	waits := make(map[ref]bool)
+	for _, i := range p.order {
+		if i.undone() && i.state != denied {
+			waits[i.at.dir] = true
+		}
+	}
+	for r := range p.stuck {
+		waits[r] = true
+	}
+	refs := make([]ref, 0, len(p.mtimes))
+	for r := range p.mtimes {
+		refs = append(refs, r)
+	}
+	slices.Sort(refs)
+	for _, r := range refs {
+		if !t.s.alive(r) {
+			continue
+		}
+		filled := p.filled[r] && p.freshAt[r] != nil && t.s.dir(r).flags&dirEntered == 0
+		if waits[r] && !filled && !p.overdue[r] && t.s.node(r).mtime != p.mtimes[r].mtime {
+			if _, ok := t.late[r]; !ok {
+				t.late[r] = p.now.Add(mtimePause)
+			}
+			continue
+		}
+		p.tellTime(r, p.mtimes[r].mtime, filled)
+	}
+}
+
+// tellTime tells a directory's modification time if it moved, or if it is a new one that got entries at once.
+func (p *pass) tellTime(r ref, mtime int64, filled bool) {
+	t := p.t
+	n, d := t.s.node(r), t.s.dir(r)
+	if n.parent == 0 || d.flags&dirAttached == 0 || n.mtime == mtime && !filled {
+		delete(t.late, r)
+		return
+	}
+	if due := time.Unix(0, d.told).Add(mtimePause); p.now.Before(due) {
+		if _, ok := t.late[r]; !ok {
+			t.late[r] = due
+		}
+		return
+	}
+	n.mtime = mtime
+	d.told = p.now.UnixNano()
+	delete(t.late, r)
+	p.emit(notify.ChildMtimeChanged, r, nil)
+	p.close()
+}
+
+// settle keeps what could not be decided for the next pass, and gives back what was found but not told.
+func (p *pass) settle() (waiting bool) {
+	t := p.t
+	next, hopeless := newDirt(), newDirt()
+	keep := make(map[place]wait)
+	var unasked []place
+	for _, i := range p.order {
+		if !i.undone() || !t.s.alive(i.at.dir) || i.state == denied {
+			continue
+		}
+		if t.s.dir(i.at.dir).flags&dirAttached == 0 {
+			continue // its directory was not told: it will be found again
+		}
+		if p.hold && !i.later && (i.fate == fateUnknown || i.fate == fateHalf) {
+			t.missing[i.at] = struct{}{}
+			if i.fate == fateUnknown {
+				continue
+			}
+		}
+		w := p.waitOf(i)
+		if t.drained && !p.hold && p.now.Sub(w.since) > stuckAfter {
+			hopeless.touch(i.at, i.ops)
+			continue
+		}
+		n := &next.names[next.touch(i.at, i.ops)]
+		n.pid, n.ino = i.pid, i.ino
+		if keep[i.at] = w; w.echo == 0 && i.held {
+			unasked = append(unasked, i.at)
+		}
+	}
+	p.undecided(next)
+	for r, j := range p.stuck {
+		if !t.s.alive(r) || t.s.dir(r).flags&dirAttached == 0 {
+			continue
+		}
+		switch {
+		case !j.list && !j.watch:
+		case p.hold && !p.moved:
+			t.parked[r] = struct{}{}
+		default:
+			next.list(r)
+		}
+	}
+	for _, j := range p.postpone {
+		if t.s.alive(j.dir) && t.s.dir(j.dir).flags&dirAttached != 0 {
+			next.list(j.dir)
+		}
+	}
+	for r := range p.freshAt {
+		if t.s.alive(r) && t.s.dir(r).flags&dirAttached == 0 {
+			p.abandon(r)
+		}
+	}
+	t.mu.Lock()
+	t.s.recycle()
+	t.mu.Unlock()
+	if p.moved {
+		for r := range t.parked {
+			next.list(r)
+		}
+		clear(t.parked)
+	}
+	for id, since := range t.streamsSince {
+		if p.now.Sub(since) >= recordWait {
+			delete(t.streamsSince, id)
+		}
+	}
+	if echo := t.echoBehind(unasked); echo != 0 {
+		for _, at := range unasked {
+			keep[at] = wait{keep[at].since, echo}
+		}
+	}
+	t.patience = keep
+	t.carry = nil
+	if next.empty() || p.told || p.heardNew() {
+		t.stuckSince = p.now
+	} else if p.now.Sub(t.stuckSince) > stuckAfter {
+		hopeless.before(next)
+		next = newDirt()
+	}
+	if !hopeless.empty() {
+		t.giveUp(hopeless)
+	}
+	if !next.empty() {
+		t.carry = next
+		t.carryDue = p.now.Add(halfWait / 2)
+		if p.moved || len(p.postpone) > 0 {
+			t.carryDue = p.now // there is progress to be made at once
+		}
+	}
+	return t.carry != nil
+}
+
+// stuckAfter is how long a name may stay undecided although nothing new is heard of it and nothing waits to be looked
+// at, and how long directories may although nothing is heard or told at all.
+const stuckAfter = 5 * time.Second
+
+// heardNew says whether any record came since the last pass.
+func (p *pass) heardNew() bool {
+	for i := range p.dirt.names {
+		if !p.dirt.names[i].carried {
+			return true
+		}
+	}
+	return false
+}
+
+// giveUp forgets names that cannot be decided: a sweep sees to them. It should not happen.
+func (t *tree) giveUp(d *dirt) {
+	var names []string
+	for i := range d.names {
+		if len(names) < 5 {
+			at := d.names[i].at
+			names = append(names, join(t.s.path(at.dir), at.name))
+		}
+	}
+	t.log.Error("names could not be decided: everything is swept", "names", len(d.names), "directories", len(d.lists), "first", names)
+	t.stuckSince = t.now()
+	t.wantSweep = true
+}
+
+// undecided keeps the hints about names that wait, and the other halves of their renames.
+func (p *pass) undecided(next *dirt) {
+	if len(next.names) == 0 {
+		return
+	}
+	cookies := make(map[uint32]bool)
+	for _, m := range p.dirt.moves {
+		if _, ok := next.index[p.dirt.names[m.name].at]; ok && m.cookie != 0 {
+			cookies[m.cookie] = true
+		}
+	}
+	for _, m := range p.dirt.moves {
+		at := p.dirt.names[m.name].at
+		if _, ok := next.index[at]; ok || cookies[m.cookie] {
+			m.name = next.touch(at, 0)
+			next.moves = append(next.moves, m)
+		}
+	}
+}
+
+// abandon gives back a directory that was found but is not told.
+func (p *pass) abandon(r ref) {
+	t := p.t
+	t.mu.Lock()
+	t.drop(r)
+	t.s.release(r)
+	t.mu.Unlock()
+}

@@ -1,0 +1,183 @@
+package watch
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"fs_notify/notify"
+)
+
+// Past is what a journal remembers of the trees: their entries as they were last told. *journal.Journal has it.
+type Past interface {
+	// LoadTree calls each with every entry of a root as last told, the root itself not among them, and gives the note that was
+	// stored with it. An error of kind NotFound or Corrupt: there is no tree that can be trusted, and
+	// ResetTree has to follow.
+	LoadTree(ctx context.Context, root notify.FileID, each PastEntry) (note []byte, at notify.BatchNumber, err error)
+	// ResetTree begins the root anew with the entries that walk adds: cursors from before are gone. It returns
+	// when that is durable.
+	ResetTree(ctx context.Context, root notify.FileID, note []byte, walk func(add PastEntry) error) (notify.BatchNumber, error)
+}
+
+// forgetter is a past that can say what it remembers, and forget it. *journal.Journal is one.
+type forgetter interface {
+	// TreeNotes gives the notes that are stored with the trees, by root.
+	TreeNotes() map[notify.FileID][]byte
+	// ForgetTree drops the tree of a root: should it come back, it begins anew.
+	ForgetTree(root notify.FileID) error
+}
+
+// forgetOthers drops what is remembered of roots that are no longer served. It goes by the name under which they were: a root that is
+// away, or hidden below a mount point, is remembered.
+func (w *Watcher) forgetOthers() {
+	past, ok := w.cfg.Past.(forgetter)
+	if !ok || !w.cfg.ForgetOthers {
+		return
+	}
+	names := make(map[string]bool)
+	for _, r := range w.cfg.Roots {
+		names[r.Name] = true
+	}
+	for id, b := range past.TreeNotes() {
+		var note pastNote
+		if err := json.Unmarshal(b, &note); err != nil || note.Name == "" || names[note.Name] {
+			continue
+		}
+		if err := past.ForgetTree(id); err != nil {
+			w.log.Warn("what is remembered of a root that is no longer served could not be dropped: tried again at the next start", "root", note.Name, "err", err)
+			continue
+		}
+		w.log.Info("root no longer served: what was remembered of it is dropped", "root", note.Name)
+	}
+}
+
+// PastEntry takes an entry of a remembered tree: the directory that it is in, its name there, its ID and attributes.
+type PastEntry = func(dir notify.FileID, name string, id notify.FileID, attr *notify.Attr) error
+
+// pastNote is stored with a remembered tree: how its file IDs were made. If that changes, the IDs do.
+type pastNote struct {
+	Version int               `json:"version"`
+	Name    string            `json:"name"`
+	IDs     map[string]string `json:"ids"` // by the place of the mount: "handle", ...
+}
+
+func (t *tree) noteOf(ri *rootInfo, m *mount) []byte {
+	b, _ := json.Marshal(pastNote{1, ri.Name, map[string]string{"": m.kind.String()}})
+	return b
+}
+
+// restore fills the tree of a root with what was last told of it. It is false if nothing is remembered.
+func (w *Watcher) restore(ctx context.Context, ri *rootInfo, m *mount) bool {
+	t, start := w.t, time.Now()
+	if w.cfg.Past == nil || w.cfg.OneLevel {
+		return false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	parent, parentID := ri.node, ri.id
+	corrupt := func(why string) error {
+		return &notify.Error{Op: "watch.restore", Kind: notify.Corrupt, Msg: why}
+	}
+	note, _, err := w.cfg.Past.LoadTree(ctx, ri.id, func(dir notify.FileID, name string, id notify.FileID, a *notify.Attr) error {
+		if dir == 0 {
+			return nil // the root itself
+		}
+		if dir != parentID {
+			if parent, parentID = t.s.byID(dir), dir; parent == 0 || !t.s.isDir(parent) {
+				return corrupt("a remembered entry lies in no directory")
+			}
+		}
+		if id == 0 || name == "" || len(name) > 255 || t.s.child(parent, name) != 0 {
+			return corrupt("a remembered entry is not possible")
+		}
+		r := t.s.alloc(parent, name, id, a.IsDir())
+		t.s.attach(r, parent, name)
+		t.s.set(r, a)
+		if a.IsDir() {
+			t.s.dir(r).mount = m.index
+		}
+		ri.indexed++
+		return nil
+	})
+	if err == nil && string(note) == string(t.noteOf(ri, m)) {
+		ri.restored = true
+		w.log.Info("root remembered: what changed meanwhile is swept", "root", ri.Name, "entries", ri.indexed, "took", time.Since(start).Round(time.Millisecond).String())
+		return true
+	}
+	if err == nil || notify.KindOf(err) != notify.NotFound {
+		w.log.Warn("what was remembered of the root cannot be used: it is scanned anew, and older cursors are gone", "root", ri.Name, "err", err)
+	}
+	ri.indexed = 0
+	for _, c := range t.s.childList(ri.node) {
+		t.discard(c)
+	}
+	t.s.recycle()
+	return false
+}
+
+// discard takes an entry and all below it out of the tree; nobody was told of them.
+func (t *tree) discard(r ref) {
+	if t.s.isDir(r) {
+		for _, c := range t.s.childList(r) {
+			t.discard(c)
+		}
+		t.drop(r)
+	}
+	t.s.detach(r)
+	t.s.release(r)
+}
+
+// recorder hands a first scan to the past while it goes on.
+type recorder struct {
+	chunks chan []pastItem
+	done   chan error
+}
+
+type pastItem struct {
+	dir  notify.FileID
+	name string
+	id   notify.FileID
+	attr notify.Attr
+}
+
+// record starts the goroutine that stores the scan; finish ends it. nil: nothing is to be stored.
+func (w *Watcher) record(ctx context.Context, ri *rootInfo, m *mount) *recorder {
+	if w.cfg.Past == nil || w.cfg.OneLevel {
+		return nil
+	}
+	rec := &recorder{chunks: make(chan []pastItem, 16), done: make(chan error, 1)}
+	id, note := ri.id, w.t.noteOf(ri, m)
+	go func() {
+		number, err := w.cfg.Past.ResetTree(ctx, id, note, func(add PastEntry) error {
+			for chunk := range rec.chunks {
+				for i := range chunk {
+					if err := add(chunk[i].dir, chunk[i].name, chunk[i].id, &chunk[i].attr); err != nil {
+						return err
+					}
+				}
+			}
+			return ctx.Err() // a scan that was cut short is none
+		})
+		for range rec.chunks { // the scan must not wait for who has given up
+		}
+		if err == nil {
+			w.out.begin(number)
+		}
+		rec.done <- err
+	}()
+	return rec
+}
+
+func (rec *recorder) add(entries []pastItem) {
+	if rec != nil && len(entries) > 0 {
+		rec.chunks <- entries
+	}
+}
+
+func (rec *recorder) finish() error {
+	if rec == nil {
+		return nil
+	}
+	close(rec.chunks)
+	return <-rec.done
+}

@@ -1,0 +1,179 @@
+package watch
+
+import (
+	"context"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/cespare/xxhash/v2"
+
+	"fs_notify/notify"
+)
+
+// away ends a root whose path does not lead to its directory any more. Its tree is kept for when it comes back.
+func (w *Watcher) away(ri *rootInfo, err error) {
+	t := w.t
+	if ri == nil || ri.phase != notify.Live {
+		return
+	}
+	w.log.Error("root is away: its streams end", "root", ri.Name, "dir", ri.Dir, "err", err)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	ri.phase = notify.Away
+	t.out.add(ri.id, []notify.Notification{{Type: notify.SelfRemoved, Spine: notify.Spine{ri.id}, Attr: t.s.attr(ri.node)}}, []int{1})
+}
+
+// checkRoots looks whether each root still is where it was, and whether something was mounted or unmounted.
+func (w *Watcher) checkRoots() {
+	t := w.t
+	for _, ri := range t.roots {
+		if ri.node == 0 {
+			if err := w.scan(context.Background(), ri); err != nil {
+				continue
+			}
+			continue
+		}
+		fd, err := t.openRoot(t.lookers[0], ri.node)
+		closeFD(fd)
+		switch {
+		case err != nil:
+			w.away(ri, err)
+		case ri.phase == notify.Away:
+			w.log.Info("root is back: it is swept", "root", ri.Name)
+			t.mu.Lock()
+			ri.phase = notify.Live
+			t.mu.Unlock()
+			for i := uint32(1); i < t.s.dirs.n; i++ {
+				if d := t.s.dirs.at(i); d.node != 0 && t.s.rootOf(d.node) == ri.node {
+					d.flags &^= dirWatched
+				}
+			}
+			w.ask(true)
+		}
+	}
+	if sum := mountsSum(); sum != w.mountsSum {
+		w.mountsSum = sum
+		w.mountsChanged()
+	}
+}
+
+// mountsChanged has every mount point below the roots looked at, the old ones and the new.
+func (w *Watcher) mountsChanged() {
+	t := w.t
+	var recs []Record
+	look := func(root ref, path string) {
+		r, name := root, path
+		if i := strings.LastIndexByte(path, '/'); i >= 0 {
+			name = path[i+1:]
+			r = t.s.find(root, path[:i])
+		}
+		if r != 0 && name != "" {
+			recs = append(recs, Record{Dir: r, Name: []byte(name), Op: OpAttrib})
+		}
+	}
+	for _, m := range t.ms.list() {
+		look(m.root, m.place)
+	}
+	for _, dir := range mountPoints() {
+		for _, ri := range t.roots {
+			if ri.node != 0 && dir != ri.Dir && inside(dir, ri.Dir) {
+				look(ri.node, strings.TrimPrefix(strings.TrimPrefix(dir, ri.Dir), "/"))
+			}
+		}
+	}
+	w.in.put(recs)
+}
+
+// list gives all mounts.
+func (ms *mounts) list() []*mount {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	if len(ms.all) == 0 {
+		return nil
+	}
+	return slices.Clone(ms.all[1:])
+}
+
+func mountsSum() uint64 {
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return 0
+	}
+	return xxhash.Sum64(b)
+}
+
+// mountPoints lists where this process sees something mounted.
+func mountPoints() (dirs []string) {
+	for _, m := range mountTable() {
+		dirs = append(dirs, m.point)
+	}
+	return dirs
+}
+
+// mountLine is a mount as the kernel tells of it: the part of a file system that is seen at a point.
+type mountLine struct {
+	id               uint64
+	dev, part, point string
+}
+
+// mountTable reads /proc/self/mountinfo; empty where there is none.
+func mountTable() (lines []mountLine) {
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil
+	}
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(line) // id, parent, device, part, point, ...
+		if len(f) < 5 {
+			continue
+		}
+		if id, err := strconv.ParseUint(f[0], 10, 64); err == nil {
+			lines = append(lines, mountLine{id, f[2], unescapeMount(f[3]), unescapeMount(f[4])})
+		}
+	}
+	return lines
+}
+
+// shown says whether what is mounted at m is in the tree of its root, which begins at dir, by way of another mount, or holds
+// a part of that. The caller holds the lock.
+func (ms *mounts) shown(m *mount, dir string) bool {
+	table := make(map[uint64]mountLine)
+	for _, l := range mountTable() {
+		table[l.id] = l
+	}
+	line, ok := table[m.id]
+	for _, o := range ms.all {
+		if !ok || o == nil || o.root != m.root || o.id == m.id || o.opaque != "" {
+			continue
+		}
+		other, ok := table[o.id]
+		if !ok || other.dev != line.dev {
+			continue
+		}
+		if o.place == "" {
+			other.part = join(other.part, strings.TrimPrefix(strings.TrimPrefix(dir, other.point), "/"))
+		}
+		if inside(line.part, other.part) || inside(other.part, line.part) {
+			return true
+		}
+	}
+	return false
+}
+
+// unescapeMount undoes the octal escapes of /proc/self/mountinfo.
+func unescapeMount(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}

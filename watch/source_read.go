@@ -1,0 +1,296 @@
+//go:build linux
+
+package watch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	srcBuffer = 1 << 20 // bytes of one read: more than a full inotify queue of short names
+	// Reading at once costs a wake-up per change. So under flow the reader sleeps between
+	// reads: up to srcPause, which bounds what a change waits. Flow begins with srcQuick reads
+	// within srcGap of each other, or with one of srcMuch bytes, and ends with one below srcLittle.
+	srcPause  = 2 * time.Millisecond
+	srcGap    = time.Millisecond
+	srcQuick  = 16
+	srcMuch   = 16 << 10
+	srcLittle = 512
+)
+
+// srcQueue is a queue of the kernel, read without blocking into a buffer of its own. Only the goroutine in Next
+// uses it.
+type srcQueue interface {
+	// fd is what poll(2) waits for; -1 if there is nothing to wait for.
+	fd() int
+	// read replaces the buffer, which parse has emptied, and returns how many bytes came: none if there are none.
+	read() (bytes int, err error)
+	// short says that the last read took all there was.
+	short() bool
+	// parse takes records out of the buffer; an error comes alone. No records and no error: the buffer is empty.
+	parse(recs []Record) (n int, err error)
+	// empty says that parse would return nothing.
+	empty() bool
+}
+
+// srcPump is Next and Close over some queues. One of them, the last, is read first and given out last: so a file made in
+// a directory that it watches comes out behind all that happened before, in any of them.
+type srcPump struct {
+	queues []srcQueue
+	polls  []unix.PollFd // of queues, then wake
+	last   atomic.Int32  // index in queues: which one holds the barrier directory
+	tail   srcQueue      // what last was when the queues were read
+
+	running sync.Mutex // held in next
+	done    <-chan struct{}
+	stop    func() bool // ends following done
+
+	at    time.Time // of the last read
+	quick int
+	flow  bool
+
+	closed atomic.Bool
+	wakeMu sync.Mutex
+	wake   int // eventfd; -1 once closed
+}
+
+func (p *srcPump) init(queues ...srcQueue) error {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return fmt.Errorf("eventfd: %w", err)
+	}
+	p.wake = fd
+	p.queues, p.tail = queues, queues[0]
+	p.polls = make([]unix.PollFd, len(queues)+1)
+	return nil
+}
+
+func (p *srcPump) nudge() {
+	p.wakeMu.Lock()
+	defer p.wakeMu.Unlock()
+	if p.wake >= 0 {
+		_, _ = unix.Write(p.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // can only fail with EAGAIN: it is nudged already
+	}
+}
+
+// close makes next return ErrClosed, waits until it has, and says whether it is the first to do so.
+func (p *srcPump) close() bool {
+	if p.closed.Swap(true) {
+		return false
+	}
+	p.nudge()
+	p.running.Lock()
+	defer p.running.Unlock()
+	if p.stop != nil {
+		p.stop()
+	}
+	p.wakeMu.Lock()
+	defer p.wakeMu.Unlock()
+	unix.Close(p.wake)
+	p.wake = -1
+	return true
+}
+
+func (p *srcPump) next(ctx context.Context, recs []Record) (n int, drained bool, err error) {
+	p.running.Lock()
+	defer p.running.Unlock()
+	if done := ctx.Done(); done != p.done { // once for a caller that uses one context
+		if p.stop != nil {
+			p.stop()
+		}
+		p.done, p.stop = done, context.AfterFunc(ctx, p.nudge)
+	}
+	for {
+		if p.closed.Load() {
+			return 0, false, ErrClosed
+		}
+		if err := ctx.Err(); err != nil {
+			return 0, false, err
+		}
+		if n, err = p.parse(recs); n > 0 || err != nil {
+			return n, err == nil && p.drained(), err
+		}
+		if len(recs) == 0 {
+			return 0, false, nil
+		}
+		if p.drained() {
+			if err := p.wait(); err != nil {
+				return 0, false, err
+			}
+		}
+		if err := p.read(); err != nil {
+			return 0, false, err
+		}
+	}
+}
+
+// parse gives out what has been read, the tail's last.
+func (p *srcPump) parse(recs []Record) (n int, err error) {
+	for _, q := range p.queues {
+		for q != p.tail {
+			if n, err = q.parse(recs); n > 0 || err != nil {
+				return n, err
+			}
+			if q.short() {
+				break
+			}
+			if _, err = q.read(); err != nil { // all that happened before the tail was read
+				return 0, err
+			}
+		}
+	}
+	return p.tail.parse(recs)
+}
+
+func (p *srcPump) drained() bool {
+	for _, q := range p.queues {
+		if !q.empty() || !q.short() {
+			return false
+		}
+	}
+	return true
+}
+
+// read reads every queue once, the tail first.
+func (p *srcPump) read() error {
+	p.tail = p.queues[p.last.Load()]
+	sum, err := p.tail.read()
+	if err != nil {
+		return err
+	}
+	for _, q := range p.queues {
+		if q == p.tail {
+			continue
+		}
+		n, err := q.read()
+		if err != nil {
+			return err
+		}
+		sum += n
+	}
+	now := time.Now()
+	switch quick := now.Sub(p.at) < srcGap; {
+	case p.flow:
+		p.flow = sum >= srcLittle
+		p.quick = 0
+	case sum >= srcMuch:
+		p.flow = true
+	case quick && sum > 0:
+		p.quick++
+		p.flow = p.quick >= srcQuick
+	case !quick:
+		p.quick = 0
+	}
+	p.at = now
+	return nil
+}
+
+// wait returns when a queue has something or next should look at its context; under flow, when the pause is over.
+func (p *srcPump) wait() error {
+	wake := len(p.queues)
+	p.polls[wake] = unix.PollFd{Fd: int32(p.wake), Events: unix.POLLIN}
+	var err error
+	if p.flow {
+		left := unix.NsecToTimespec(max(0, int64(srcPause-time.Since(p.at))))
+		_, err = unix.Ppoll(p.polls[wake:], &left, nil)
+	} else {
+		for i, q := range p.queues {
+			p.polls[i] = unix.PollFd{Fd: int32(q.fd()), Events: unix.POLLIN}
+		}
+		_, err = unix.Ppoll(p.polls, nil, nil)
+	}
+	if err != nil && !errors.Is(err, unix.EINTR) {
+		return fmt.Errorf("ppoll: %w", err)
+	}
+	if p.polls[wake].Revents != 0 {
+		var b [8]byte
+		_, _ = unix.Read(p.wake, b[:]) // EAGAIN: someone took it
+	}
+	return nil
+}
+
+// srcBuf is the part of a queue that all have.
+type srcBuf struct {
+	file int
+	buf  []byte
+	off  int // parsed so far
+	end  int
+	full bool // more may be waiting in the kernel
+	room int  // a read that leaves less free may have left something behind
+}
+
+func (b *srcBuf) fd() int     { return b.file }
+func (b *srcBuf) short() bool { return !b.full }
+
+func (b *srcBuf) read() (int, error) {
+	if b.buf == nil {
+		b.buf = make([]byte, srcBuffer)
+	}
+	for {
+		n, err := unix.Read(b.file, b.buf)
+		switch {
+		case err == nil && n > 0:
+			b.off, b.end = 0, n
+			b.full = len(b.buf)-n < b.room
+			return n, nil
+		case errors.Is(err, unix.EAGAIN):
+			b.off, b.end, b.full = 0, 0, false
+			return 0, nil
+		case errors.Is(err, unix.EINTR):
+		default:
+			b.off, b.end, b.full = 0, 0, false
+			if err == nil {
+				err = io.ErrUnexpectedEOF
+			}
+			return 0, err
+		}
+	}
+}
+
+// srcWatched is a queue with its watches. Watch and unwatch are called while Next runs.
+type srcWatched interface {
+	srcQueue
+	watch(ref DirRef, at Place) error
+	unwatch(ref DirRef)
+	close() error
+}
+
+// srcKernel is a source over one queue.
+type srcKernel struct {
+	name string
+	caps Caps
+	q    srcWatched
+	pump srcPump
+}
+
+func newSrcKernel(name string, caps Caps, q srcWatched) (Source, error) {
+	s := &srcKernel{name: name, caps: caps, q: q}
+	if err := s.pump.init(q); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, errors.Join(err, q.close()))
+	}
+	return s, nil
+}
+
+func (s *srcKernel) Name() string                     { return s.name }
+func (s *srcKernel) Caps() Caps                       { return s.caps }
+func (s *srcKernel) Watch(ref DirRef, at Place) error { return s.q.watch(ref, at) }
+func (s *srcKernel) Unwatch(ref DirRef)               { s.q.unwatch(ref) }
+
+func (s *srcKernel) Next(ctx context.Context, recs []Record) (int, bool, error) {
+	return s.pump.next(ctx, recs)
+}
+
+func (s *srcKernel) Close() error {
+	if !s.pump.close() {
+		return nil
+	}
+	return s.q.close()
+}

@@ -1,0 +1,132 @@
+package watch
+
+import (
+	"time"
+
+	"fs_notify/notify"
+)
+
+// sweep is a look at every name of a set of directories.
+type sweep struct {
+	next    uint32   // index of the next dirInfo
+	only    dirFlags // directories with one of these flags; 0: all
+	loss    bool     // records were lost: who asks is told by self_rescanned
+	first   bool     // after a start: nobody else wants the time
+	ending  bool     // every directory was listed: what is missing now is gone
+	stepped bool     // part of it is in the pass under way
+	began   time.Time
+}
+
+// ask has everything swept, once more if a sweep is under way already.
+func (w *Watcher) ask(loss bool) {
+	w.sweepNext, w.loss = true, w.loss || loss
+}
+
+func (w *Watcher) begin(s *sweep) {
+	w.sweep = s
+	s.next, s.began = 1, time.Now()
+	select {
+	case <-w.ready:
+	default:
+		s.first = true
+	}
+	if s.only != 0 {
+		return
+	}
+	w.fullDue = time.Now().Add(w.cfg.SweepInterval)
+	if s.loss {
+		w.t.rescanned()
+	}
+}
+
+// sweepDirs is how many directories one step of a sweep lists.
+const sweepDirs = 64
+
+// sweepStep adds the next directories of the sweep to what is to be looked at, or, at its end, what was held back.
+func (w *Watcher) sweepStep(d *dirt) {
+	t, s := w.t, w.sweep
+	n := 0
+	for ; s.next < t.s.dirs.n && n < sweepDirs; s.next++ {
+		di := t.s.dirs.at(s.next)
+		if di.node == 0 || di.flags&dirAttached == 0 || di.flags&dirOpaque != 0 || s.only != 0 && di.flags&s.only == 0 {
+			continue
+		}
+		if ri := t.rootInfo(t.s.rootOf(di.node)); ri == nil || ri.phase != notify.Live && !ri.restored {
+			continue
+		}
+		d.list(di.node)
+		n += 1 + int(di.count)/64
+	}
+	if n > 0 {
+		return
+	}
+	s.ending = true
+	for at := range t.missing {
+		if t.s.alive(at.dir) {
+			d.touch(at, 0)
+		}
+	}
+	for r := range t.parked {
+		if t.s.alive(r) {
+			d.list(r)
+		}
+	}
+	clear(t.missing)
+	clear(t.parked)
+}
+
+// sweepStepped ends a sweep when nothing is left of it, and gives the others at least half of the time.
+func (w *Watcher) sweepStepped(start time.Time) {
+	s := w.sweep
+	s.stepped = false
+	now := time.Now()
+	if !s.first {
+		w.restAfter = now.Add(now.Sub(start))
+	}
+	if !s.ending {
+		return
+	}
+	if len(w.t.missing) > 0 || len(w.t.parked) > 0 || w.t.carry != nil {
+		return
+	}
+	w.sweep = nil
+	if s.only != 0 {
+		return
+	}
+	w.sweeps.Add(1)
+	w.sweepTime.Add(int64(now.Sub(s.began)))
+	w.t.mu.Lock()
+	defer w.t.mu.Unlock()
+	all := true
+	for _, ri := range w.t.roots {
+		if ri.restored {
+			ri.restored, ri.phase = false, notify.Live
+			w.log.Info("root live", "root", ri.Name, "entries", w.t.s.live)
+		}
+		all = all && ri.phase != notify.Indexing
+	}
+	if all {
+		w.becomeReady()
+	}
+}
+
+// rescanned tells those who ask that below every root only the net effect is known.
+func (t *tree) rescanned() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, ri := range t.roots {
+		if ri.phase == notify.Live || ri.restored {
+			t.out.add(ri.id, []notify.Notification{{Type: notify.SelfRescanned, Spine: notify.Spine{ri.id}, Attr: t.s.attr(ri.node)}}, []int{1})
+		}
+	}
+}
+
+// unwatched says whether there are directories that have to be polled.
+func (t *tree) unwatched() bool {
+	for i := uint32(1); i < t.s.dirs.n; i++ {
+		if d := t.s.dirs.at(i); d.node != 0 && d.flags&(dirPolled|dirDegraded) != 0 {
+			return true
+		}
+	}
+	return false
+}

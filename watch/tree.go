@@ -1,0 +1,523 @@
+package watch
+
+import (
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"fs_notify/notify"
+)
+
+// Root is a directory of this host that is served.
+type Root struct {
+	Name string // the absolute path under which it is served
+	Dir  string // the absolute path of the directory itself
+}
+
+// rootInfo is what the tree knows of a root.
+type rootInfo struct {
+	Root
+	node    ref // 0 until first seen
+	id      notify.FileID
+	phase   notify.RootPhase
+	indexed int64
+	guess   float64 // progress of the first scan, 0 to 1
+
+	restored bool // filled from the past, and not swept yet
+}
+
+// tree holds every entry's identity and attributes as last told, and compares them with the disk.
+// One goroutine works on it; others may read the store and the roots under mu.
+type tree struct {
+	mu    sync.RWMutex
+	s     store
+	roots []*rootInfo
+
+	ms      mounts
+	src     Source
+	srcMu   sync.Mutex
+	out     *outbox
+	log     *slog.Logger
+	exclude func(path string, isDir bool) bool // of a path below a root
+	own     map[[2]uint64]bool                 // device and inode of directories that are never told of
+	oneLvl  bool
+	now     func() time.Time
+
+	actors   actors
+	lookers  [2]*looker
+	drained  bool               // nothing waits behind the pass under way
+	carry    *dirt              // names that could not be decided yet
+	patience map[place]wait     // what they wait for
+	echo     func() uint64      // sets a barrier; 0: it cannot
+	echoed   uint64             // the newest barrier before which all was looked at, or is in the pass under way
+	missing  map[place]struct{} // held back until the sweep under way ends
+	parked   map[ref]struct{}   // directories that were not where they should be during the sweep
+	late     map[ref]time.Time  // directories whose mtime has to be told, and when
+	unproved [2]map[ref]int64   // change time of files that changed without proof of writing, yet: new ones, older ones
+	provedAt time.Time          // when the new ones became the older ones
+	// whose streams may be in the middle of a rename, and when that was first seen
+	streamsSince map[notify.FileID]time.Time
+	deadNames
+	trouble  map[ref]trouble // degraded directories
+	troubled sync.Mutex      // guards trouble for readers
+	carryDue time.Time       // when they are looked at again without a record
+
+	stuckSince time.Time // nothing could be decided since then
+	wantSweep  bool      // and so everything has to be swept
+
+	hasUnwatched atomic.Bool  // some directory is polled
+	looks        atomic.Int64 // at names, since the start
+}
+
+type trouble struct {
+	reason string
+	since  time.Time
+}
+
+// patience bounds: how long a record of the other half of a rename, or of a disappearance, is waited for where the
+// source gives no echo.
+const (
+	halfWait    = 10 * time.Millisecond
+	recordWait  = 50 * time.Millisecond
+	mtimePause  = time.Second // between two mtime_changed of one directory
+	coarseClock = 20 * time.Millisecond
+)
+
+// maxDepth and maxPath bound what is looked at below a root.
+const (
+	maxDepth = 1024
+	maxPath  = 64 << 10
+)
+
+func newTree(src Source, out *outbox, log *slog.Logger, now func() time.Time) *tree {
+	return &tree{s: store{reads: src.Caps().Reads}, src: src, out: out, log: log, now: now, lookers: [2]*looker{{}, {}},
+		patience: make(map[place]wait), echo: func() uint64 { return 0 }, missing: make(map[place]struct{}), parked: make(map[ref]struct{}),
+		late: make(map[ref]time.Time), trouble: make(map[ref]trouble), streamsSince: make(map[notify.FileID]time.Time), own: make(map[[2]uint64]bool)}
+}
+
+func (t *tree) rootInfo(r ref) *rootInfo {
+	for _, ri := range t.roots {
+		if ri.node == r {
+			return ri
+		}
+	}
+	return nil
+}
+
+// job is a directory to be opened, and what to look at through it.
+type job struct {
+	dir   ref
+	items []*item // the names that are asked for
+	list  bool    // look at every name
+	watch bool    // and watch it before that
+	fresh bool    // found only now: nothing below it was ever told
+
+	err      error // of the directory itself; errElsewhere, errRootAway or what the kernel said
+	watchErr error
+	self     notify.Attr // of the directory, from before the looks
+	mount    *mount      // that it lies on, if that is news
+	looks    []look
+	listed   bool
+	tries    int
+	path     *string  // where it was found, if not where the tree has it
+	tried    []string // where it was not
+}
+
+// look is what was found under a name.
+type look struct {
+	name  string
+	err   error // nil: something is there; else isGone(err) or anything that proves nothing
+	id    notify.FileID
+	attr  notify.Attr
+	mount *mount // that it lies on
+	same  bool   // as it was told: identity and stamp
+}
+
+// files opened for one round of looks; root directories are opened by path each time, so that nobody's umount fails.
+type openRoots struct {
+	t   *tree
+	mu  sync.Mutex
+	fds map[ref]dirFD
+	err map[ref]error
+}
+
+func (o *openRoots) open(l *looker, root ref) (dirFD, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if fd, ok := o.fds[root]; ok {
+		return fd, o.err[root]
+	}
+	fd, err := o.t.openRoot(l, root)
+	o.fds[root], o.err[root] = fd, err
+	return fd, err
+}
+
+func (o *openRoots) close() {
+	for _, fd := range o.fds {
+		closeFD(fd)
+	}
+}
+
+// openRoot opens a root and makes sure that it still is the directory that it was.
+func (t *tree) openRoot(l *looker, root ref) (dirFD, error) {
+	ri := t.rootInfo(root)
+	fd, err := openRoot(ri.Dir)
+	if err != nil {
+		return noFD, errRootAway{err}
+	}
+	var a notify.Attr
+	mnt, _, err := l.stat(fd, "", &a)
+	if err == nil {
+		m := t.ms.at(t.s.dir(root).mount)
+		if m.num != mnt {
+			m = t.ms.find(root, ri.Name, "", mnt, func(m *mount) { l.probe(fd, "", m) })
+		}
+		var id notify.FileID
+		if id, err = l.identify(&t.ms, m, fd, "", &a); err == nil && id == ri.id {
+			return fd, nil
+		}
+	}
+	closeFD(fd)
+	if err == nil {
+		err = errElsewhere
+	}
+	return noFD, errRootAway{err}
+}
+
+// errRootAway says that the path of a root does not lead to its directory now.
+type errRootAway struct{ err error }
+
+func (e errRootAway) Error() string { return "the root is away: " + e.err.Error() }
+func (e errRootAway) Unwrap() error { return e.err }
+
+// run does the jobs, on two workers if there is much to do. The tree is not changed meanwhile.
+func (t *tree) run(jobs []*job) {
+	roots := &openRoots{t: t, fds: make(map[ref]dirFD), err: make(map[ref]error)}
+	defer roots.close()
+	if len(jobs) < 8 {
+		for _, j := range jobs {
+			t.perform(t.lookers[0], j, roots)
+		}
+		return
+	}
+	var wg sync.WaitGroup
+	next := make(chan *job, len(jobs))
+	for _, j := range jobs {
+		next <- j
+	}
+	close(next)
+	for _, l := range t.lookers {
+		wg.Go(func() {
+			for j := range next {
+				t.perform(l, j, roots)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// perform does one job: open the directory, make sure that it is the one, watch it, look at names.
+func (t *tree) perform(l *looker, j *job, roots *openRoots) {
+	j.err, j.watchErr, j.looks, j.listed, j.mount = nil, nil, nil, false, nil
+	root := t.s.rootOf(j.dir)
+	top, err := roots.open(l, root)
+	if err != nil {
+		j.err = err
+		return
+	}
+	path := t.s.path(j.dir)
+	if j.path != nil {
+		path = *j.path
+	}
+	if len(path) > maxPath || t.s.depth(j.dir) > maxDepth {
+		j.err = errTooDeep
+		return
+	}
+	fd, err := openBelow(top, path)
+	if err != nil {
+		j.err = err
+		if isElsewhere(err) {
+			j.err = errElsewhere
+		}
+		return
+	}
+	defer closeFD(fd)
+	m := t.ms.at(t.s.dir(j.dir).mount)
+	mnt, _, err := l.stat(fd, "", &j.self)
+	if err == nil && mnt != m.num { // of a tree that was remembered the mounts are not known yet
+		if m = t.ms.of(root, mnt); m == nil {
+			j.err = errElsewhere
+			return
+		}
+		if j.mount = m; m.opaque != "" {
+			return
+		}
+	}
+	if err == nil && !sameInode(t.s.node(j.dir).stamp, stampOf(&j.self)) {
+		var id notify.FileID
+		if id, err = l.identify(&t.ms, m, fd, "", &j.self); err == nil && id != t.s.node(j.dir).id {
+			err = errElsewhere
+		}
+	}
+	if err != nil {
+		j.err = err
+		return
+	}
+	if j.watch {
+		t.srcMu.Lock()
+		if m.polled {
+			j.watchErr = ErrPolled
+		} else {
+			j.watchErr = t.src.Watch(j.dir, Place{FD: rawFD(fd), Path: join(t.rootInfo(root).Dir, path), Mount: mnt})
+		}
+		t.srcMu.Unlock()
+		l.stat(fd, "", &j.self) // what changed it before the watch was in force is in no record
+	}
+	at := lookAt{l: l, root: root, fd: fd, m: m, dir: j.dir, path: path, fresh: j.fresh}
+	if j.looks = nil; len(j.items) > 0 {
+		j.looks = make([]look, 0, len(j.items))
+	}
+	for _, i := range j.items {
+		j.looks = append(j.looks, t.look(at, i.at.name, i.ops))
+	}
+	if j.list {
+		j.err = t.listing(at, j)
+		j.listed = j.err == nil
+		if j.err != nil && isElsewhere(j.err) {
+			j.err = errElsewhere
+		}
+	}
+}
+
+// listing looks at every name that is in the directory or was told there. Those that are as they were told leave no trace.
+func (t *tree) listing(at lookAt, j *job) error {
+	l := at.l
+	l.met = l.met[:0]
+	asked := make(map[string]struct{}, len(j.items))
+	for _, i := range j.items {
+		asked[i.at.name] = struct{}{}
+	}
+	err := l.list(at.fd, func(name string) {
+		if _, ok := asked[name]; ok {
+			return
+		}
+		known := false
+		if !j.fresh {
+			if old := t.s.child(j.dir, name); old != 0 {
+				l.met, known = append(l.met, old), true
+			}
+		}
+		if k := t.look(at, name, 0); !k.same || !known {
+			k.name = strings.Clone(name)
+			j.looks = append(j.looks, k)
+		}
+	})
+	if err != nil || len(l.met) == int(t.s.dir(j.dir).count) { // none is missing
+		return err
+	}
+	slices.Sort(l.met)
+	t.s.children(j.dir, func(c ref) {
+		if _, ok := slices.BinarySearch(l.met, c); ok {
+			return
+		}
+		name := t.s.name(c)
+		if _, ok := asked[name]; !ok {
+			j.looks = append(j.looks, t.look(at, name, 0))
+		}
+	})
+	return nil
+}
+
+// lookAt is an open directory and where it is.
+type lookAt struct {
+	l    *looker
+	root ref
+	fd   dirFD
+	m    *mount
+	dir  ref
+	path string
+
+	fresh bool // nothing in it was ever told
+}
+
+// look asks the disk about one name. Only what differs from the tree is asked for identity and attributes in full.
+func (t *tree) look(at lookAt, name string, ops Op) look {
+	l, m := at.l, at.m
+	t.looks.Add(1)
+	k := look{name: name, mount: m}
+	mnt, dev, err := l.stat(at.fd, name, &k.attr)
+	if err != nil {
+		k.err = err
+		return k
+	}
+	if len(t.own) > 0 && t.own[[2]uint64{dev, k.attr.Ino}] || t.exclude != nil && t.exclude(join(at.path, name), k.attr.IsDir()) {
+		k.err = errGone
+		return k
+	}
+	if mnt != m.num {
+		k.mount = t.mountPoint(l, at.root, at.fd, strings.Clone(join(at.path, name)), name, mnt)
+	}
+	var old ref
+	if !at.fresh {
+		old = t.s.child(at.dir, name)
+	}
+	var n *node
+	if old != 0 && t.s.isDir(old) == k.attr.IsDir() && !k.mount.coarse {
+		if n = t.s.node(old); n.dir != 0 && t.s.dirs.at(n.dir).mount != k.mount.index {
+			n = nil
+		}
+	}
+	if n != nil && ops&(OpCreate|OpMovedTo) == 0 { // no record says that another object came here
+		stamp := stampOf(&k.attr)
+		if n.untouched(stamp, &k.attr) {
+			k.id = n.id
+			if ops&OpAttrib == 0 {
+				k.same, k.attr.X = true, t.s.xattrs.get(n.x)
+				return k
+			}
+			// A look ahead of this record may have seen the change time move, and passed the extended attributes over.
+		} else if k.attr.Btime != 0 && sameInode(n.stamp, stamp) {
+			k.id = n.id
+			if ops != 0 && ops&OpAttrib == 0 { // only its data was written
+				k.attr.X = t.s.xattrs.get(n.x)
+				return k
+			}
+		}
+	}
+	if k.id == 0 {
+		k.id, err = l.identify(&t.ms, k.mount, at.fd, name, &k.attr)
+		if err == errTwoObjects { // the name changed hands between the calls
+			return t.look(at, name, ops)
+		}
+	}
+	if err == nil {
+		k.attr.X, err = l.xattrs(at.fd, name)
+	}
+	k.err = err
+	k.same = n != nil && err == nil && ops&OpAttrib == 0 && n.id == k.id && n.untouched(stampOf(&k.attr), &k.attr)
+	return k
+}
+
+// untouched says whether a is what was told of n. The size of a file counts besides its stamp: in a power cut it may
+// lose the data that its times tell of.
+func (n *node) untouched(stamp uint64, a *notify.Attr) bool {
+	return n.stamp == stamp && (n.dir != 0 || n.size == a.Size)
+}
+
+// mountPoint finds out what is mounted at a name.
+func (t *tree) mountPoint(l *looker, root ref, fd dirFD, path, name string, num uint64) *mount {
+	if m := t.ms.of(root, num); m != nil && m.place == path {
+		return m
+	}
+	return t.ms.find(root, t.rootInfo(root).Name, path, num, func(m *mount) {
+		l.probe(fd, name, m)
+		if m.opaque == "" && t.ms.shown(m, t.rootInfo(root).Dir) {
+			m.opaque = "it is mounted a second time: the tree has it already"
+		}
+	})
+}
+
+func join(dir, name string) string {
+	switch {
+	case dir == "":
+		return name
+	case name == "":
+		return dir
+	case dir[len(dir)-1] == '/':
+		return dir + name
+	}
+	return dir + "/" + name
+}
+
+// degrade notes that a directory cannot be watched or listed: it keeps its last state and is
+// tried again on a timer.
+func (t *tree) degrade(r ref, err error) {
+	d := t.s.dir(r)
+	if d.flags&dirDegraded != 0 {
+		return
+	}
+	d.flags |= dirDegraded
+	reason := explain(err)
+	t.troubled.Lock()
+	t.trouble[r] = trouble{reason, t.now()}
+	t.troubled.Unlock()
+	t.log.Warn("directory degraded: it is swept on a timer instead of watched", "root", t.rootName(r), "path", notify.EscapeName(t.s.path(r)), "reason", reason)
+}
+
+// shut notes that the content of a directory does not belong to the tree, and says so if that is for what is mounted there.
+func (t *tree) shut(r ref, m *mount) {
+	t.s.dir(r).flags |= dirOpaque
+	if m.opaque == "" {
+		return
+	}
+	t.troubled.Lock()
+	t.trouble[r] = trouble{m.opaque, t.now()}
+	t.troubled.Unlock()
+	t.log.Warn("directory told without its content", "root", t.rootName(r), "path", notify.EscapeName(t.s.path(r)), "reason", m.opaque)
+}
+
+func (t *tree) heal(r ref) {
+	d := t.s.dir(r)
+	if d.flags&dirDegraded == 0 {
+		return
+	}
+	d.flags &^= dirDegraded
+	t.troubled.Lock()
+	delete(t.trouble, r)
+	t.troubled.Unlock()
+	t.log.Info("directory healed", "root", t.rootName(r), "path", notify.EscapeName(t.s.path(r)))
+}
+
+func (t *tree) rootName(r ref) string {
+	if ri := t.rootInfo(t.s.rootOf(r)); ri != nil {
+		return ri.Name
+	}
+	return ""
+}
+
+// drop forgets a directory's watch and troubles before its node is released.
+func (t *tree) drop(r ref) {
+	t.srcMu.Lock()
+	t.src.Unwatch(r)
+	t.srcMu.Unlock()
+	delete(t.late, r)
+	delete(t.parked, r)
+	if t.s.dir(r).flags&(dirDegraded|dirOpaque) != 0 {
+		t.troubled.Lock()
+		delete(t.trouble, r)
+		t.troubled.Unlock()
+	}
+}
+
+// maxGlances bounds for how many directories one pass waits.
+const maxGlances = 256
+
+// echoBehind sets a barrier behind every record about names that were seen before the call. The kernel queues the
+// record of a change while it holds the directory: whoever has read from the directory since then is behind it, however long the
+// one who made the change was kept from going on.
+func (t *tree) echoBehind(names []place) uint64 {
+	if len(names) == 0 {
+		return 0
+	}
+	roots := &openRoots{t: t, fds: make(map[ref]dirFD), err: make(map[ref]error)}
+	defer roots.close()
+	done := make(map[ref]bool)
+	for _, at := range names {
+		if done[at.dir] || len(done) >= maxGlances {
+			continue
+		}
+		done[at.dir] = true
+		top, err := roots.open(t.lookers[0], t.s.rootOf(at.dir))
+		if err != nil {
+			continue // its names are not decided
+		}
+		if fd, err := openBelow(top, t.s.path(at.dir)); err == nil {
+			glance(fd)
+			closeFD(fd)
+		}
+	}
+	return t.echo()
+}
