@@ -1,0 +1,457 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"fs_notify/notify"
+)
+
+// rig is an Access with files and a clock of its own.
+type rig struct {
+	*Access
+	t      *testing.T
+	tokens string
+	users  string
+	state  string
+	now    time.Time
+}
+
+func newRig(t *testing.T, tokens, users string) *rig {
+	t.Helper()
+	dir := t.TempDir()
+	r := &rig{t: t, tokens: filepath.Join(dir, "tokens.yaml"), users: filepath.Join(dir, "htpasswd"), state: filepath.Join(dir, "state"),
+		now: time.Date(2026, 1, 31, 8, 0, 0, 0, time.UTC)}
+	r.write(r.tokens, tokens)
+	r.write(r.users, users)
+	r.restart()
+	return r
+}
+
+func (r *rig) write(name, text string) {
+	r.t.Helper()
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) restart() {
+	r.t.Helper()
+	var err error
+	if r.Access, err = New(Options{Tokens: r.tokens, Users: r.users, StateDir: r.state, Now: func() time.Time { return r.now }}); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) reload(tokens string) {
+	r.t.Helper()
+	r.write(r.tokens, tokens)
+	if err := r.Reload(); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// ask authorizes a request with headers "Key: value".
+func (r *rig) ask(headers ...string) (*notify.Grant, error) {
+	req := httptest.NewRequest("GET", "/v1/files/2/notify", nil)
+	for _, h := range headers {
+		k, v, _ := strings.Cut(h, ": ")
+		req.Header.Add(k, v)
+	}
+	req, err := r.Authorize(req)
+	if err != nil {
+		return nil, err
+	}
+	return notify.GrantOf(req.Context()), nil
+}
+
+// login logs in as Qumulo's clients do, or at the page.
+func (r *rig) post(path, body string, headers ...string) *httptest.ResponseRecorder {
+	r.t.Helper()
+	req := httptest.NewRequest("POST", path, strings.NewReader(body))
+	for _, h := range headers {
+		k, v, _ := strings.Cut(h, ": ")
+		req.Header.Set(k, v)
+	}
+	w := httptest.NewRecorder()
+	if err := r.Open()[path](w, req); err != nil {
+		w.Code = map[notify.Kind]int{notify.Invalid: 400, notify.Unauthorized: 401, notify.NotFound: 404, notify.TooMany: 429}[notify.KindOf(err)]
+		w.Body.WriteString(notify.Message(err))
+	}
+	return w
+}
+
+func (r *rig) login(user, password string) string {
+	r.t.Helper()
+	w := r.post("/v1/session/login", fmt.Sprintf(`{"username":%q,"password":%q}`, user, password))
+	_, token, ok := strings.Cut(strings.TrimSuffix(strings.TrimSpace(w.Body.String()), `"}`), `{"bearer_token":"`)
+	if w.Code != 200 || !ok {
+		r.t.Fatalf("login: %d %s", w.Code, w.Body)
+	}
+	return token
+}
+
+func entry(name, secret, rest string) string {
+	return fmt.Sprintf("  - name: %s\n    hash: %s\n    %s\n", name, SHA256(secret), rest)
+}
+
+const anyRights = "privileges: [notify, notify.recursive, changes]"
+
+func bcryptOf(t *testing.T, password string) string {
+	t.Helper()
+	b, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func TestEveryHeaderThatClientsUse(t *testing.T) {
+	r := newRig(t, "tokens:\n"+entry("ingest", "secret-1", "paths: [/srv/data/in/]\n    privileges: [notify, changes]"), "")
+	for _, tt := range []struct {
+		headers string
+		ok      bool
+	}{
+		{"Authorization: Bearer secret-1", true},
+		{"Authorization: bearer  secret-1", true},
+		{"Authorization: OAuth2 secret-1", true},
+		{"Authorization: Macaroon secret-1", true},
+		{"X-Auth-Token: secret-1", true},
+		{"Macaroon: secret-1", true},
+		{"Authorization: Basic secret-1", false},
+		{"Authorization: secret-1", false},
+		{"Authorization: Bearer secret-2", false},
+		{"Authorization: Bearer " + SHA256("secret-1"), false},
+		{"Authorization: Bearer " + strings.Repeat("x", 10000), false},
+		{"Cookie: fs_notify_session=secret-2", false},
+		{"X-Auth-Token: wrong\nAuthorization: Bearer secret-1", false},
+		{"", false},
+	} {
+		var headers []string
+		if tt.headers != "" {
+			headers = strings.Split(tt.headers, "\n")
+		}
+		g, err := r.ask(headers...)
+		switch {
+		case tt.ok && (err != nil || g.Name != "ingest" || !slices.Equal(g.Prefixes, []string{"/srv/data/in"}) || g.Privileges != notify.MayNotify|notify.MayChanges):
+			t.Errorf("%q: %+v, %v", tt.headers, g, err)
+		case !tt.ok && !errors.Is(err, notify.Unauthorized):
+			t.Errorf("%q: %+v, %v, want Unauthorized", tt.headers, g, err)
+		}
+	}
+}
+
+// A reload ends the grants of tokens that went or were changed, and nobody else's.
+func TestReloadEndsWhatChanged(t *testing.T) {
+	begin := "tokens:\n" + entry("stays", "s", anyRights) + entry("goes", "g", anyRights) + entry("changes", "c", anyRights) + entry("narrows", "n", anyRights)
+	r := newRig(t, begin, "")
+	grants := map[string]*notify.Grant{}
+	for _, s := range []string{"s", "g", "c", "n"} {
+		g, err := r.ask("X-Auth-Token: " + s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		grants[s] = g
+	}
+	r.reload("# a remark\ntokens:\n" + entry("narrows", "n", "paths: [/srv]\n    "+anyRights) + entry("changes", "c2", anyRights) +
+		entry("stays", "s", anyRights+"\n    expires: 2027-01-01T00:00:00Z"))
+	for s, over := range map[string]bool{"s": false, "g": true, "c": true, "n": true} {
+		if err := context.Cause(grants[s].Lease); (err != nil) != over || over && !errors.Is(err, notify.Unauthorized) {
+			t.Errorf("token %s: its grant ended with %v, want that: %v", s, err, over)
+		}
+	}
+	for s, ok := range map[string]bool{"s": true, "g": false, "c": false, "c2": true, "n": true} {
+		if _, err := r.ask("X-Auth-Token: " + s); (err == nil) != ok {
+			t.Errorf("token %s afterwards: %v", s, err)
+		}
+	}
+	for _, wrong := range []string{"tokens: [", "tokens:\n" + entry("a", "a", "privileges: [root]"), "tokens:\n" + entry("a", "a", "privileges: []"),
+		"tokens:\n" + entry("a", "a", "paths: []\n    "+anyRights), "tokens:\n" + entry("a", "a", "paths: [srv]\n    "+anyRights),
+		"tokens:\n" + entry("a", "a", "paths: [/srv/../etc]\n    "+anyRights), "tokens:\n" + entry("a", "a", anyRights+"\n    color: red"),
+		"tokens:\n" + entry("a", "a", anyRights) + entry("a", "b", anyRights), "tokens:\n  - name: a\n    hash: sha256:12\n    " + anyRights + "\n",
+		"tokens:\n  - name: a\n    hash: $argon2id$v=19$m=99999999,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaA\n    " + anyRights + "\n"} {
+		r.write(r.tokens, wrong)
+		if err := r.Reload(); err == nil {
+			t.Errorf("taken for a tokens file:\n%s", wrong)
+		}
+		if _, err := r.ask("X-Auth-Token: s"); err != nil || grants["s"].Lease.Err() != nil {
+			t.Fatalf("after a wrong file the old one does not count: %v", err)
+		}
+	}
+}
+
+func TestExpiry(t *testing.T) {
+	r := newRig(t, "tokens:\n"+entry("a", "a", anyRights+"\n    expires: 2026-01-31T09:00:00Z"), "")
+	g, err := r.ask("X-Auth-Token: a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.now = r.now.Add(time.Hour)
+	if _, err := r.ask("X-Auth-Token: a"); !errors.Is(err, notify.Unauthorized) {
+		t.Errorf("expired: %v", err)
+	}
+	r.expire()
+	if err := context.Cause(g.Lease); !errors.Is(err, errExpired) {
+		t.Errorf("its streams end with %v", err)
+	}
+	r.reload("tokens:\n" + entry("a", "a", anyRights+"\n    expires: 2026-01-31T10:00:00Z"))
+	if g, err := r.ask("X-Auth-Token: a"); err != nil || g.Lease.Err() != nil {
+		t.Errorf("prolonged: %v", err)
+	}
+}
+
+func TestSlowHash(t *testing.T) {
+	r := newRig(t, "tokens:\n"+entry("fast", "f", anyRights)+"  - name: slow\n    hash: "+Argon2id("own words")+"\n    "+anyRights+"\n", "")
+	for range 2 { // checked, then known
+		if g, err := r.ask("Authorization: Bearer own words"); err != nil || g.Name != "slow" {
+			t.Fatalf("%+v, %v", g, err)
+		}
+	}
+	refused := 0
+	for range 25 {
+		if _, err := r.ask("Authorization: Bearer guess"); errors.Is(err, notify.TooMany) {
+			refused++
+		}
+	}
+	if refused != 5 {
+		t.Errorf("of 25 guesses at a slow hash, %d were not even looked at, want 5", refused)
+	}
+	if g, err := r.ask("Authorization: Bearer f"); err != nil || g.Name != "fast" {
+		t.Errorf("who has a token is kept out by those who guess: %v", err)
+	}
+}
+
+func TestSessions(t *testing.T) {
+	users := "# people\njoe:" + bcryptOf(t, "joe's") + "\nann:" + Argon2id("ann's") + "\n"
+	r := newRig(t, "users:\n  - name: ann\n    paths: [/srv/data/ann]\n    privileges: [notify, admin]\n", users)
+	joe, ann := r.login("joe", "joe's"), r.login("ann", "ann's")
+	first, err := r.ask("Authorization: Bearer " + joe)
+	if err != nil || first.Name != "joe" || first.Prefixes != nil || first.Privileges != notify.MayNotify|notify.MayRecurse|notify.MayChanges {
+		t.Errorf("joe may %+v, %v", first, err)
+	}
+	if g, err := r.ask("Cookie: fs_notify_session=" + ann); err != nil || !slices.Equal(g.Prefixes, []string{"/srv/data/ann"}) || g.Privileges != notify.MayNotify|notify.MayAdmin {
+		t.Errorf("ann may %+v, %v", g, err)
+	}
+	// Whoever forges one.
+	payload, mac, _ := strings.Cut(strings.TrimPrefix(ann, sessionPrefix), ".")
+	joes, _, _ := strings.Cut(strings.TrimPrefix(joe, sessionPrefix), ".")
+	for _, forged := range []string{sessionPrefix + joes + "." + mac, sessionPrefix + payload + ".", sessionPrefix + payload, sessionPrefix + "." + mac,
+		payload + "." + mac, ann + "A", sessionPrefix + payload + "." + strings.ToUpper(mac), sessionPrefix} {
+		for _, header := range []string{"Authorization: Bearer ", "Cookie: fs_notify_session=", "Cookie: __Host-fs_notify_session="} {
+			if g, err := r.ask(header + forged); !errors.Is(err, notify.Unauthorized) {
+				t.Errorf("%s%s: %+v, %v", header, forged, g, err)
+			}
+		}
+	}
+	// A restart logs nobody out, but those who logged out stay so.
+	other := r.login("joe", "joe's")
+	if w := r.post("/v1/session/logout", "", "Authorization: Bearer "+joe); w.Code != 204 {
+		t.Errorf("logout: %d", w.Code)
+	}
+	if err := context.Cause(first.Lease); !errors.Is(err, errLogout) {
+		t.Errorf("streams of who logs out end with %v", err)
+	}
+	r.restart()
+	for token, ok := range map[string]bool{joe: false, other: true, ann: true} {
+		if _, err := r.ask("Authorization: Bearer " + token); (err == nil) != ok {
+			t.Errorf("after a restart: %v", err)
+		}
+	}
+	// Another password, or other rights, end the sessions of that user.
+	g, _ := r.ask("Authorization: Bearer " + other)
+	a, _ := r.ask("Authorization: Bearer " + ann)
+	r.write(r.users, strings.Replace(users, "joe:", "joe:"+bcryptOf(t, "new")+"\nold:", 1))
+	if err := r.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.ask("Authorization: Bearer " + other); err == nil || g.Lease.Err() == nil {
+		t.Errorf("after another password: %v, lease %v", err, g.Lease.Err())
+	}
+	if _, err := r.ask("Authorization: Bearer " + ann); err != nil || a.Lease.Err() != nil {
+		t.Errorf("ann: %v", err)
+	}
+	r.now = r.now.Add(SessionLife)
+	r.expire()
+	if _, err := r.ask("Authorization: Bearer " + ann); err == nil || a.Lease.Err() == nil {
+		t.Errorf("after ten hours: %v, lease %v", err, a.Lease.Err())
+	}
+	if st, err := os.Stat(filepath.Join(r.state, keyFile)); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("the key: %v, %v", st, err)
+	}
+}
+
+func TestLoginIsSlowedDown(t *testing.T) {
+	r := newRig(t, "", "joe:"+bcryptOf(t, "joe's")+"\n")
+	codes := map[int]int{}
+	for i := range 10000 {
+		w := r.post("/v1/session/login", fmt.Sprintf(`{"username":"joe","password":"guess %d"}`, i))
+		codes[w.Code]++
+	}
+	if codes[401] != 10 || codes[429] != 9990 {
+		t.Errorf("10,000 guesses: %v, want 10 looked at", codes)
+	}
+	if w := r.post("/v1/session/login", `{"username":"joe","password":"joe's"}`); w.Code != 429 {
+		t.Errorf("the right password right after: %d", w.Code)
+	}
+	r.now = r.now.Add(time.Minute)
+	r.login("joe", "joe's")
+	for _, u := range []string{"nobody", "root"} {
+		known, unknown := r.post("/v1/session/login", `{"username":"joe","password":"x"}`), r.post("/v1/session/login", fmt.Sprintf(`{"username":%q,"password":"x"}`, u))
+		if known.Code != unknown.Code || known.Body.String() != unknown.Body.String() {
+			t.Errorf("a user that there is not is told apart: %s, %s", known.Body, unknown.Body)
+		}
+	}
+	for _, body := range []string{"", "{", `[]`, `{"username":5}`} {
+		if w := r.post("/v1/session/login", body); w.Code != 400 {
+			t.Errorf("%q: %d", body, w.Code)
+		}
+	}
+}
+
+func TestPageLogin(t *testing.T) {
+	r := newRig(t, "tokens:\n"+entry("ingest", "secret", "paths: [/srv]\n    privileges: [notify]"), "joe:"+bcryptOf(t, "joe's")+"\n")
+	door := func(headers ...string) string {
+		req := httptest.NewRequest("GET", "/login", nil)
+		for _, h := range headers {
+			k, v, _ := strings.Cut(h, ": ")
+			req.Header.Set(k, v)
+		}
+		w := httptest.NewRecorder()
+		if err := r.Open()["/login"](w, req); err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(w.Body.String())
+	}
+	if got, want := door(), `{"required":true,"token":true,"password":true,"who":null}`; got != want {
+		t.Errorf("GET /login says %s, want %s", got, want)
+	}
+	w := r.post("/login", `{"token":"secret"}`)
+	cookies := w.Result().Cookies()
+	if w.Code != 200 || len(cookies) != 1 || cookies[0].Name != cookieName || !cookies[0].HttpOnly || cookies[0].SameSite != http.SameSiteStrictMode ||
+		cookies[0].Path != "/" || cookies[0].Secure || strings.Contains(cookies[0].Value, "secret") {
+		t.Fatalf("login with a token: %d %s %v", w.Code, w.Body, cookies)
+	}
+	cookie := "Cookie: " + cookies[0].Name + "=" + cookies[0].Value
+	if got, want := door(cookie), `{"required":false,"token":true,"password":true,"who":{"name":"ingest","privileges":["notify"],"paths":["/srv"]}}`; got != want {
+		t.Errorf("GET /login says %s, want %s", got, want)
+	}
+	g, err := r.ask(cookie)
+	if err != nil || g.Name != "ingest" || !slices.Equal(g.Prefixes, []string{"/srv"}) {
+		t.Errorf("%+v, %v", g, err)
+	}
+	r.reload("tokens: []")
+	if _, err := r.ask(cookie); err == nil || g.Lease.Err() == nil {
+		t.Errorf("the token was revoked, its cookie lives: %v", err)
+	}
+	w = r.post("/login", "username=joe&password=joe%27s", "Content-Type: application/x-www-form-urlencoded", "X-Forwarded-Proto: https")
+	cookies = w.Result().Cookies()
+	if w.Code != 303 || w.Header().Get("Location") != "/" || len(cookies) != 1 || cookies[0].Name != secureCookieName || !cookies[0].Secure {
+		t.Fatalf("a form: %d %v", w.Code, cookies)
+	}
+	w = r.post("/logout", "", "Cookie: "+cookies[0].Name+"="+cookies[0].Value)
+	if gone := w.Result().Cookies(); w.Code != 204 || len(gone) != 1 || gone[0].Value != "" {
+		t.Errorf("logout: %d %v", w.Code, gone)
+	}
+	if _, err := r.ask("Cookie: " + cookies[0].Name + "=" + cookies[0].Value); err == nil {
+		t.Error("after logout the cookie still counts")
+	}
+	for _, body := range []string{`{"token":"wrong"}`, `{"token":"` + cookies[0].Value + `"}`, `{"username":"joe"}`} {
+		if w := r.post("/login", body); w.Code != 401 || len(w.Result().Cookies()) > 0 {
+			t.Errorf("%s: %d", body, w.Code)
+		}
+	}
+}
+
+func TestFileIsKeptAsItIs(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "tokens.yaml")
+	text := "# who may\ntokens:\n  - name: old # since 2025\n    hash: " + SHA256("x") + "\n    privileges: [notify]\n"
+	if err := os.WriteFile(name, []byte(text), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	f, err := ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := f.Create(Token{Name: "new", Paths: []string{"/srv/a"}, Privileges: []string{"notify", "admin"}, Expires: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)}, false)
+	if err != nil || !strings.HasPrefix(secret, tokenPrefix) || len(secret) < 40 {
+		t.Fatalf("%q, %v", secret, err)
+	}
+	if _, err := f.Create(Token{Name: "new", Privileges: []string{"notify"}}, false); !errors.Is(err, ErrExists) {
+		t.Errorf("the same name again: %v", err)
+	}
+	if err := f.Write(name); err != nil {
+		t.Fatal(err)
+	}
+	b, _ := os.ReadFile(name)
+	for _, want := range []string{"# who may", "# since 2025", "name: new", "/srv/a", "2027-01-01T00:00:00Z"} {
+		if !strings.Contains(string(b), want) {
+			t.Errorf("the file has no %q:\n%s", want, b)
+		}
+	}
+	if strings.Contains(string(b), secret) {
+		t.Error("the file has the secret itself")
+	}
+	if st, _ := os.Stat(name); st.Mode().Perm() != 0o640 {
+		t.Errorf("the mode became %v", st.Mode())
+	}
+	f, err = ReadFile(name)
+	if err != nil || len(f.Tokens) != 2 || f.Tokens[1].Hash != SHA256(secret) || !f.Tokens[0].Expires.IsZero() {
+		t.Fatalf("read again: %+v, %v", f, err)
+	}
+	if err := f.Revoke("old"); err != nil || !errors.Is(f.Revoke("old"), ErrUnknown) || len(f.Tokens) != 1 {
+		t.Errorf("revoked: %v, %+v", err, f.Tokens)
+	}
+}
+
+func TestLimiter(t *testing.T) {
+	l := Limiter{Every: time.Second, Burst: 3}
+	now := time.Unix(1000, 0)
+	for i, want := range []bool{true, true, true, false, false} {
+		if wait, ok := l.Take("a", now); ok != want || !ok && wait != time.Second {
+			t.Errorf("number %d: %v, wait %v", i, ok, wait)
+		}
+	}
+	if _, ok := l.Take("b", now); !ok {
+		t.Error("another key is held up too")
+	}
+	now = now.Add(time.Second)
+	if _, ok := l.Peek("a", now); !ok {
+		t.Error("a second later there is not one more")
+	}
+	if _, ok := l.Take("a", now); !ok {
+		t.Error("looking counted")
+	}
+	if _, ok := l.Take("a", now); ok {
+		t.Error("a second later there are two more")
+	}
+	now = now.Add(time.Hour)
+	l.Take("c", now)
+	if len(l.full) != 1 {
+		t.Errorf("%d keys are kept that nobody used for an hour", len(l.full)-1)
+	}
+	for i := range maxKeys + 10 {
+		l.Take(fmt.Sprint(i), now)
+	}
+	if len(l.full) > maxKeys+1 {
+		t.Errorf("%d keys", len(l.full))
+	}
+}
+
+func TestNetwork(t *testing.T) {
+	for addr, want := range map[string]string{"192.0.2.7": "192.0.2.7", "2001:db8:1:2:3:4:5:6": "2001:db8:1:2::", "::1": "::1", "fe80::1%eth0": "fe80::", "x": "x"} {
+		if got := Network(addr); got != want {
+			t.Errorf("Network(%s) = %s, want %s", addr, got, want)
+		}
+	}
+}

@@ -1,0 +1,130 @@
+package access
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"fs_notify/notify"
+)
+
+// sessionPrefix begins the token of a session: what it holds is in version 1 of its form.
+const sessionPrefix = "session-v1:"
+
+const (
+	keyFile     = "session.key"     // 32 bytes, base64
+	revokedFile = "session.revoked" // JSON: ID of a session that was ended before its time, and when it would have expired
+)
+
+// claim is what the token of a session says, signed.
+type claim struct {
+	ID      string `json:"i"`
+	Subject string `json:"s"` // "user:joe" or "token:ingest"
+	Print   string `json:"f"` // fingerprint of what the subject's hash and rights were
+	Expires int64  `json:"x"` // seconds since 1970
+}
+
+// session is a claim that was presented.
+type session struct {
+	claim
+	grant *notify.Grant
+	end   context.CancelCauseFunc // ends the grant
+}
+
+// signer signs sessions and knows which were ended.
+type signer struct {
+	dir     string // "": a restart logs everybody out
+	key     []byte
+	revoked map[string]int64 // ID of a session to the second in which it expires
+}
+
+func newSigner(dir string) (*signer, error) {
+	s := &signer{dir: dir, revoked: map[string]int64{}}
+	if dir != "" {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, err
+		}
+		text, err := os.ReadFile(filepath.Join(dir, keyFile))
+		if err == nil {
+			s.key, err = base64.StdEncoding.DecodeString(strings.TrimSpace(string(text)))
+			if err == nil && len(s.key) != 32 {
+				err = errors.New("it has not 32 bytes")
+			}
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("the key of sessions, %s, is damaged: remove it, which logs everybody out: %w", filepath.Join(dir, keyFile), err)
+		}
+	}
+	if s.key == nil {
+		s.key = make([]byte, 32)
+		rand.Read(s.key)
+		if dir != "" {
+			if err := replaceFile(filepath.Join(dir, keyFile), []byte(base64.StdEncoding.EncodeToString(s.key)+"\n"), 0o600); err != nil {
+				return nil, err
+			}
+		}
+		return s, nil
+	}
+	text, err := os.ReadFile(filepath.Join(dir, revokedFile))
+	if err == nil {
+		err = json.Unmarshal(text, &s.revoked)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s is damaged: remove it together with %s, which logs everybody out: %w", filepath.Join(dir, revokedFile), keyFile, err)
+	}
+	return s, nil
+}
+
+func (s *signer) mac(payload string) string {
+	h := hmac.New(sha256.New, s.key)
+	h.Write([]byte(sessionPrefix + payload))
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
+}
+
+// token gives a claim as its bearer shows it.
+func (s *signer) token(c claim) string {
+	b, err := json.Marshal(c)
+	if err != nil {
+		panic(err) // strings and a number
+	}
+	payload := base64.RawURLEncoding.EncodeToString(b)
+	return sessionPrefix + payload + "." + s.mac(payload)
+}
+
+// read gives the claim of a token that we signed.
+func (s *signer) read(token string) (c claim, ok bool) {
+	payload, mac, ok := strings.Cut(strings.TrimPrefix(token, sessionPrefix), ".")
+	if !ok || !hmac.Equal([]byte(mac), []byte(s.mac(payload))) {
+		return c, false
+	}
+	b, err := base64.RawURLEncoding.DecodeString(payload)
+	return c, err == nil && json.Unmarshal(b, &c) == nil
+}
+
+// revoke ends a session before its time, for good.
+func (s *signer) revoke(c claim, now time.Time) error {
+	for id, expires := range s.revoked {
+		if expires < now.Unix() {
+			delete(s.revoked, id)
+		}
+	}
+	s.revoked[c.ID] = c.Expires
+	if s.dir == "" {
+		return nil
+	}
+	text, err := json.Marshal(s.revoked)
+	if err != nil {
+		return err
+	}
+	return replaceFile(filepath.Join(s.dir, revokedFile), append(text, '\n'), 0o600)
+}

@@ -1,0 +1,270 @@
+package access
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"fs_notify/notify"
+)
+
+// tokenPrefix begins each token that we make, so that one that went astray can be recognized.
+const tokenPrefix = "fsn_"
+
+// maxFile is the size in bytes up to which a file of tokens or users is read.
+const maxFile = 4 << 20
+
+// File is a tokens file.
+type File struct {
+	Tokens []Token `yaml:"tokens"`
+	// Users says what users may do who log in with a password. One who is not named may see everything and do all but what takes admin.
+	Users []User `yaml:"users,omitempty"`
+
+	comments yaml.CommentMap // of the file as it was read, to be written again
+}
+
+// Token is one entry of a tokens file.
+type Token struct {
+	Name       string    `yaml:"name"`
+	Hash       string    `yaml:"hash"`            // sha256: or $argon2id$
+	Paths      []string  `yaml:"paths,omitempty"` // absolute paths, as they are served, at or below which everything is seen; none: all
+	Privileges []string  `yaml:"privileges"`
+	Expires    time.Time `yaml:"expires,omitempty"` // zero: never
+}
+
+// User is what somebody may do who logs in with a password.
+type User struct {
+	Name       string   `yaml:"name"`
+	Paths      []string `yaml:"paths,omitempty"`
+	Privileges []string `yaml:"privileges"`
+}
+
+// privileges by name. The order is that of the documents.
+var privileges = []struct {
+	name string
+	set  notify.Privileges
+}{
+	{"notify", notify.MayNotify},
+	{"notify.recursive", notify.MayRecurse | notify.MayNotify},
+	{"changes", notify.MayChanges},
+	{"admin", notify.MayAdmin},
+}
+
+// Privileges lists the names of all privileges.
+func Privileges() []string {
+	var out []string
+	for _, p := range privileges {
+		out = append(out, p.name)
+	}
+	return out
+}
+
+// names lists the privileges in a set.
+func names(set notify.Privileges) []string {
+	out := []string{}
+	for _, p := range privileges {
+		if set.Has(p.set) {
+			out = append(out, p.name)
+		}
+	}
+	return out
+}
+
+// ReadFile reads a tokens file and checks all of it.
+func ReadFile(name string) (*File, error) {
+	text, err := readFile(name)
+	if err != nil {
+		return nil, err
+	}
+	f := &File{comments: yaml.CommentMap{}}
+	if err := yaml.UnmarshalWithOptions(text, f, yaml.Strict(), yaml.CommentToMap(f.comments)); err != nil && len(strings.TrimSpace(string(text))) > 0 {
+		line, _, _ := strings.Cut(yaml.FormatError(err, false, false), "\n")
+		return nil, fmt.Errorf("%s: %s", name, line)
+	}
+	if err := f.check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return f, nil
+}
+
+func readFile(name string) ([]byte, error) {
+	st, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if st.Size() > maxFile {
+		return nil, fmt.Errorf("%s has more than %d bytes", name, maxFile)
+	}
+	return os.ReadFile(name)
+}
+
+func (f *File) check() error {
+	known := map[string]bool{}
+	for i, t := range f.Tokens {
+		switch err := checkHash(t.Hash, false); {
+		case t.Name == "":
+			return fmt.Errorf("token number %d has no name", i+1)
+		case known[t.Name]:
+			return fmt.Errorf("there are two tokens with the name %q", t.Name)
+		case err != nil:
+			return fmt.Errorf("the hash of token %q cannot be used: %w", t.Name, err)
+		}
+		known[t.Name] = true
+		if _, err := grantOf(t.Name, t.Paths, t.Privileges); err != nil {
+			return fmt.Errorf("token %q: %w", t.Name, err)
+		}
+	}
+	known = map[string]bool{}
+	for i, u := range f.Users {
+		if u.Name == "" || known[u.Name] {
+			return fmt.Errorf("user number %d has no name, or that of another", i+1)
+		}
+		known[u.Name] = true
+		if _, err := grantOf(u.Name, u.Paths, u.Privileges); err != nil {
+			return fmt.Errorf("user %q: %w", u.Name, err)
+		}
+	}
+	return nil
+}
+
+// grantOf makes the grant of some words.
+func grantOf(name string, paths, words []string) (*notify.Grant, error) {
+	g := &notify.Grant{Name: name}
+	if paths != nil && len(paths) == 0 {
+		return nil, errors.New("the list of its paths is empty: leave it out if it may see everything")
+	}
+	for _, p := range paths {
+		if !strings.HasPrefix(p, "/") || strings.ContainsRune(p, 0) {
+			return nil, fmt.Errorf("the path %q should be absolute, such as /srv/data", p)
+		}
+		if slices.Contains(strings.Split(p, "/"), "..") {
+			return nil, fmt.Errorf("the path %q should have no \"..\" in it", p)
+		}
+		g.Prefixes = append(g.Prefixes, path.Clean(p))
+	}
+	for _, w := range words {
+		i := slices.IndexFunc(privileges, func(p struct {
+			name string
+			set  notify.Privileges
+		}) bool {
+			return p.name == w
+		})
+		if i < 0 {
+			return nil, fmt.Errorf("there is no privilege %q: there are %s", w, strings.Join(Privileges(), ", "))
+		}
+		g.Privileges |= privileges[i].set
+	}
+	if len(words) == 0 {
+		return nil, fmt.Errorf("it has no privileges: name some of %s", strings.Join(Privileges(), ", "))
+	}
+	return g, nil
+}
+
+// ErrExists and ErrUnknown are what goes wrong with names of tokens.
+var (
+	ErrExists  = errors.New("there is a token of that name")
+	ErrUnknown = errors.New("there is no token of that name")
+)
+
+// Create adds a token to f and gives its secret, which f does not have. The name must be new.
+func (f *File) Create(t Token, slow bool) (secret string, err error) {
+	if slices.ContainsFunc(f.Tokens, func(o Token) bool { return o.Name == t.Name }) {
+		return "", ErrExists
+	}
+	secret = tokenPrefix + newSecret()
+	t.Hash = SHA256(secret)
+	if slow {
+		t.Hash = Argon2id(secret)
+	}
+	f.Tokens = append(f.Tokens, t)
+	return secret, f.check()
+}
+
+// Revoke takes a token out of f.
+func (f *File) Revoke(name string) error {
+	i := slices.IndexFunc(f.Tokens, func(t Token) bool { return t.Name == name })
+	if i < 0 {
+		return ErrUnknown
+	}
+	f.Tokens = slices.Delete(f.Tokens, i, i+1)
+	return nil
+}
+
+// Write replaces the file as a whole. A new one can be read by its owner only; one that is there keeps its mode.
+func (f *File) Write(name string) error {
+	if f.Tokens == nil {
+		f.Tokens = []Token{}
+	}
+	text, err := yaml.MarshalWithOptions(f, yaml.WithComment(f.comments), yaml.OmitZero(), yaml.IndentSequence(true))
+	if err != nil {
+		return err
+	}
+	mode := fs.FileMode(0o600)
+	if st, err := os.Stat(name); err == nil {
+		mode = st.Mode().Perm()
+		if real, err := filepath.EvalSymlinks(name); err == nil {
+			name = real
+		}
+	}
+	return replaceFile(name, text, mode)
+}
+
+// replaceFile writes a file beside and renames it.
+func replaceFile(name string, text []byte, mode fs.FileMode) error {
+	tmp, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name()) // fails once it was renamed
+	_, err = tmp.Write(text)
+	if err == nil {
+		err = tmp.Chmod(mode)
+	}
+	if err == nil {
+		err = tmp.Sync()
+	}
+	if e := tmp.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = os.Rename(tmp.Name(), name)
+	}
+	return err
+}
+
+// readUsers reads an htpasswd file: user:hash on each line; empty lines and those that begin with # do not count.
+func readUsers(name string) (map[string]string, error) {
+	text, err := readFile(name)
+	if err != nil {
+		return nil, err
+	}
+	users := map[string]string{}
+	n := 0
+	for line := range strings.Lines(string(text)) {
+		n++
+		line = strings.TrimRight(line, "\r\n")
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		user, hash, ok := strings.Cut(line, ":")
+		if !ok || user == "" {
+			return nil, fmt.Errorf("%s: line %d should be user:hash", name, n)
+		}
+		if err := checkHash(hash, true); err != nil {
+			return nil, fmt.Errorf("%s: line %d: the hash of %q cannot be used: %w", name, n, user, err)
+		}
+		if users[user] != "" {
+			return nil, fmt.Errorf("%s: line %d: there are two users %q", name, n, user)
+		}
+		users[user] = hash
+	}
+	return users, nil
+}
