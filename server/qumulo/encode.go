@@ -1,0 +1,162 @@
+package qumulo
+
+import (
+	"math"
+	"strconv"
+	"sync"
+
+	"fs_notify/notify"
+	"fs_notify/notify/feed"
+)
+
+// maxFrame is how long the JSON of one frame may be, in bytes, unless one operation alone is longer.
+const maxFrame = 256 << 10
+
+// form is how notifications are written. It is comparable: together with the feed.View it is the
+// key of a group, and what a group gets of a part is a pure function of the two.
+type form struct {
+	dir    notify.FileID
+	fields notify.Fields
+	stream bool // text/event-stream: each frame with its id. Else nothing but data lines
+}
+
+// frames collects notifications into frames: one JSON array on one data line. In an event stream the hits of one
+// part make frames of their own, each followed by the id of its last notification: an id that comes last cannot
+// be taken by a client whose connection broke inside the array. Otherwise all that is pending goes into one array.
+type frames struct {
+	form
+	noIDs bool // of a snapshot, which can only be resumed as a whole
+	buf   []byte
+	cuts  []cut // where the closed frames in buf end
+	notes int   // notifications in buf
+
+	open  int // where the array of the open frame begins; 0: no frame is open
+	last  notify.Seq
+	spare []byte
+}
+
+// cut is the end of a frame.
+type cut struct {
+	end   int        // in buf
+	notes int        // notifications in buf up to here
+	seq   notify.Seq // who has got this frame goes on from here
+}
+
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+const dataPrefix = "data: "
+
+// add appends the hits of one part.
+func (f *frames) add(hits []feed.Hit) { f.addSome(hits, math.MaxInt) }
+
+// addSome appends the hits of one part up to the first frame that ends at or behind limit, and says whether these were all. It is
+// for event streams: the others have frames that go on in the next part.
+func (f *frames) addSome(hits []feed.Hit, limit int) (all bool) {
+	for len(hits) > 0 {
+		if n := len(f.cuts); n > 0 && f.cuts[n-1].end >= limit {
+			f.buf, f.notes, f.open = f.buf[:f.cuts[n-1].end], f.cuts[n-1].notes, 0
+			return false
+		}
+		n := 1
+		for hits[n-1].Glued && n < len(hits) {
+			n++
+		}
+		f.operation(hits[:n])
+		hits = hits[n:]
+	}
+	if f.stream {
+		f.close()
+	}
+	return true
+}
+
+// operation appends what must stay in one frame.
+func (f *frames) operation(hits []feed.Hit) {
+	start := len(f.buf)
+	first := f.open == 0
+	if first {
+		f.begin()
+		start = len(f.buf)
+	}
+	for i, h := range hits {
+		if i > 0 || !first {
+			f.buf = append(f.buf, ',')
+		}
+		f.buf = notify.AppendJSON(f.buf, h.Note, h.At, f.fields)
+	}
+	if !first && len(f.buf)+1-f.open > maxFrame {
+		f.spare = append(f.spare[:0], f.buf[start+1:]...) // without the comma
+		f.buf = f.buf[:start]
+		f.close()
+		f.begin()
+		f.buf = append(f.buf, f.spare...)
+	}
+	f.last = hits[len(hits)-1].Note.Seq
+	f.notes += len(hits)
+}
+
+func (f *frames) begin() {
+	if f.buf == nil {
+		f.buf = (*buffers.Get().(*[]byte))[:0]
+	}
+	f.buf = append(f.buf, dataPrefix...)
+	f.open = len(f.buf)
+	f.buf = append(f.buf, '[')
+}
+
+// close ends the open frame, if there is one.
+func (f *frames) close() {
+	if f.open == 0 {
+		return
+	}
+	f.buf = append(f.buf, "]\n"...)
+	if f.stream && !f.noIDs {
+		f.buf = appendID(f.buf, notify.Cursor{Seq: f.last, Dir: f.dir})
+	}
+	f.buf = append(f.buf, '\n')
+	f.cuts = append(f.cuts, cut{len(f.buf), f.notes, f.last})
+	f.open = 0
+}
+
+// clear forgets what was written and keeps the buffer, unless that is huge.
+func (f *frames) clear() {
+	f.cuts, f.notes, f.open, f.buf = f.cuts[:0], 0, 0, f.buf[:0]
+	if cap(f.buf) > 4*maxFrame {
+		f.buf, f.spare = nil, nil
+	}
+}
+
+// reset forgets what was written; a stream that waits holds no buffer.
+func (f *frames) reset() {
+	f.cuts, f.notes, f.open = f.cuts[:0], 0, 0
+	if cap(f.buf) > 0 && cap(f.buf) <= 4*maxFrame {
+		b := f.buf
+		buffers.Put(&b)
+	}
+	f.buf, f.spare = nil, nil
+}
+
+// appendID appends an id line.
+func appendID(b []byte, c notify.Cursor) []byte {
+	b = append(b, "id: "...)
+	b = strconv.AppendUint(b, uint64(c.Seq), 10)
+	b = append(b, '.')
+	b = strconv.AppendUint(b, uint64(c.Dir), 10)
+	return append(b, '\n')
+}
+
+// appendKeepalive appends what shows that an event stream lives, and how far it has come.
+func appendKeepalive(b []byte, c notify.Cursor) []byte {
+	return append(appendID(append(b, ": keepalive\n"...), c), '\n')
+}
+
+// appendReset appends the event that tells a client to forget what it knows.
+func appendReset(b []byte, reason string, bounds notify.Bounds) []byte {
+	b = append(b, "event: reset\ndata: {\"reason\":"...)
+	b = notify.AppendName(b, reason)
+	b = append(b, `,"oldest":`...)
+	b = strconv.AppendUint(b, uint64(bounds.Oldest()), 10)
+	b = append(b, `,"head":`...)
+	b = strconv.AppendUint(b, uint64(bounds.Newest()), 10)
+	return append(b, "}\n\n"...)
+}

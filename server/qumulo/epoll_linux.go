@@ -1,0 +1,156 @@
+package qumulo
+
+import (
+	"errors"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// poller tells which sockets became writable, and which clients hung up: an epoll instance, edge-triggered, waited for
+// in the Go runtime's own, so that it takes no thread.
+type poller struct {
+	fd   int
+	file *os.File // owns fd
+	wait syscall.RawConn
+}
+
+// event is what is known of the socket that was added as slot and turn.
+type event struct {
+	slot, turn uint32
+	gone       bool // the client closed its side, or the connection broke
+}
+
+func newPoller() (*poller, error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil { // os.NewFile takes that as the wish to wait for it
+		unix.Close(fd)
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	p := &poller{fd: fd, file: os.NewFile(uintptr(fd), "epoll")}
+	if p.wait, err = p.file.SyscallConn(); err != nil {
+		p.file.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// run sends what happens to events until close or until done is closed. The receiver owns a slice until it receives the next one.
+func (p *poller) run(events chan<- []event, done <-chan struct{}) {
+	var raw [256]unix.EpollEvent
+	var out [2][len(raw)]event
+	for i := 0; ; i ^= 1 {
+		n := 0
+		err := p.wait.Read(func(fd uintptr) bool {
+			var err error
+			for {
+				if n, err = unix.EpollWait(int(fd), raw[:], 0); err != unix.EINTR {
+					return n > 0
+				}
+			}
+		})
+		if err != nil {
+			return // closed
+		}
+		for k, e := range raw[:n] {
+			out[i][k] = event{uint32(e.Fd), uint32(e.Pad), e.Events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0}
+		}
+		select {
+		case events <- out[i][:n]:
+		case <-done:
+			return
+		}
+	}
+}
+
+// add begins to watch a socket: that it can be written to is told once it could not, that it broke always.
+func (p *poller) add(fd int, slot, turn uint32) error {
+	e := unix.EpollEvent{Events: unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET, Fd: int32(slot), Pad: int32(turn)}
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(p.fd, unix.EPOLL_CTL_ADD, fd, &e))
+}
+
+func (p *poller) remove(fd int) { unix.EpollCtl(p.fd, unix.EPOLL_CTL_DEL, fd, nil) } // closing would do the same, if nobody else had the socket
+
+func (p *poller) close() { p.file.Close() }
+
+// notSent is how many bytes the kernel takes for a client beyond what it has sent: more would only pile up there.
+const notSent = 32 << 10
+
+// takeSocket gives a connection's socket a descriptor of its own and closes the connection: from then on, neither net/http nor the
+// runtime's poller knows of it. The kernel gives a client up that acknowledges nothing for patience.
+func takeSocket(c *net.TCPConn, patience time.Duration) (int, error) {
+	defer c.Close()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	fd := -1
+	var derr error
+	if err := raw.Control(func(old uintptr) { fd, derr = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 3) }); err != nil {
+		return -1, err
+	}
+	if derr != nil {
+		return -1, os.NewSyscallError("fcntl", derr)
+	}
+	// Without these it works as well, only worse.
+	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, notSent)
+	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(patience.Milliseconds()))
+	return fd, nil
+}
+
+// errAgain: the socket takes no more at the moment. The poller says when it does.
+var errAgain = errors.New("the socket is full")
+
+// writeSocket writes as much of b as the socket takes. An error that is not errAgain means that it is broken.
+func writeSocket(fd int, b []byte) (n int, err error) {
+	for n < len(b) {
+		k, err := unix.Write(fd, b[n:])
+		switch {
+		case err == nil:
+			n += k
+		case err == unix.EAGAIN:
+			return n, errAgain
+		case err == unix.ETIMEDOUT:
+			return n, os.ErrDeadlineExceeded
+		case err != unix.EINTR:
+			return n, os.NewSyscallError("write", err)
+		}
+	}
+	return n, nil
+}
+
+// whyGone asks a socket that is told to be gone for the reason.
+func whyGone(fd int) error {
+	switch n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR); {
+	case err != nil:
+		return os.NewSyscallError("getsockopt", err)
+	case n == int(unix.ETIMEDOUT):
+		return os.ErrDeadlineExceeded
+	case n != 0:
+		return unix.Errno(n)
+	}
+	return errHungUp
+}
+
+// closeSocket closes a socket. With reset, what the client did not take is thrown away at once.
+func closeSocket(fd int, reset bool) {
+	if reset {
+		unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	} else {
+		// A socket that is closed with something unread resets the connection, and the client may miss the end.
+		var junk [4096]byte
+		for range 16 {
+			if n, err := unix.Read(fd, junk[:]); n <= 0 || err != nil {
+				break
+			}
+		}
+	}
+	unix.Close(fd)
+}
