@@ -1,0 +1,342 @@
+package box_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"fs_notify/notify"
+	"fs_notify/server"
+	"fs_notify/server/servertest"
+)
+
+func values(pairs ...string) url.Values {
+	v := url.Values{}
+	for i := 0; i < len(pairs); i += 2 {
+		v.Set(pairs[i], pairs[i+1])
+	}
+	return v
+}
+
+// tell appends one batch about entries of the tree, as a watcher would, and gives its number.
+func tell(tree *servertest.Tree, notes ...notify.Notification) *notify.Batch {
+	for i := range notes {
+		if notes[i].Spine == nil {
+			notes[i].Spine = notify.Spine{servertest.RootID, 900}
+		}
+		if notes[i].Attr.Mode == 0 {
+			notes[i].Attr.Mode = notify.ModeFile | 0o644
+			if strings.HasPrefix(notes[i].Type.String(), "child_dir") {
+				notes[i].Attr.Mode = notify.ModeDir | 0o755
+			}
+		}
+		notes[i].Attr.Nlink = max(notes[i].Attr.Nlink, 1)
+	}
+	return tree.Log.Append(servertest.RootID, notes...)
+}
+
+func TestWhatIsDoneIsTold(t *testing.T) {
+	const f, d = notify.ModeFile | 0o644, notify.ModeDir | 0o755
+	note := func(typ notify.Type, path string, mode uint32, spine ...notify.FileID) notify.Notification {
+		return notify.Notification{Type: typ, Path: path, Spine: append(notify.Spine{servertest.RootID}, spine...), Attr: notify.Attr{Mode: mode, Nlink: 1, Size: 7}}
+	}
+	linked := func(a, b notify.Notification) []notify.Notification {
+		a.Link, b.Link = 2, 1
+		return []notify.Notification{a, b}
+	}
+	for _, c := range []struct {
+		name               string
+		notes              []notify.Notification
+		all, changes, logs string
+	}{
+		{"a file with data", []notify.Notification{note(notify.ChildFileAdded, "f", f, 5), note(notify.ChildDataWritten, "f", f, 5), note(notify.ChildSizeChanged, "f", f, 5), note(notify.ChildMtimeChanged, "f", f, 5)},
+			"ITEM_UPLOAD file data/f 7", "=", "UPLOAD file data/f"},
+		{"mkdir -p", []notify.Notification{note(notify.ChildDirAdded, "a", d, 5), note(notify.ChildDirAdded, "a/b", d, 5, 6), note(notify.ChildMtimeChanged, "a", d, 5)},
+			"ITEM_CREATE folder data/a\nITEM_CREATE folder data/a/b", "=", "UPLOAD folder data/a\nUPLOAD folder a/b"},
+		{"a new version", []notify.Notification{note(notify.ChildDataWritten, "f", f, 5), note(notify.ChildMtimeChanged, "f", f, 5)},
+			"ITEM_UPLOAD file data/f 7", "=", "EDIT file data/f"},
+		{"two files in turn", []notify.Notification{note(notify.ChildDataWritten, "f", f, 5), note(notify.ChildDataWritten, "g", f, 6), note(notify.ChildDataWritten, "f", f, 5)},
+			"ITEM_UPLOAD file data/g 7\nITEM_UPLOAD file data/f 7", "=", "EDIT file data/f\nEDIT file data/g"},
+		{"rename", linked(note(notify.ChildFileMovedFrom, "d/f", f, 4, 5), note(notify.ChildFileMovedTo, "d/g", f, 4, 5)),
+			"ITEM_RENAME file data/d/g 7", "=", "RENAME file d/g"},
+		{"move", linked(note(notify.ChildDirMovedFrom, "d/f", d, 4, 5), note(notify.ChildDirMovedTo, "f", d, 5)),
+			"ITEM_MOVE folder data/f", "=", "MOVE folder data/f"},
+		{"move and rename", linked(note(notify.ChildFileMovedFrom, "d/f", f, 4, 5), note(notify.ChildFileMovedTo, "g", f, 5)),
+			"ITEM_MOVE file data/g 7\nITEM_RENAME file data/g 7", "=", "MOVE file data/g\nRENAME file data/g"},
+		{"written, renamed, written", append(append([]notify.Notification{},
+			linked(note(notify.ChildFileMovedFrom, "f", f, 5), note(notify.ChildFileMovedTo, "g", f, 5))...), note(notify.ChildDataWritten, "g", f, 5)),
+			"ITEM_RENAME file data/g 7\nITEM_UPLOAD file data/g 7", "=", "RENAME file data/g\nEDIT file data/g"},
+		{"moved in and out", []notify.Notification{note(notify.ChildFileMovedTo, "f", f, 5), note(notify.ChildDirMovedFrom, "d", d, 6)},
+			"ITEM_UPLOAD file data/f 7\nITEM_TRASH folder data/d deleted", "=", "UPLOAD file data/f\nDELETE folder data/d"},
+		{"rm -rf", []notify.Notification{note(notify.ChildFileRemoved, "d/f", f, 6, 5), note(notify.ChildDirRemoved, "d", d, 6)},
+			"ITEM_TRASH file data/d/f 7 deleted\nITEM_TRASH folder data/d deleted", "=", "DELETE file d/f\nDELETE folder data/d"},
+		{"chmod and chown of both kinds", []notify.Notification{note(notify.ChildACLChanged, "f", f, 5), note(notify.ChildACLChanged, "d", d, 6), note(notify.ChildOwnerChanged, "d", d, 6), note(notify.ChildGroupChanged, "d", d, 6)},
+			"ITEM_MODIFY file data/f 7\nITEM_MODIFY folder data/d\nITEM_MODIFY folder data/d", "",
+			"ITEM_MODIFY file data/f\nCHANGE_FOLDER_PERMISSION folder data/d\nCHANGE_FOLDER_PERMISSION folder data/d"},
+		{"xattrs, streams, times", []notify.Notification{note(notify.ChildExtraAttrsChanged, "f", f, 5), note(notify.ChildStreamAdded, "f", f, 5), note(notify.ChildMtimeChanged, "f", f, 5)},
+			"ITEM_MODIFY file data/f 7\nITEM_MODIFY file data/f 7", "", "METADATA_INSTANCE_UPDATE file data/f\nITEM_MODIFY file data/f"},
+		{"nothing that Box has a word for", []notify.Notification{note(notify.ChildAtimeChanged, "f", f, 5), note(notify.ChildFileClosed, "f", f, 5), note(notify.ChildMtimeChanged, "d", d, 6)}, "", "=", ""},
+		{"the root goes away, with a directory that is watched", []notify.Notification{note(notify.SelfRemoved, "d", d, 6), note(notify.SelfRemoved, "", d)},
+			"ITEM_TRASH folder data deleted", "=", "DELETE folder All Files/data"},
+		{"a rescan", []notify.Notification{note(notify.SelfRescanned, "", d)}, "ITEM_MODIFY folder data", "=", "ITEM_MODIFY folder All Files/data"},
+		{"a name that is no UTF-8, with quotes and a line end", []notify.Notification{note(notify.ChildFileAdded, "a\"\n\xff", f, 5)},
+			"ITEM_UPLOAD file data/a\"\n\ufffd 7", "=", "UPLOAD file data/a\"\n\ufffd"},
+	} {
+		if c.changes == "=" {
+			c.changes = c.all
+		}
+		tree := servertest.New("/srv/data")
+		base := serve(t, tree, nil)
+		tree.Log.Append(servertest.RootID, c.notes...)
+		for typ, want := range map[string]string{"": c.all, "all": c.all, "changes": c.changes, "sync": c.changes, "admin_logs": c.logs, "admin_logs_streaming": c.logs} {
+			events, next := follow(t, base, 0, values("stream_type", typ))
+			if got := show(events); got != want {
+				t.Errorf("%s: stream_type=%s tells\n%s\nwant\n%s", c.name, typ, got, want)
+			}
+			if next != int64(tree.Log.Bounds().Newest()) {
+				t.Errorf("%s: stream_type=%s ends at %d, the journal at %d", c.name, typ, next, tree.Log.Bounds().Newest())
+			}
+		}
+	}
+}
+
+// However large the pages, the same events come in the same order, each once; and of an item the sequence_id rises.
+func TestPagesOfAnySizeTellTheSame(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	base := serve(t, tree, nil)
+	rnd := rand.New(rand.NewPCG(1, 2))
+	var files []string
+	for i := range 600 {
+		switch k := rnd.IntN(10); {
+		case k < 5 || len(files) < 5:
+			files = append(files, fmt.Sprint("f", i))
+			tree.Create(files[len(files)-1])
+		case k < 6:
+			tree.Mkdir(fmt.Sprint("d", i))
+		case k < 8:
+			at := rnd.IntN(len(files))
+			to := fmt.Sprint("r", i)
+			tree.Rename(files[at], to)
+			files[at] = to
+		case k < 9:
+			tree.Write(files[rnd.IntN(len(files))], int64(i))
+		default:
+			at := rnd.IntN(len(files))
+			tree.Remove(files[at])
+			files = slices.Delete(files, at, at+1)
+		}
+	}
+	want, _ := follow(t, base, 0, values("limit", "500"))
+	if len(want) < 500 {
+		t.Fatalf("only %d events", len(want))
+	}
+	for _, limit := range []string{"1", "2", "7", "100", "9999", ""} {
+		got, _ := follow(t, base, 0, values("limit", limit))
+		seen, last := map[string]bool{}, map[string]int64{}
+		state := map[string]string{}
+		for i := range got {
+			e := &got[i]
+			if seen[e.EventID] {
+				t.Fatalf("limit=%s: event %s comes twice", limit, e.EventID)
+			}
+			seen[e.EventID] = true
+			if e.Source.SequenceID <= last[e.Source.ID] {
+				t.Fatalf("limit=%s: sequence_id of %s goes from %d to %d", limit, e.Source.ID, last[e.Source.ID], e.Source.SequenceID)
+			}
+			last[e.Source.ID] = e.Source.SequenceID
+			state[e.Source.ID] = fmt.Sprint(e.Source.Name, e.Source.Size, e.Source.ItemStatus, e.Source.SequenceID)
+		}
+		for i := range want { // a page that is larger may have more writes in one event, never less in the end
+			delete(last, want[i].Source.ID)
+		}
+		if len(last) > 0 {
+			t.Fatalf("limit=%s tells of items that limit=500 does not: %v", limit, last)
+		}
+		for i := len(want) - 1; i >= 0; i-- {
+			s := &want[i].Source
+			if end, ok := state[s.ID]; ok && end != fmt.Sprint(s.Name, s.Size, s.ItemStatus, s.SequenceID) {
+				t.Fatalf("limit=%s leaves %s as %s, limit=500 as %+v", limit, s.ID, end, s)
+			}
+			delete(state, s.ID)
+		}
+	}
+	if status, _, body := ask(t, "GET", base+"/2.0/events?limit=0&stream_position=0"); status != 200 || readPage(t, body, false).Next != int64(tree.Log.Bounds().Oldest()) {
+		t.Errorf("limit=0: %d %s", status, body)
+	}
+}
+
+func TestPositions(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	base := serve(t, tree, func(o *server.Options) { o.Box.Delay = -1 })
+	for i := range 10 {
+		tree.Create(fmt.Sprint("f", i))
+	}
+	middle := tree.Log.Bounds().Newest()
+	for i := range 5 {
+		tree.Create(fmt.Sprint("g", i))
+	}
+	head := tree.Log.Bounds().Newest()
+	count := func(position string) (int, notify.Seq) {
+		p := readPage(t, get(t, base+"/2.0/events?stream_position="+position), false)
+		return len(p.Entries), notify.Seq(p.Next)
+	}
+	for _, c := range []struct {
+		position string
+		events   int
+	}{
+		{"", 15}, {"0", 15}, {"null", 15}, {"now", 0}, {middle.String(), 5}, {head.String(), 0},
+		{"1", 15},                   // not kept: from the oldest
+		{(head + 4096).String(), 0}, // of a journal that is no more: from the head
+		{"1152922976252290886", 0},  // Box's own
+	} {
+		if n, next := count(c.position); n != c.events || next != head {
+			t.Errorf("stream_position=%s: %d events up to %d, want %d up to %d", c.position, n, next, c.events, head)
+		}
+	}
+	tree.Log.Forget(12)
+	if n, next := count(middle.String()); n != 3 || next != head {
+		t.Errorf("from a position that was forgotten: %d events up to %d, want 3 up to %d", n, next, head)
+	}
+	tree.Log.KeepInMemory(1)
+	if n, next := count("0"); n != 3 || next != head {
+		t.Errorf("from disk: %d events up to %d, want 3 up to %d", n, next, head)
+	}
+	tree.Log.AppendDamaged()
+	tree.Create("behind the damage")
+	if n, next := count(head.String()); n != 1 || next != tree.Log.Bounds().Newest() {
+		t.Errorf("over a damaged batch: %d events up to %d, want 1 up to %d", n, next, tree.Log.Bounds().Newest())
+	}
+	for _, bad := range []string{"-1", "x", "12x", "+5", "0x10", "1.5"} {
+		status, _, body := ask(t, "GET", base+"/2.0/events?stream_position="+url.QueryEscape(bad))
+		var e struct {
+			Type, Code, Message string
+			Status              int
+			Context             struct {
+				Errors []struct{ Reason, Name string }
+			} `json:"context_info"`
+			Request string `json:"request_id"`
+		}
+		if err := json.Unmarshal(body, &e); err != nil || status != 400 || e.Type != "error" || e.Status != 400 || e.Code != "bad_request" ||
+			e.Request == "" || len(e.Context.Errors) != 1 || e.Context.Errors[0].Name != "stream_position" || e.Context.Errors[0].Reason != "invalid_parameter" {
+			t.Errorf("stream_position=%s: %d %s", bad, status, body)
+		}
+	}
+}
+
+// A page whose filter leaves little over looks at some of the journal only, and moves on; one that has nothing looks further.
+func TestFilteredPagesMoveOn(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	base := serve(t, tree, nil)
+	tell(tree, notify.Notification{Type: notify.ChildFileAdded, Path: "f"})
+	for range 9000 {
+		tell(tree, notify.Notification{Type: notify.ChildACLChanged, Path: "f"})
+	}
+	tell(tree, notify.Notification{Type: notify.ChildFileRemoved, Path: "f"})
+	p := readPage(t, get(t, base+"/2.0/events?stream_type=changes"), false)
+	if len(p.Entries) != 1 || p.Next >= int64(tree.Log.Bounds().Newest()) {
+		t.Fatalf("9,000 batches without a change: %d events, next %d of %d", len(p.Entries), p.Next, tree.Log.Bounds().Newest())
+	}
+	if body := get(t, base+fmt.Sprint("/2.0/events/poll?stream_type=changes&stream_position=", p.Next)); !strings.Contains(string(body), "new_change") {
+		t.Fatalf("a poll that is behind says %s", body)
+	}
+	events, _ := follow(t, base, p.Next, values("stream_type", "changes"))
+	if show(events) != "ITEM_TRASH file data/f 0 deleted" {
+		t.Errorf("then:\n%s", show(events))
+	}
+	p = readPage(t, get(t, base+fmt.Sprint("/2.0/events?stream_type=admin_logs&event_type=DELETE&stream_position=", tree.Log.Bounds().Oldest())), true)
+	if len(p.Entries) != 1 {
+		t.Errorf("a rare type is not found in one page: %+v", p)
+	}
+}
+
+func TestEnterpriseStreamsByTimeAndType(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	base := serve(t, tree, nil)
+	var at []time.Time
+	for i := range 20 {
+		tree.Create(fmt.Sprint("f", i))
+		at = append(at, tree.Log.Bounds().Head.Time())
+		if i%2 == 0 {
+			tree.Write(fmt.Sprint("f", i), 5)
+		}
+	}
+	tree.Remove("f3")
+	form := func(i int) string { return at[i].Format("2006-01-02T15:04:05.000Z07:00") }
+	for _, c := range []struct {
+		name  string
+		query url.Values
+		want  int
+	}{
+		{"all", values(), 21},
+		{"after", values("created_after", form(15)), 6},
+		{"after, as another zone", values("created_after", at[15].In(time.FixedZone("", -8*3600)).Format("2006-01-02T15:04:05.000-07:00")), 6},
+		{"before", values("created_before", form(15)), 15},
+		{"between", values("created_after", form(5), "created_before", form(15)), 10},
+		{"by type", values("event_type", "DELETE"), 1},
+		{"by types", values("event_type", "DELETE, UPLOAD,nonsense", "limit", "2"), 21},
+		{"a write that belongs to an upload is no edit", values("event_type", "EDIT"), 0},
+		{"nothing at all", values("created_after", "2099-01-01T00:00:00Z"), 0},
+	} {
+		c.query.Set("stream_type", "admin_logs")
+		events, next := follow(t, base, 0, c.query)
+		if len(events) != c.want {
+			t.Errorf("%s: %d events, want %d:\n%s", c.name, len(events), c.want, show(events))
+		}
+		if next <= 0 {
+			t.Errorf("%s: next %d", c.name, next)
+		}
+	}
+	// The same parameters elsewhere are passed over.
+	for _, q := range []string{"stream_type=admin_logs_streaming&created_after=nonsense", "stream_type=all&event_type=DELETE&created_before=nonsense&fields=id,name"} {
+		if events, _ := follow(t, base, 0, parse(t, q)); len(events) != 21 {
+			t.Errorf("%s: %d events", q, len(events))
+		}
+	}
+}
+
+func parse(t *testing.T, q string) url.Values {
+	v, err := url.ParseQuery(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// A file that is written to for a while is told when it is closed: once.
+func TestWritesAreToldAtTheClose(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	tree.SetState(func(s *notify.RootState) { s.Closes = true })
+	base := serve(t, tree, func(o *server.Options) { o.Box.Hold = time.Hour })
+	note := func(typ notify.Type, size int64) notify.Notification {
+		return notify.Notification{Type: typ, Path: "f", Attr: notify.Attr{Size: size, Mode: notify.ModeFile | 0o644}}
+	}
+	setClock(tree)
+	start := int64(tree.Log.Bounds().Newest())
+	tell(tree, notify.Notification{Type: notify.ChildFileAdded, Path: "before", Spine: notify.Spine{servertest.RootID, 901}}, notify.Notification{Type: notify.ChildFileClosed, Path: "before", Spine: notify.Spine{servertest.RootID, 901}})
+	tell(tree, note(notify.ChildFileAdded, 0))
+	for i := range int64(20) {
+		tell(tree, note(notify.ChildDataWritten, i), note(notify.ChildSizeChanged, i))
+	}
+	if events, _ := follow(t, base, start, nil); show(events) != "ITEM_UPLOAD file data/before 0" {
+		t.Fatalf("while it is open:\n%s", show(events))
+	}
+	tell(tree, note(notify.ChildDataWritten, 77), note(notify.ChildFileClosed, 77))
+	events, next := follow(t, base, start, nil)
+	if show(events) != "ITEM_UPLOAD file data/before 0\nITEM_UPLOAD file data/f 77" || next != int64(tree.Log.Bounds().Newest()) {
+		t.Fatalf("when it is closed:\n%s", show(events))
+	}
+	tell(tree, note(notify.ChildDataWritten, 78))
+	tell(tree, note(notify.ChildDataWritten, 79))
+	tell(tree, note(notify.ChildFileRemoved, 79))
+	if events, _ = follow(t, base, next, nil); show(events) != "ITEM_UPLOAD file data/f 79\nITEM_TRASH file data/f 79 deleted" {
+		t.Fatalf("removed before it was closed:\n%s", show(events))
+	}
+}
+
+// setClock brings the journal to the present: what is being written is judged by its age.
+func setClock(tree *servertest.Tree) { tree.Log.SkipTo(notify.NumberAt(time.Now())) }

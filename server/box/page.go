@@ -1,0 +1,413 @@
+package box
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"fs_notify/notify"
+	"fs_notify/notify/feed"
+)
+
+const (
+	// A page looks at so many batches and notifications at most: one whose filter leaves little over may be short. As long as it
+	// has nothing it goes on for longer: some clients take an empty page for the end.
+	batchesAPage = 1 << 13
+	notesAPage   = 1 << 17
+	emptyAPage   = 5 * time.Second
+	hiddenAPage  = 1 << 13
+)
+
+// page is what one request gets.
+type page struct {
+	events []event
+	next   notify.Seq
+	full   bool // it ended for another reason than that there was nothing more
+}
+
+// serveEvents answers GET /2.0/events.
+func (a *API) serveEvents(w http.ResponseWriter, r *http.Request) error {
+	s, err := a.look(r.Context())
+	if err != nil {
+		return err
+	}
+	q, err := parseQuery(r.URL.Query())
+	if err != nil {
+		return err
+	}
+	admin := s.grant.Privileges.Has(notify.MayAdmin)
+	if q.stream.enterprise() && !admin {
+		return &notify.Error{Op: "box.events", Kind: notify.Forbidden, Err: errScope,
+			Msg: "stream_type " + q.stream.String() + " is for tokens with the privilege \"admin\""}
+	}
+	goal, err := a.goal(r.Context())
+	if err != nil {
+		return err
+	}
+	pos, err := a.start(r, q)
+	if err != nil {
+		return err
+	}
+	var p page
+	if p.next = pos; q.limit > 0 && q.pos.kind != fromNow {
+		key := barrenKey{groupOf(q.stream, s), r.URL.Query().Get("event_type"), pos}
+		if p, err = a.page(r, q, s, a.barren.skip(key), goal); err != nil {
+			return err
+		}
+		if len(p.events) == 0 && p.full {
+			a.barren.add(key, p.next)
+		}
+	}
+	b := make([]byte, 0, 256+1536*len(p.events))
+	b = append(b, `{"chunk_size":`...)
+	b = strconv.AppendInt(b, int64(len(p.events)), 10)
+	b = append(b, `,"next_stream_position":`...)
+	b = strconv.AppendUint(b, uint64(p.next), 10)
+	b = append(b, `,"entries":[`...)
+	for i := range p.events {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		e := &p.events[i]
+		r := s.roots[e.root]
+		b = appendEvent(append(b, '\n'), e, &r, q.stream.enterprise(), admin)
+	}
+	return writeJSON(w, r, append(b, "]}\n"...))
+}
+
+// start turns what a client asked for into a position that the journal has.
+func (a *API) start(r *http.Request, q query) (notify.Seq, error) {
+	ctx := r.Context()
+	bounds := a.Feed.Log().Bounds()
+	pos := bounds.Oldest()
+	switch q.pos.kind {
+	case fromNow:
+		return bounds.Newest(), nil
+	case fromFuture:
+		a.lost(r, 0, "a position that is newer than the journal")
+		return bounds.Newest(), nil
+	case fromSeq:
+		pos = q.pos.seq
+		kept, err := a.Feed.Log().Contains(ctx, pos.Batch())
+		switch {
+		case err != nil:
+			return 0, err
+		case kept:
+		case pos > a.Feed.Head():
+			a.lost(r, pos, "a position that is newer than the journal")
+			return bounds.Newest(), nil
+		default:
+			a.lost(r, pos, "a position that is not, or no longer, in the journal")
+			pos = a.Feed.Log().Bounds().Oldest()
+		}
+	}
+	if !q.after.IsZero() {
+		n, err := a.Feed.Log().SeekTime(ctx, q.after)
+		if err != nil {
+			return 0, err
+		}
+		pos = max(pos, n.End())
+	}
+	return pos, nil
+}
+
+// lost is called where a reader goes on behind a gap, which the protocol has no words for.
+func (a *API) lost(r *http.Request, pos notify.Seq, why string) {
+	a.Log.Warn("a client of Box's protocol may have missed events", "why", why, "position", pos, "client", r.RemoteAddr, "token", notify.GrantOf(r.Context()).Name)
+	a.Lost()
+}
+
+// page collects the events between a position and goal, at most q.limit of them.
+func (a *API) page(r *http.Request, q query, s *sight, pos, goal notify.Seq) (page, error) {
+	p, err := a.collect(r, q, s, pos, goal)
+	if err != nil || !p.full || !q.stream.enterprise() {
+		return p, err
+	}
+	// A file whose close may lie just behind this page is better told in the next one, if that leaves enough for this one.
+	for i := range p.events {
+		if p.events[i].open && i > 0 {
+			if i >= len(p.events)/2 {
+				return a.collect(r, q, s, pos, p.events[i].before)
+			}
+			break
+		}
+	}
+	return p, err
+}
+
+// barren remembers stretches of the journal in which a page found nothing. The enterprise stream of the SDK for Node 3 asks again from the
+// same position after an empty page: it would never come further than one page can look.
+type barren struct {
+	mu   sync.Mutex
+	ends map[barrenKey]notify.Seq
+}
+
+type barrenKey struct {
+	group groupKey
+	types string
+	pos   notify.Seq
+}
+
+const maxBarren = 256
+
+func (b *barren) add(k barrenKey, end notify.Seq) {
+	if len(k.types)+len(k.group.prefixes) > 4096 {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ends == nil || len(b.ends) >= maxBarren {
+		b.ends = map[barrenKey]notify.Seq{}
+	}
+	b.ends[k] = end
+}
+
+// skip gives the position from which there may be something.
+func (b *barren) skip(k barrenKey) notify.Seq {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return max(k.pos, b.ends[k])
+}
+
+// collector makes a page.
+type collector struct {
+	page
+	api   *API
+	query query
+	sight *sight
+	runs  map[notify.FileID]int // of each item, its last event
+	shown int                   // events that are to be told
+	over  int                   // notifications looked at behind those that the page has room for
+	ctx   context.Context
+}
+
+// lookAhead is how many notifications are looked at behind a full page, for the rest of what was written to the files in it.
+const lookAhead = 1 << 14
+
+// collect collects the events between a position and goal.
+func (a *API) collect(r *http.Request, q query, s *sight, pos, goal notify.Seq) (page, error) {
+	c := &collector{api: a, query: q, sight: s, runs: map[notify.FileID]int{}, ctx: r.Context()}
+	c.next = pos
+	if err := c.collect(r, goal); err != nil {
+		return page{}, err
+	}
+	c.cut()
+	return c.page, nil
+}
+
+// cut leaves the events that the page has room for, and moves the position before the first one that it has not.
+func (c *collector) cut() {
+	c.events = slices.DeleteFunc(c.events, func(e event) bool { return e.hidden })
+	n := c.query.limit
+	if len(c.events) <= n {
+		return
+	}
+	if n > 1 && c.events[n].note == c.events[n-1].note {
+		n-- // both events of one rename
+	}
+	c.next, c.full = c.events[n].before, true
+	clear(c.events[n:])
+	c.events = c.events[:n]
+}
+
+// compact drops what is not to be told, so that a page takes little memory however far it looks.
+func (c *collector) compact() {
+	c.events = slices.DeleteFunc(c.events, func(e event) bool { return e.hidden })
+	clear(c.runs)
+	for i := range c.events {
+		c.runs[c.events[i].note.ID()] = i
+	}
+}
+
+// satisfied says that there are more events than the page has room for, and what there is room for is known well enough: no
+// file is open in it, or enough was looked at.
+func (c *collector) satisfied() bool {
+	if c.shown <= c.query.limit {
+		return false
+	}
+	if c.over > lookAhead {
+		return true
+	}
+	n := c.query.limit
+	for i := range c.events {
+		e := &c.events[i]
+		if e.hidden {
+			continue
+		}
+		if e.open {
+			return false
+		}
+		if n--; n == 0 {
+			break
+		}
+	}
+	return true
+}
+
+// collect looks at the journal.
+func (c *collector) collect(r *http.Request, goal notify.Seq) error {
+	a, q, ctx := c.api, &c.query, c.ctx
+	looked, limit, began := 0, 0, time.Now()
+	for batch := 0; c.next < goal; {
+		batches, err := a.Feed.Memory(c.next)
+		if errors.Is(err, feed.ErrBehind) {
+			batches, err = a.Feed.Page(ctx, c.next, &limit)
+		}
+		if err != nil {
+			return err
+		}
+		if len(batches) == 0 {
+			if c.next >= a.Feed.Head() {
+				return nil
+			}
+			a.lost(r, c.next, "what follows is no longer in the journal")
+			c.next = max(goal, a.Feed.Log().Bounds().Oldest())
+			return nil
+		}
+		for _, b := range batches {
+			if b.Number.End() > goal && b.Prev.End() >= goal {
+				return nil
+			}
+			if !q.before.IsZero() && !b.Number.Time().Before(q.before) {
+				return nil
+			}
+			if batch++; (batch > batchesAPage || looked > notesAPage) && (c.shown > 0 || time.Since(began) > a.patience) {
+				c.full = true
+				return nil
+			}
+			if batch%batchesAPage == 0 && ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if err := a.Feed.Follows(c.next, b); err != nil {
+				a.lost(r, c.next, notify.Message(err))
+			}
+			if looked += 1 + len(b.Notes); len(c.events)-c.shown > hiddenAPage {
+				c.compact()
+			}
+			if done, err := c.batch(b, goal); done || err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// batch adds what a batch has; done says that the page ends in it.
+func (c *collector) batch(b *notify.Batch, goal notify.Seq) (done bool, err error) {
+	r, ok := c.sight.roots[b.Root]
+	if !ok {
+		if c.sight.unknown && b.Root != 0 {
+			return true, &notify.Error{Op: "box.events", Kind: notify.Unavailable, Retry: 2 * time.Second, Msg: "a root is being looked at for the first time, try again soon"}
+		}
+		c.next = b.Number.End() // damaged, or of a root that is no longer served
+		return false, nil
+	}
+	for i := range b.Notes {
+		n := &b.Notes[i]
+		if n.Seq <= c.next || len(n.Spine) == 0 {
+			continue
+		}
+		if n.Seq > goal {
+			return true, nil
+		}
+		if !c.note(&r, b, n) {
+			c.full = true
+			return true, nil
+		}
+		c.next = n.Seq
+		if c.shown > c.query.limit {
+			if c.over++; c.over%64 == 1 && c.satisfied() {
+				return true, nil
+			}
+		}
+	}
+	c.next = b.Number.End()
+	if c.next > goal {
+		c.next = goal
+	}
+	return false, nil
+}
+
+// note adds what a notification amounts to; false: there is no room for it.
+func (c *collector) note(r *root, b *notify.Batch, n *notify.Notification) bool {
+	act := classify(c.sight, r, b, n)
+	if act == nothing {
+		if n.Type == notify.ChildFileClosed {
+			if i, ok := c.runs[n.ID()]; ok {
+				c.events[i].open = false
+			}
+		}
+		return true
+	}
+	q := &c.query
+	var entry *notify.Entry
+	if act == trash && n.Type != notify.SelfRemoved && !n.Attr.IsDir() && n.Attr.Nlink > 1 {
+		if entry = c.otherName(r, b, n); entry != nil {
+			act = move
+		}
+	}
+	names := act.names(q.stream, n.Attr.IsDir())
+	stops := q.stream.enterprise() || q.peek
+	if i, ok := c.runs[n.ID()]; ok {
+		e := &c.events[i]
+		if e.note.Path == n.Path && e.action.takes(act) && (len(names) > 0 || act == times) {
+			if stops || e.hidden || act == times { // which, alone, would not be told as the same
+				e.note, e.seq = n, n.Seq
+				e.open = e.open || act == write && r.closes
+				return true
+			}
+			// It is told in the place of the later one: so that it is the same, in whichever page it comes.
+			later := *e
+			later.note, later.seq, later.before = n, n.Seq, c.next
+			later.open = e.open || act == write && r.closes
+			e.hidden = true
+			c.runs[n.ID()] = len(c.events)
+			c.events = append(c.events, later)
+			return true
+		}
+	}
+	if len(names) > 1 && q.limit == 1 {
+		names = names[:1]
+	}
+	shown := 0
+	for _, name := range names {
+		if q.wants(name) {
+			shown++
+		}
+	}
+	if stops && c.shown+shown > q.limit {
+		return false
+	}
+	c.shown += shown
+	for k, name := range names {
+		e := event{name: name, action: act, root: b.Root, note: n, seq: n.Seq, entry: entry, before: c.next,
+			hidden: !q.wants(name), open: act.content() && r.closes && n.Attr.IsRegular()}
+		if k < len(names)-1 && n.Link != 0 && n.Link < n.Seq {
+			e.seq = n.Link // it rises from event to event of an item
+		}
+		if i, ok := c.runs[n.ID()]; ok {
+			c.events[i].open = false // it can no longer become one with what is written later
+		}
+		c.runs[n.ID()] = len(c.events)
+		c.events = append(c.events, e)
+	}
+	return true
+}
+
+// otherName finds where a file of which a name went is still to be found, as Box knows one name only; nil: nowhere that may be seen.
+func (c *collector) otherName(r *root, b *notify.Batch, n *notify.Notification) *notify.Entry {
+	names, err := c.api.Files.LookupNames(everything(c.ctx), n.ID())
+	if err != nil {
+		return nil
+	}
+	for i := range names {
+		if e := &names[i]; e.Root == b.Root && e.Path != n.Path && c.sight.sees(r, e.Path) {
+			return e
+		}
+	}
+	return nil
+}

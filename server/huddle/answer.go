@@ -1,0 +1,230 @@
+package huddle
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"fs_notify/notify"
+)
+
+// The media types. What a client's Accept does not decide is XML.
+const (
+	dataXML   = "application/vnd.huddle.data+xml"
+	dataJSON  = "application/vnd.huddle.data+json"
+	errorXML  = "application/vnd.huddle.error+xml"
+	errorJSON = "application/vnd.huddle.error+json"
+)
+
+// namespace is the one of the page that describes changes: http, not https.
+const namespace = "http://schema.huddle.net/2011/02/"
+
+const timeFormat = "2006-01-02T15:04:05Z"
+
+// What goes out, in the order that Huddle's schema asks for. Each has one form in XML and one in JSON.
+type (
+	changeList struct {
+		XMLName xml.Name `xml:"http://schema.huddle.net/2011/02/ changes" json:"-"`
+		Links   []link   `xml:"link" json:"links"`
+		Changes []change `xml:"change" json:"changes"`
+	}
+	change struct {
+		Links       []link  `xml:"link" json:"links"`
+		Type        string  `xml:"type" json:"type"`
+		Actors      []actor `xml:"actor" json:"actors"` // exactly one
+		Created     string  `xml:"created" json:"created"`
+		Correlation string  `xml:"correlationId,omitempty" json:"correlationId,omitempty"`
+	}
+	oneChange struct {
+		XMLName xml.Name `xml:"http://schema.huddle.net/2011/02/ change" json:"-"`
+		change
+	}
+	actor struct {
+		Name  string `xml:"name,attr" json:"name"`
+		Email string `xml:"email,attr,omitempty" json:"email,omitempty"`
+		Rel   string `xml:"rel,attr" json:"rel"`
+		Links []link `xml:"link" json:"links"`
+	}
+	link struct {
+		Rel   string `xml:"rel,attr" json:"rel"`
+		Href  string `xml:"href,attr" json:"href"`
+		Type  string `xml:"type,attr,omitempty" json:"type,omitempty"`
+		Title string `xml:"title,attr,omitempty" json:"title,omitempty"`
+	}
+	// errorResult is without namespace.
+	errorResult struct {
+		XMLName    xml.Name `xml:"ErrorResult" json:"-"`
+		StatusCode int      `xml:"StatusCode" json:"StatusCode"`
+		Messages   messages `xml:"ErrorMessages" json:"ErrorMessages"`
+		ErrorCode  string   `xml:"ErrorCode" json:"ErrorCode"`
+	}
+	messages struct {
+		Message []string `xml:"Message" json:"Message"`
+	}
+)
+
+// title makes text of a name, which may hold any bytes: what XML cannot hold is written as an escape.
+func title(name string) string { return notify.EscapeName(name) }
+
+// wantsJSON says whether a client likes JSON better than XML.
+func wantsJSON(r *http.Request) bool {
+	best, isJSON := 0.0, false
+	for _, header := range r.Header.Values("Accept") {
+		for part := range strings.SplitSeq(header, ",") {
+			t, params, err := mime.ParseMediaType(part)
+			if err != nil {
+				continue
+			}
+			q := 1.0
+			if v, err := strconv.ParseFloat(params["q"], 64); err == nil {
+				q = v
+			}
+			if q > best {
+				best, isJSON = q, t == "application/json" || strings.HasPrefix(t, "application/vnd.huddle.") && strings.HasSuffix(t, "+json")
+			}
+		}
+	}
+	return isJSON
+}
+
+// encode gives a value in the form that the client asked for.
+func encode(r *http.Request, v any) (body []byte, isJSON bool, err error) {
+	if isJSON = wantsJSON(r); isJSON {
+		body, err = json.Marshal(v)
+	} else {
+		body, err = xml.Marshal(v)
+		body = append([]byte(xml.Header), body...)
+	}
+	if err != nil {
+		return nil, isJSON, &notify.Error{Op: "huddle.encode", Kind: notify.Internal, Err: err}
+	}
+	return append(body, '\n'), isJSON, nil
+}
+
+func headers(w http.ResponseWriter) {
+	h := w.Header()
+	h.Set("Cache-Control", "private, no-cache")
+	h.Set("Vary", "Accept, Accept-Encoding, Authorization")
+	h.Set("X-Content-Type-Options", "nosniff")
+}
+
+// answer sends a value. A zero time is none.
+func answer(w http.ResponseWriter, r *http.Request, v any, modified time.Time) error {
+	body, isJSON, err := encode(r, v)
+	if err != nil {
+		return err
+	}
+	contentType := dataXML
+	if isJSON {
+		contentType = dataJSON
+	}
+	sum := fnv.New64a()
+	sum.Write(body)
+	tag := fmt.Sprintf(`W/"%016x"`, sum.Sum64())
+	headers(w)
+	h := w.Header()
+	if !modified.IsZero() {
+		h.Set("Last-Modified", modified.Format(http.TimeFormat))
+	}
+	h.Set("ETag", tag)
+	for t := range strings.SplitSeq(r.Header.Get("If-None-Match"), ",") {
+		if t = strings.TrimSpace(t); t == "*" || strings.TrimPrefix(t, "W/") == tag[2:] {
+			w.WriteHeader(http.StatusNotModified)
+			return nil
+		}
+	}
+	write(w, r, http.StatusOK, contentType, body)
+	return nil
+}
+
+// smallest is from how many bytes on an answer is compressed.
+const smallest = 512
+
+// write sends a body, compressed if the client takes that.
+func write(w http.ResponseWriter, r *http.Request, status int, contentType string, body []byte) {
+	h := w.Header()
+	h.Set("Content-Type", contentType)
+	if len(body) >= smallest && takesGzip(r) {
+		var small bytes.Buffer
+		z := gzip.NewWriter(&small)
+		z.Write(body) // neither fails: it is memory
+		z.Close()
+		h.Set("Content-Encoding", "gzip")
+		body = small.Bytes()
+	}
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	if r.Method != http.MethodHead {
+		w.Write(body) // an error breaks the connection, which the client sees
+	}
+}
+
+func takesGzip(r *http.Request) bool {
+	for part := range strings.SplitSeq(strings.Join(r.Header.Values("Accept-Encoding"), ","), ",") {
+		name, params, _ := strings.Cut(part, ";")
+		if name = strings.TrimSpace(strings.ToLower(name)); name != "gzip" && name != "*" {
+			continue
+		}
+		if v, ok := strings.CutPrefix(strings.TrimSpace(params), "q="); ok {
+			if q, err := strconv.ParseFloat(v, 64); err == nil && q <= 0 {
+				continue
+			}
+		}
+		return true
+	}
+	return false
+}
+
+// coded is an error with the code that Huddle has for it.
+type coded struct {
+	code string
+	err  *notify.Error
+}
+
+func (e *coded) Error() string { return e.err.Error() }
+func (e *coded) Unwrap() error { return e.err }
+
+// codes are Huddle's for errors that do not say theirs.
+var codes = map[notify.Kind]string{
+	notify.Invalid:      "BadRequest",
+	notify.NotDirectory: "BadRequest",
+	notify.Unauthorized: "Authentication",
+	notify.Forbidden:    "Authorization",
+	notify.NotFound:     "ObjectNotFound",
+	notify.Gone:         "ObjectDeleted",
+	notify.TooMany:      "TooManyRequests",
+	notify.Unavailable:  "ServiceUnavailable",
+	notify.Closed:       "ServiceUnavailable",
+}
+
+// WriteError answers with an error as Huddle words it. Of err, only what is meant for clients goes out.
+func WriteError(w http.ResponseWriter, r *http.Request, status int, err error) {
+	out := errorResult{StatusCode: status, Messages: messages{[]string{notify.Message(err)}}, ErrorCode: codes[notify.KindOf(err)]}
+	var c *coded
+	if errors.As(err, &c) {
+		out.ErrorCode = c.code
+	}
+	if out.ErrorCode == "" {
+		out.ErrorCode = "InternalError"
+	}
+	body, isJSON, encErr := encode(r, &out)
+	if encErr != nil {
+		body = nil // cannot be: all of it is text
+	}
+	contentType := errorXML
+	if isJSON {
+		contentType = errorJSON
+	}
+	headers(w)
+	w.Header().Set("Cache-Control", "private")
+	write(w, r, status, contentType, body)
+}

@@ -1,0 +1,694 @@
+package huddle
+
+import (
+	"compress/gzip"
+	"encoding/json"
+	"encoding/xml"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"fs_notify/notify"
+	"fs_notify/notify/feed"
+	"fs_notify/server/servertest"
+)
+
+var update = flag.Bool("update", false, "write what documents take from the code")
+
+// client asks an API without a network.
+type client struct {
+	testing.TB
+	tree  *servertest.Tree
+	api   *API
+	grant *notify.Grant
+}
+
+func newClient(t testing.TB) *client {
+	tree := servertest.New("/srv/data")
+	api := New(Options{Files: tree, Feed: feed.New(tree.Log, feed.Options{}), Users: func(uid uint32) User {
+		return User{Name: fmt.Sprintf("user & %d", uid), Email: fmt.Sprintf("u%d@example.com", uid)}
+	}})
+	return &client{TB: t, tree: tree, api: api, grant: notify.Everything}
+}
+
+const base = "http://files.example"
+
+func (c *client) request(method, address string, headers ...string) *http.Response {
+	c.Helper()
+	r := httptest.NewRequest(method, base+strings.TrimPrefix(address, base), nil)
+	for _, h := range headers {
+		k, v, _ := strings.Cut(h, ": ")
+		r.Header.Add(k, v)
+	}
+	r = r.WithContext(notify.WithGrant(r.Context(), c.grant))
+	w := httptest.NewRecorder()
+	if err := c.api.Serve(w, r); err != nil {
+		status := map[notify.Kind]int{notify.Invalid: 400, notify.Forbidden: 403, notify.NotFound: 404, notify.Gone: 410}[notify.KindOf(err)]
+		if status == 0 {
+			c.Fatalf("%s: %v", address, err)
+		}
+		WriteError(w, r, status, err)
+	}
+	return w.Result()
+}
+
+// page reads one page of changes as XML.
+func (c *client) page(address string) changeList {
+	c.Helper()
+	resp := c.request("GET", address)
+	body, _ := io.ReadAll(resp.Body)
+	if resp.StatusCode != 200 {
+		c.Fatalf("GET %s: %d\n%s", address, resp.StatusCode, body)
+	}
+	var list changeList
+	if err := xml.Unmarshal(body, &list); err != nil {
+		c.Fatalf("GET %s: %v\n%s", address, err, body)
+	}
+	return list
+}
+
+func rel(links []link, rel string) string {
+	for _, l := range links {
+		if l.Rel == rel {
+			return l.Href
+		}
+	}
+	return ""
+}
+
+const list = "/workspaces/2/changes"
+
+// told gives the types and titles of changes, oldest first.
+func told(changes []change) (out []string) {
+	for _, c := range slices.Backward(changes) {
+		title := ""
+		for _, l := range c.Links {
+			if l.Rel == "subject" {
+				title = l.Title
+			}
+		}
+		out = append(out, c.Type+" "+title)
+	}
+	return out
+}
+
+func TestWhatBecomesOfNotifications(t *testing.T) {
+	dir, file := notify.Attr{Mode: notify.ModeDir | 0o755}, notify.Attr{Mode: notify.ModeFile | 0o644}
+	note := func(typ notify.Type, path string, at notify.Attr, spine ...notify.FileID) notify.Notification {
+		return notify.Notification{Type: typ, Path: path, Attr: at, Spine: append(notify.Spine{2}, spine...)}
+	}
+	pair := func(from, to notify.Notification, place notify.Seq) []notify.Notification {
+		from.Link, to.Link = place+1, place
+		return []notify.Notification{from, to}
+	}
+	for _, tt := range []struct {
+		name    string
+		notes   []notify.Notification
+		prefix  string // what is seen; "": all
+		want    string
+		related int // different correlations
+	}{
+		{"a file with content is created and has a version", []notify.Notification{note(notify.ChildFileAdded, "f", file, 3), note(notify.ChildDataWritten, "f", file, 3),
+			note(notify.ChildSizeChanged, "f", file, 3), note(notify.ChildMtimeChanged, "f", file, 3)}, "", "ObjectCreated f, DocumentUpdated f", 1},
+		{"touch", []notify.Notification{note(notify.ChildMtimeChanged, "f", file, 3)}, "", "ObjectUpdated f", 0},
+		{"chown", []notify.Notification{note(notify.ChildOwnerChanged, "f", file, 3), note(notify.ChildGroupChanged, "f", file, 3)}, "", "PermissionChanged f", 0},
+		{"attributes", []notify.Notification{note(notify.ChildExtraAttrsChanged, "d", dir, 3), note(notify.ChildStreamAdded, "d", dir, 3)}, "", "ObjectUpdated d", 0},
+		{"a directory's own time says nothing", []notify.Notification{note(notify.ChildMtimeChanged, "d", dir, 3)}, "", "", 0},
+		{"reading says nothing", []notify.Notification{note(notify.ChildAtimeChanged, "f", file, 3)}, "", "", 0},
+		{"the end of the root says nothing", []notify.Notification{note(notify.SelfRemoved, "", dir)}, "", "", 0},
+		{"a new title", pair(note(notify.ChildFileMovedFrom, "d/a", file, 3, 4), note(notify.ChildFileMovedTo, "d/b", file, 3, 4), 1), "", "ObjectUpdated d/b", 1},
+		{"a file moves", pair(note(notify.ChildFileMovedFrom, "a", file, 4), note(notify.ChildFileMovedTo, "d/a", file, 3, 4), 1), "", "DocumentMoved d/a", 1},
+		{"a directory moves", pair(note(notify.ChildDirMovedFrom, "a", dir, 4), note(notify.ChildDirMovedTo, "d/a", dir, 3, 4), 1), "", "FolderMoved d/a", 1},
+		{"both at once", pair(note(notify.ChildFileMovedFrom, "a", file, 4), note(notify.ChildFileMovedTo, "d/b", file, 3, 4), 1), "", "ObjectUpdated d/b, DocumentMoved d/b", 1},
+		{"over a victim", append([]notify.Notification{note(notify.ChildFileRemoved, "b", file, 9)},
+			pair(note(notify.ChildFileMovedFrom, "a", file, 4), note(notify.ChildFileMovedTo, "b", file, 4), 2)...), "", "ObjectDeleted b, ObjectUpdated b", 1},
+		{"two renames are two operations", append(pair(note(notify.ChildFileMovedFrom, "a", file, 4), note(notify.ChildFileMovedTo, "b", file, 4), 1),
+			pair(note(notify.ChildFileMovedFrom, "c", file, 5), note(notify.ChildFileMovedTo, "d", file, 5), 3)...), "", "ObjectUpdated b, ObjectUpdated d", 2},
+		{"out of the root", []notify.Notification{note(notify.ChildDirMovedFrom, "d", dir, 3)}, "", "ObjectDeleted d", 0},
+		{"into the root", []notify.Notification{note(notify.ChildFileMovedTo, "f", file, 3)}, "", "ObjectCreated f", 0},
+		{"out of sight", pair(note(notify.ChildFileMovedFrom, "in/a", file, 3, 4), note(notify.ChildFileMovedTo, "out/a", file, 5, 4), 1), "in", "ObjectDeleted in/a", 0},
+		{"into sight", pair(note(notify.ChildFileMovedFrom, "out/a", file, 5, 4), note(notify.ChildFileMovedTo, "in/a", file, 3, 4), 1), "in", "ObjectCreated in/a", 0},
+	} {
+		b := &notify.Batch{Root: 2, Notes: tt.notes}
+		b.Assign(1001, 1000, 0)
+		var got []string
+		related := map[notify.Seq]bool{}
+		var last notify.Seq
+		for _, c := range changesOf(b, func(path string) bool { return tt.prefix == "" || strings.HasPrefix(path+"/", tt.prefix+"/") }) {
+			got = append(got, c.kind+" "+c.note.Path)
+			if c.related != 0 {
+				related[c.related] = true
+			}
+			if c.seq <= last {
+				t.Errorf("%s: the Seqs do not rise", tt.name)
+			}
+			last = c.seq
+		}
+		if s := strings.Join(got, ", "); s != tt.want || len(related) != tt.related {
+			t.Errorf("%s:\n got %s with %d correlations\nwant %s with %d", tt.name, s, len(related), tt.want, tt.related)
+		}
+	}
+}
+
+func TestEveryTypeHasARule(t *testing.T) {
+	for n := notify.Type(0); n < notify.NumTypes; n++ {
+		for _, mode := range []uint32{notify.ModeDir, notify.ModeFile} {
+			note := notify.Notification{Type: n, Attr: notify.Attr{Mode: mode}}
+			if !slices.ContainsFunc(Table, func(r Rule) bool { return r.fits(&note, alone) }) && strings.Contains(n.String(), "_dir_") == (mode == notify.ModeDir) {
+				t.Errorf("%v of a %o has no rule", n, mode)
+			}
+		}
+	}
+	for _, r := range Table {
+		if r.Change != "" && !slices.Contains(Types, r.Change) {
+			t.Errorf("%s is no type of Huddle's", r.Change)
+		}
+	}
+}
+
+// A client pages through a list while changes arrive: it sees each one once, whichever way it goes.
+func TestAWalkUnderConstantChangeSeesEachChangeOnce(t *testing.T) {
+	c := newClient(t)
+	c.tree.Mkdir("d")
+	n := 0
+	grow := func(count int) {
+		for range count {
+			n++
+			name := fmt.Sprintf("d/f%d", n)
+			c.tree.Create(name)
+			c.tree.Write(name, int64(n))
+			if n%3 == 0 {
+				c.tree.Rename(name, name+"x")
+			}
+			if n%5 == 0 {
+				c.tree.Remove("d/f" + strconv.Itoa(n) + map[bool]string{true: "x"}[n%3 == 0])
+			}
+		}
+	}
+	grow(200)
+	all := func() (ids []string) { // what the journal amounts to, newest first
+		batches, err := c.tree.Log.Page(t.Context(), 0, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range batches {
+			for _, h := range changesOf(b, func(string) bool { return true }) {
+				ids = append(ids, h.seq.String())
+			}
+		}
+		slices.Reverse(ids)
+		return ids
+	}
+	walk := func(from, by string, change func()) (ids []string, end string) {
+		for at := from; at != ""; {
+			p := c.page(at)
+			if by == "next" {
+				if len(p.Changes) > 50 {
+					t.Fatalf("%d changes on a page", len(p.Changes))
+				}
+				for _, ch := range p.Changes {
+					ids = append(ids, lastSegment(rel(ch.Links, "self")))
+				}
+			} else {
+				for _, ch := range slices.Backward(p.Changes) {
+					ids = append(ids, lastSegment(rel(ch.Links, "self")))
+				}
+			}
+			end, at = at, rel(p.Links, by)
+			change()
+		}
+		return ids, end
+	}
+	before := all()
+	down, bottom := walk(list, "next", func() { grow(3) })
+	if !slices.Equal(down, before) {
+		t.Errorf("down: saw %d changes, want the %d that there were", len(down), len(before))
+	}
+	lastPage := c.page(rel(c.page(list).Links, "last"))
+	if rel(lastPage.Links, "next") != "" || rel(c.page(bottom).Links, "next") != "" {
+		t.Error("the oldest page has a next one")
+	}
+	left := 5
+	up, top := walk(rel(c.page(list).Links, "last"), "prev", func() {
+		if left--; left > 0 {
+			grow(4)
+		}
+	})
+	after := all()
+	slices.Reverse(up)
+	if !slices.Equal(up, after) {
+		t.Errorf("up: saw %d changes, want all %d", len(up), len(after))
+	}
+	p := c.page(top)
+	if rel(p.Links, "first") != "" || rel(p.Links, "prev") != "" {
+		t.Error("the newest page has a newer one")
+	}
+	if again, _ := walk(top, "next", func() {}); !slices.Equal(again, after[len(after)-len(again):]) || len(again) == 0 {
+		t.Error("down again from the top of the walk: not the same changes")
+	}
+}
+
+func lastSegment(href string) string { return href[strings.LastIndexByte(href, '/')+1:] }
+
+func TestPagesize(t *testing.T) {
+	c := newClient(t)
+	for i := range 2500 {
+		c.tree.Create("f" + strconv.Itoa(i))
+	}
+	for size, want := range map[string]int{"": 50, "1": 50, "-9": 50, "50": 50, "60": 60, "2000": 2000, "9999": 2000, "99999999999999999999": 2000, "x": 50, "1e3": 50} {
+		p := c.page(list + "?pagesize=" + size)
+		if len(p.Changes) != want {
+			t.Errorf("pagesize=%q gives %d changes, want %d", size, len(p.Changes), want)
+		}
+		if next := c.page(rel(p.Links, "next")); size == "60" && len(next.Changes) != 60 {
+			t.Errorf("the next page has %d changes", len(next.Changes))
+		}
+	}
+}
+
+func TestEmptyWorkspace(t *testing.T) {
+	p := newClient(t).page(list)
+	if len(p.Changes) != 0 || rel(p.Links, "next") != "" || rel(p.Links, "prev") != "" || rel(p.Links, "last") == "" {
+		t.Errorf("got %+v", p)
+	}
+}
+
+func TestLinksThatAreGoneOrNone(t *testing.T) {
+	c := newClient(t)
+	for i := range 200 {
+		c.tree.Create("f" + strconv.Itoa(i))
+	}
+	id := c.tree.Create("doomed")
+	c.tree.Remove("doomed")
+	next := rel(c.page(list).Links, "next")
+	oldest := rel(c.page(rel(c.page(list).Links, "last")).Links, "prev")
+	for _, tt := range []struct {
+		address string
+		status  int
+		code    string
+	}{
+		{list + "?upto=x", 400, "BadRequest"},
+		{list + "?upto=1&after=1", 400, "BadRequest"},
+		{list + "?after=99999999999", 410, "ObjectDeleted"},
+		{list + "?upto=9007199254740991", 410, "ObjectDeleted"},
+		{"/workspaces/foo/changes", 404, "ResourceMatchingFailed"},
+		{"/workspaces/77/changes", 404, "ObjectNotFound"},
+		{"/workspaces/2/news", 404, "ObjectNotFound"},
+		{"/workspaces/", 404, "ResourceMatchingFailed"},
+		{"/files/documents/" + id.String(), 410, "ObjectDeleted"},
+		{"/files/documents/424242", 404, "ObjectNotFound"},
+		{"/files/documents/0x1", 404, "ResourceMatchingFailed"},
+		{"/files/documents/2", 404, "ObjectNotFound"}, // it is a folder
+		{"/files/change-sets/document/" + id.String() + "/9007199254740991", 404, "ObjectNotFound"},
+		{"/files/change-sets/document/" + id.String() + "/7", 410, "ObjectDeleted"},
+		{"/users/joe", 404, "ResourceMatchingFailed"},
+		{"/files/users/-1/avatar", 404, "ResourceMatchingFailed"},
+	} {
+		c.wantError(tt.address, tt.status, tt.code)
+	}
+	c.tree.Log.Forget(170)
+	c.wantError(next, 410, "ObjectDeleted")
+	c.wantError(oldest, 410, "ObjectDeleted")
+	if p := c.page(rel(c.page(list).Links, "last")); len(p.Changes) != 32 || rel(p.Links, "next") != "" {
+		t.Errorf("after retention the oldest page has %d changes, next %q", len(p.Changes), rel(p.Links, "next"))
+	}
+}
+
+func (c *client) wantError(address string, status int, code string) {
+	c.Helper()
+	for _, accept := range []string{"", "application/json"} {
+		resp := c.request("GET", address, "Accept: "+accept)
+		body, _ := io.ReadAll(resp.Body)
+		var got errorResult
+		decode, contentType := xml.Unmarshal, errorXML
+		if accept != "" {
+			decode, contentType = json.Unmarshal, errorJSON
+		}
+		if err := decode(body, &got); err != nil || got.StatusCode != status || resp.StatusCode != status || got.ErrorCode != code ||
+			len(got.Messages.Message) == 0 || resp.Header.Get("Content-Type") != contentType {
+			c.Errorf("GET %s: %d %s %q, want %d with %s (%v)", address, resp.StatusCode, resp.Header.Get("Content-Type"), body, status, code, err)
+		}
+	}
+}
+
+func TestDamageCostsOneBatch(t *testing.T) {
+	c := newClient(t)
+	c.tree.Create("a")
+	c.tree.Log.AppendDamaged()
+	c.tree.Create("b")
+	for _, at := range []string{list, list + "?after=0"} {
+		if got := told(c.page(at).Changes); !slices.Equal(got, []string{"ObjectCreated a", "ObjectCreated b"}) {
+			t.Errorf("%s: %q", at, got)
+		}
+	}
+}
+
+// What a token may not see is not there, and what lies above it neither.
+func TestAGrantSeesItsPartOnly(t *testing.T) {
+	c := newClient(t)
+	c.tree.Mkdir("in")
+	mine := c.tree.Mkdir("in/mine")
+	c.tree.Mkdir("out")
+	f := c.tree.Create("in/mine/f")
+	hidden := c.tree.Create("out/h")
+	c.tree.Rename("in/mine/f", "out/f")
+	c.tree.Rename("out/f", "in/mine/g")
+	for range 300 {
+		c.tree.Write("out/h", 1)
+	}
+	c.grant = &notify.Grant{Prefixes: []string{"/srv/data/in/mine"}, Privileges: notify.MayChanges}
+	p := c.page(list)
+	if got := told(p.Changes); !slices.Equal(got, []string{"ObjectCreated mine", "ObjectCreated f", "ObjectDeleted f", "ObjectCreated g"}) {
+		t.Errorf("got %q", got)
+	}
+	for _, ch := range p.Changes {
+		if parent := rel(ch.Links, "parent"); parent != "" && lastSegment(parent) != mine.String() {
+			t.Errorf("%s has the parent %s", ch.Type, parent)
+		}
+	}
+	c.wantError("/files/documents/"+hidden.String(), 404, "ObjectNotFound")
+	if resp := c.request("GET", "/files/documents/"+f.String()); resp.StatusCode != 200 {
+		t.Errorf("what may be seen: %d", resp.StatusCode)
+	}
+	c.grant = &notify.Grant{Prefixes: []string{"/elsewhere"}, Privileges: notify.MayChanges}
+	c.wantError(list, 404, "ObjectNotFound")
+	c.wantError("/files/documents/"+f.String(), 404, "ObjectNotFound")
+	c.grant = &notify.Grant{Privileges: notify.MayNotify}
+	c.wantError(list, 403, "Authorization")
+}
+
+func TestActorsAreForAdministrators(t *testing.T) {
+	c := newClient(t)
+	id := c.tree.Create("f")
+	c.tree.Log.Append(servertest.RootID, notify.Notification{Type: notify.ChildDataWritten, Path: "f", Spine: notify.Spine{2, id},
+		Attr: notify.Attr{Mode: notify.ModeFile, UID: 1000}, Actor: &notify.Actor{PID: 1, UID: 7, Command: "cat"}})
+	who := func() string {
+		a := c.page(list).Changes[0].Actors[0]
+		return a.Rel + " " + a.Name + " " + a.Email
+	}
+	if got := who(); got != "updated-by user & 7 u7@example.com" {
+		t.Errorf("an administrator is told %q", got)
+	}
+	c.grant = &notify.Grant{Privileges: notify.MayChanges}
+	if got := who(); got != "owner user & 1000 u1000@example.com" {
+		t.Errorf("others are told %q", got)
+	}
+}
+
+// Two changes within one second must not look like one.
+func TestNotModifiedIsNeverFalse(t *testing.T) {
+	c := newClient(t)
+	head := func() time.Time { return c.tree.Log.Bounds().Head.Time() }
+	c.tree.Create("a")
+	now := head()
+	c.api.Now = func() time.Time { return now }
+	ask := func(since string) (int, string) {
+		resp := c.request("GET", list, "If-Modified-Since: "+since)
+		return resp.StatusCode, resp.Header.Get("Last-Modified")
+	}
+	status, first := ask("")
+	if status != 200 {
+		t.Fatal(status)
+	}
+	if status, _ := ask(first); status != 200 {
+		t.Errorf("while the second lasts: %d, want 200, as more may come", status)
+	}
+	now = now.Add(2 * time.Second)
+	_, told := ask("")
+	if status, _ := ask(told); status != 304 {
+		t.Errorf("nothing has changed: %d, want 304", status)
+	}
+	resp := c.request("HEAD", list, "If-Modified-Since: "+told)
+	if resp.StatusCode != 304 {
+		t.Errorf("HEAD: %d, want 304", resp.StatusCode)
+	}
+	c.tree.Create("b") // numbered one millisecond after the first, as after a slow fsync
+	if head().Truncate(time.Second) != head().Add(-time.Millisecond).Truncate(time.Second) {
+		t.Fatal("the premise: the same second")
+	}
+	status, second := ask(told)
+	if status != 200 || second == told {
+		t.Errorf("a change of the same second: %d with %s, want 200 and a later time than %s", status, second, told)
+	}
+	if status, _ := ask(second); status != 304 {
+		now = now.Add(time.Second)
+		if _, second = ask(""); second == "" {
+			t.Error("no Last-Modified")
+		}
+		if status, _ := ask(second); status != 304 {
+			t.Errorf("then: %d, want 304", status)
+		}
+	}
+	tag := c.request("GET", list).Header.Get("ETag")
+	if got := c.request("GET", list, "If-None-Match: "+tag).StatusCode; got != 304 {
+		t.Errorf("If-None-Match: %d, want 304", got)
+	}
+	c.tree.Create("c")
+	if got := c.request("GET", list, "If-None-Match: "+tag, "If-Modified-Since: "+now.Add(time.Hour).Format(http.TimeFormat)).StatusCode; got != 200 {
+		t.Errorf("a new entity: %d, want 200", got)
+	}
+}
+
+func TestForms(t *testing.T) {
+	c := newClient(t)
+	for i := range 20 {
+		c.tree.Create("f" + strconv.Itoa(i))
+	}
+	for accept, want := range map[string]string{
+		"":                                    dataXML,
+		"*/*":                                 dataXML,
+		"application/xml":                     dataXML,
+		"application/vnd.huddle.data+xml":     dataXML,
+		"application/vnd.huddle.data+json":    dataJSON,
+		"application/json":                    dataJSON,
+		"application/vnd.huddle.data.v2+json": dataJSON,
+		"application/vnd.huddle.data+xml;q=0.5, application/vnd.huddle.data+json": dataJSON,
+		"application/vnd.huddle.data+xml, application/json;q=0.9":                 dataXML,
+	} {
+		resp := c.request("GET", list, "Accept: "+accept)
+		if got := resp.Header.Get("Content-Type"); got != want {
+			t.Errorf("Accept %q gives %q, want %q", accept, got, want)
+		}
+	}
+	whole, _ := io.ReadAll(c.request("GET", list).Body)
+	resp := c.request("GET", list, "Accept-Encoding: gzip, deflate")
+	z, err := gzip.NewReader(resp.Body)
+	if err != nil || resp.Header.Get("Content-Encoding") != "gzip" {
+		t.Fatalf("no gzip: %v", err)
+	}
+	if got, err := io.ReadAll(z); err != nil || string(got) != string(whole) {
+		t.Errorf("unpacked it differs: %v", err)
+	}
+	if resp := c.request("GET", list, "Accept-Encoding: gzip;q=0"); resp.Header.Get("Content-Encoding") != "" {
+		t.Error("gzip although it was refused")
+	}
+	head := c.request("HEAD", list)
+	if b, _ := io.ReadAll(head.Body); len(b) != 0 || head.Header.Get("Content-Length") != strconv.Itoa(len(whole)) {
+		t.Errorf("HEAD: %d bytes, Content-Length %s, want %d", len(b), head.Header.Get("Content-Length"), len(whole))
+	}
+	var twin changeList
+	b, _ := io.ReadAll(c.request("GET", list, "Accept: application/json").Body)
+	if err := json.Unmarshal(b, &twin); err != nil || len(twin.Changes) != 20 || !slices.Equal(told(twin.Changes), told(c.page(list).Changes)) {
+		t.Errorf("the twin has %d changes, %v", len(twin.Changes), err)
+	}
+	if resp := c.request("DELETE", list); resp.StatusCode != 405 || resp.Header.Get("Allow") != methods {
+		t.Errorf("DELETE: %d", resp.StatusCode)
+	}
+	if resp := c.request("OPTIONS", list); resp.StatusCode != 204 {
+		t.Errorf("OPTIONS: %d", resp.StatusCode)
+	}
+}
+
+// names that XML and HTML make trouble with
+var names = []string{"a&b<c>\"'", "new\nline", "bell\a", "\xff\xfe", "é😀", "]]>", "\ufffe"}
+
+// Whatever is linked is there, and what is said of changes obeys the schema.
+func TestEveryLinkLeadsSomewhere(t *testing.T) {
+	c := newClient(t)
+	c.tree.Mkdir("d")
+	for _, n := range names {
+		c.tree.Create(n)
+		c.tree.Write(n, 3)
+		c.tree.Rename(n, "d/"+n+"2")
+	}
+	c.tree.Remove("d/" + names[0] + "2")
+	dir := t.TempDir()
+	seen, queue := map[string]bool{}, []string{"/entry"}
+	files := 0
+	href := regexp.MustCompile(`"href":"([^"]*)"`)
+	for len(queue) > 0 {
+		at := queue[0]
+		queue = queue[1:]
+		if seen[at] {
+			continue
+		}
+		seen[at] = true
+		resp := c.request("GET", at)
+		body, _ := io.ReadAll(resp.Body)
+		if resp.StatusCode != 200 && (resp.StatusCode != 410 || !strings.Contains(at, "/files/documents/")) {
+			t.Errorf("GET %s: %d %s", at, resp.StatusCode, body)
+		}
+		if strings.Contains(at, "/changes") || strings.Contains(at, "/change-sets/") {
+			files++
+			if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%d.xml", files)), body, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		twin, _ := io.ReadAll(c.request("GET", at, "Accept: application/json").Body)
+		for _, m := range href.FindAllSubmatch(twin, -1) {
+			u, err := strconv.Unquote(`"` + string(m[1]) + `"`)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := url.Parse(u); err != nil {
+				t.Errorf("%s links %q: %v", at, u, err)
+			}
+			queue = append(queue, u)
+		}
+	}
+	if len(seen) < 30 {
+		t.Errorf("only %d resources were found: %v", len(seen), seen)
+	}
+	valid(t, "changes.rnc", dir)
+	dir = t.TempDir()
+	for i, at := range []string{"/workspaces/77/changes", "/workspaces/foo", "/files/documents/" + names[0]} {
+		body, _ := io.ReadAll(c.request("GET", strings.ReplaceAll(url.PathEscape(at), "%2F", "/")).Body)
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%d.xml", i)), body, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	valid(t, "error.rnc", dir)
+}
+
+// valid holds all documents in a directory against a schema.
+func valid(t *testing.T, schema, dir string) {
+	t.Helper()
+	if _, err := exec.LookPath("jing"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("%v (CI=true: install it)", err)
+		}
+		t.Log("the schema is not checked:", err)
+		return
+	}
+	docs, err := filepath.Glob(filepath.Join(dir, "*.xml"))
+	if err != nil || len(docs) == 0 {
+		t.Fatal("there is nothing to check: ", err)
+	}
+	out, err := exec.Command("jing", append([]string{"-c", "../../testdata/huddle/" + schema}, docs...)...).CombinedOutput()
+	if err != nil {
+		t.Errorf("jing: %v\n%s", err, out)
+	}
+}
+
+// The documentation holds the table as it is in the code; -update writes it.
+func TestDocumentedTable(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("| notification | of | seen | change | |\n| --- | --- | --- | --- | --- |\n")
+	used := map[string]bool{}
+	for _, r := range Table {
+		var types []string
+		for _, n := range r.types.Types() {
+			types = append(types, "`"+n.String()+"`")
+		}
+		kind := r.Change
+		used[kind] = true
+		if kind == "" {
+			kind = "–"
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", strings.Join(types, ", "), kindNames[r.kinds], halves[r.half], kind, r.why)
+	}
+	var never []string
+	for _, name := range Types {
+		if !used[name] {
+			never = append(never, name)
+		}
+	}
+	fmt.Fprintf(&b, "\nNever made: %s.\n", strings.Join(never, ", "))
+	const doc, begin, end = "../../docs/protocols/huddle.md", "<!-- table -->\n", "<!-- /table -->"
+	text, err := os.ReadFile(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, rest, ok1 := strings.Cut(string(text), begin)
+	old, tail, ok2 := strings.Cut(rest, end)
+	if !ok1 || !ok2 {
+		t.Fatalf("%s has no place for the table", doc)
+	}
+	switch {
+	case old == b.String():
+	case *update:
+		if err := os.WriteFile(doc, []byte(head+begin+b.String()+end+tail), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	default:
+		t.Errorf("%s does not say what the code does: go test ./server/huddle -run DocumentedTable -update", doc)
+	}
+}
+
+func FuzzServe(f *testing.F) { // anything may be asked
+	for _, s := range []string{"/entry", list, list + "?pagesize=70&upto=4100000", list + "?after=0", "/files/documents/3", "/users/0/profile", "/workspaces/%2e%2e/changes", "/files/change-sets/folder/3/4"} {
+		f.Add(s, "application/json")
+	}
+	c := newClient(f)
+	c.tree.Mkdir("d")
+	c.tree.Create("d/f")
+	f.Fuzz(func(t *testing.T, target, accept string) {
+		u, err := url.ParseRequestURI(target)
+		if err != nil || u.Host != "" || u.Scheme != "" {
+			return
+		}
+		r := &http.Request{Method: "GET", URL: u, Host: "files.example", Header: http.Header{"Accept": {accept}}}
+		w := httptest.NewRecorder()
+		if err := c.api.Serve(w, r); err != nil {
+			switch notify.KindOf(err) {
+			case notify.Invalid, notify.NotFound, notify.Gone:
+			default:
+				t.Fatalf("%q: %v", target, err)
+			}
+			WriteError(w, r, 400, err)
+		}
+		body, _ := io.ReadAll(w.Result().Body)
+		switch ct := w.Result().Header.Get("Content-Type"); {
+		case strings.HasSuffix(ct, "+json"):
+			if !json.Valid(body) {
+				t.Fatalf("%q: %q", target, body)
+			}
+		case strings.HasSuffix(ct, "+xml"):
+			if err := xml.Unmarshal(body, new(struct{ XMLName xml.Name })); err != nil {
+				t.Fatalf("%q: %v in %q", target, err, body)
+			}
+		}
+	})
+}
+
+func BenchmarkPage(b *testing.B) {
+	c := newClient(b)
+	for i := range 4000 {
+		c.tree.Create("file-" + strconv.Itoa(i))
+	}
+	for _, size := range []int{50, 2000} {
+		b.Run(strconv.Itoa(size), func(b *testing.B) {
+			for b.Loop() {
+				c.request("GET", list+"?pagesize="+strconv.Itoa(size))
+			}
+		})
+	}
+	b.Run("nothing new", func(b *testing.B) {
+		h := "If-Modified-Since: " + time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)
+		for b.Loop() {
+			c.request("GET", list, h)
+		}
+	})
+}

@@ -1,0 +1,184 @@
+//go:build unix
+
+package huddle
+
+import (
+	"bufio"
+	"encoding/json"
+	"encoding/xml"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"fs_notify/notify"
+)
+
+// startReal runs the real server as a process of its own and gives its address.
+func startReal(t *testing.T, args ...string) (url string) {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "fs_notify")
+	if out, err := exec.Command("go", "build", "-o", program, "../../cmd/fs_notify").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	cmd := exec.Command(program, append([]string{"serve", "--listen", "127.0.0.1:0", "--log-format", "json"}, args...)...)
+	logs, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the server ended with %v", err)
+		}
+	})
+	lines := bufio.NewScanner(logs)
+	for lines.Scan() {
+		var line struct{ Msg, URL string }
+		if json.Unmarshal(lines.Bytes(), &line); line.Msg == "serving" {
+			go io.Copy(io.Discard, logs)
+			return strings.TrimSuffix(line.URL, "/")
+		}
+	}
+	t.Fatal("the server did not start")
+	return ""
+}
+
+// fetch reads a page of a real server as XML.
+func fetch[T any](t *testing.T, url string) (out T) {
+	t.Helper()
+	for begin := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		resp, err := http.Get(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode == 200 && err == nil {
+			if err := xml.Unmarshal(body, &out); err != nil {
+				t.Fatalf("%s: %v", url, err)
+			}
+			return out
+		}
+		if time.Since(begin) > 20*time.Second {
+			t.Fatalf("%s: %d %s", url, resp.StatusCode, body)
+		}
+	}
+}
+
+// A directory that is really written to, walked in both directions meanwhile, against what the stream tells.
+func TestRealWorkspace(t *testing.T) {
+	root := t.TempDir()
+	url := startReal(t, "--root", root, "--state-dir", t.TempDir())
+	var entry userResource
+	for len(rel(links(entry), "changes")) == 0 {
+		entry = fetch[userResource](t, url+"/entry")
+	}
+	first := rel(links(entry), "changes")
+
+	// The same from the main protocol: one change for each notification of names, at least.
+	stream, err := http.Get(url + "/v1/files/" + strings.ReplaceAll(root, "/", "%2F") + "/notify?recursive=true&since=oldest&filter=child_file_added,child_dir_added,child_file_removed")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Body.Close()
+
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		for i := range 30 {
+			dir := filepath.Join(root, fmt.Sprintf("d%d", i))
+			for j := range 10 {
+				if os.MkdirAll(dir, 0o755) != nil || os.WriteFile(fmt.Sprintf("%s/f%d", dir, j), []byte("text"), 0o644) != nil {
+					t.Error("cannot write")
+				}
+			}
+			time.Sleep(10 * time.Millisecond)
+			os.Rename(dir+"/f1", dir+"/g1")
+			os.Remove(dir + "/f2")
+			os.Rename(dir, dir+"-moved")
+		}
+	})
+	walk := func(from, by string) (seqs []string) {
+		for at := from; at != ""; {
+			p := fetch[changeList](t, at)
+			page := make([]string, 0, len(p.Changes))
+			for _, c := range p.Changes {
+				page = append(page, lastSegment(rel(c.Links, "self")))
+			}
+			if by == "prev" {
+				slices.Reverse(page)
+			}
+			seqs = append(seqs, page...)
+			at = rel(p.Links, by)
+		}
+		return seqs
+	}
+	early := walk(first, "next")
+	writing.Wait()
+
+	want := map[string]string{} // Seq by type and path
+	for lines := bufio.NewScanner(stream.Body); len(want) < 30+300+30 && lines.Scan(); {
+		data, ok := strings.CutPrefix(lines.Text(), "data: ")
+		if !ok {
+			continue
+		}
+		notes, err := notify.DecodeJSON([]byte(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range notes {
+			want[n.Type.String()+" "+n.Path] = n.ID().String()
+		}
+	}
+	up := walk(rel(fetch[changeList](t, first).Links, "last"), "prev")
+	down := walk(first, "next")
+	slices.Reverse(down)
+	if !slices.Equal(up, down) {
+		t.Errorf("up: %d changes, down: %d", len(up), len(down))
+	}
+	if !slices.IsSortedFunc(down, func(a, b string) int { return len(a) - len(b) }) || len(slices.Compact(slices.Clone(down))) != len(down) {
+		t.Error("a change came twice")
+	}
+	slices.Reverse(early)
+	if len(early) > len(down) || !slices.Equal(early, down[:len(early)]) {
+		t.Error("a walk while it was written saw something else than what is there now")
+	}
+	kinds := map[string]int{}
+	subjects := map[string]bool{}
+	for at := first; at != ""; {
+		p := fetch[changeList](t, at)
+		for _, c := range p.Changes {
+			kinds[c.Type]++
+			subjects[lastSegment(rel(c.Links, "subject"))] = true
+		}
+		at = rel(p.Links, "next")
+	}
+	if kinds["ObjectCreated"] != 330 || kinds["ObjectDeleted"] != 30 || kinds["ObjectUpdated"] < 60 || kinds["DocumentUpdated"] < 300 {
+		t.Errorf("got %v", kinds)
+	}
+	for what, id := range want {
+		if !subjects[id] {
+			t.Errorf("no change is about %s", what)
+		}
+	}
+}
+
+func links(u userResource) (out []link) {
+	if u.Workspaces != nil {
+		for _, ws := range u.Workspaces.Workspaces {
+			out = append(out, ws.Links...)
+		}
+	}
+	return out
+}
