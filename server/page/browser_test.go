@@ -1,0 +1,816 @@
+package page
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/accessibility"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+)
+
+// patience is for what takes no time: it only bounds how long a failing test hangs.
+const patience = 30 * time.Second
+
+// ---- A server that is as the page knows it ----
+
+// block is what the server sends for one change: a JSON array and an id.
+type block struct {
+	id    int
+	event string // "" is a message
+	data  string
+}
+
+// site serves the page and one directory's notifications from a list of blocks, as the real
+// server does: ids, Last-Event-ID, last_event_id=, and gone. It can be stopped and started again on its port.
+type site struct {
+	t    *testing.T
+	addr string
+	srv  *http.Server
+
+	mu      sync.Mutex
+	blocks  []block // the record; a stream starts behind its id, or at the end
+	grew    chan struct{}
+	locked  bool // one has to log in, with the token "sesame"
+	refuse  int  // status of every stream while not 0
+	oldest  int  // ids below it are gone
+	phase   string
+	queries []url.Values // of the streams so far
+	resumed []string     // the id that each stream came with
+}
+
+func newSite(t *testing.T) *site {
+	s := &site{t: t, addr: "127.0.0.1:0", grew: make(chan struct{}), phase: "live"}
+	s.start()
+	t.Cleanup(s.stop)
+	return s
+}
+
+func (s *site) start() {
+	l, err := net.Listen("tcp", s.addr)
+	for deadline := time.Now().Add(patience); err != nil && time.Now().Before(deadline); l, err = net.Listen("tcp", s.addr) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.addr = l.Addr().String()
+	mux := http.NewServeMux()
+	mux.Handle("/", Handler())
+	mux.HandleFunc("GET /readyz", s.readyz)
+	mux.HandleFunc("/login", s.login)
+	mux.HandleFunc("POST /logout", s.logout)
+	mux.HandleFunc("GET /v1/files/{ref}/notify", s.notify)
+	mux.HandleFunc("GET /v1/files/{ref}/entries", s.entries)
+	s.srv = &http.Server{Handler: mux, ReadHeaderTimeout: patience}
+	go s.srv.Serve(l)
+}
+
+func (s *site) stop() { s.srv.Close() }
+
+func (s *site) url() string { return "http://" + s.addr + "/" }
+
+func (s *site) readyz(w http.ResponseWriter, _ *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w.Header().Set("Content-Type", "application/json")
+	fmt.Fprintf(w, `{"ready":%v,"roots":[{"name":"/srv/data","phase":%q,"progress":0.42,"indexed":12345,"degraded":[]}]}`, s.phase == "live", s.phase)
+}
+
+// login and logout keep one session, as the real server does.
+func (s *site) login(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w.Header().Set("Content-Type", "application/json")
+	if r.Method == http.MethodPost {
+		var in struct{ Token string }
+		if json.NewDecoder(r.Body).Decode(&in); in.Token != "sesame" {
+			w.WriteHeader(http.StatusUnauthorized)
+			fmt.Fprint(w, `{"description":"that is <i>not</i> it"}`)
+			return
+		}
+		http.SetCookie(w, &http.Cookie{Name: "session", Value: "1", HttpOnly: true, SameSite: http.SameSiteStrictMode, Path: "/"})
+		return
+	}
+	if s.out(r) {
+		fmt.Fprint(w, `{"required":true,"token":true,"password":false,"who":null}`)
+	} else {
+		fmt.Fprint(w, `{"required":false,"who":{"name":"ali<b>"}}`)
+	}
+}
+
+func (s *site) logout(w http.ResponseWriter, r *http.Request) {
+	http.SetCookie(w, &http.Cookie{Name: "session", MaxAge: -1, Path: "/"})
+}
+
+func (s *site) out(r *http.Request) bool {
+	c, err := r.Cookie("session")
+	return s.locked && (err != nil || c.Value != "1")
+}
+
+// entries lists two directories and a file at the top, and nothing in them.
+func (s *site) entries(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	if r.PathValue("ref") != "/srv/data" {
+		fmt.Fprint(w, `{"seq":1,"id":"1.7","entries":[]}`)
+		return
+	}
+	fmt.Fprint(w, `{"seq":1,"id":"1.7","entries":[
+{"id":"8","path":"quiet","name":"quiet","type":"FS_FILE_TYPE_DIRECTORY"},
+{"id":"9","path":"busy","name":"busy","type":"FS_FILE_TYPE_DIRECTORY"},
+{"id":"10","path":"f","name":"f","type":"FS_FILE_TYPE_FILE"}]}`)
+}
+
+func (s *site) notify(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	at := q.Get("last_event_id")
+	if h := r.Header.Get("Last-Event-ID"); h != "" {
+		at = h
+	}
+	s.mu.Lock()
+	if r.Header.Get("Accept") == "text/event-stream" {
+		s.queries, s.resumed = append(s.queries, q), append(s.resumed, at)
+	}
+	next, gone := len(s.blocks), false
+	if seq, dir, ok := strings.Cut(at, "."); ok && dir == "7" {
+		id, _ := strconv.Atoi(seq)
+		gone = id < s.oldest
+		if !gone {
+			next = slices.IndexFunc(s.blocks, func(b block) bool { return b.id > id })
+			if next < 0 {
+				next = len(s.blocks)
+			}
+		}
+	} else if q.Get("since") != "" {
+		next = 0 // all was made after the page came
+	}
+	refuse := s.refuse
+	if s.out(r) {
+		refuse = http.StatusUnauthorized
+	}
+	s.mu.Unlock()
+
+	if refuse == 0 && r.PathValue("ref") != "/srv/data" {
+		refuse = http.StatusNotFound
+	}
+	if refuse != 0 {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(refuse)
+		fmt.Fprintf(w, `{"description":"it says %d <b>today</b>"}`, refuse)
+		return
+	}
+	w.Header().Set("Content-Type", "text/event-stream")
+	fmt.Fprint(w, "retry: 100\n\n: watching\n\n")
+	if gone {
+		fmt.Fprintf(w, "event: reset\nid: %d.7\ndata: {\"reason\":\"retention\"}\n\n", s.head())
+	}
+	for flush := http.NewResponseController(w); ; {
+		s.mu.Lock()
+		todo, grew := s.blocks[next:], s.grew
+		next = len(s.blocks)
+		s.mu.Unlock()
+		for _, b := range todo {
+			if b.event != "" {
+				fmt.Fprintf(w, "event: %s\n", b.event)
+			}
+			fmt.Fprintf(w, "id: %d.7\ndata: %s\n\n", b.id, b.data)
+		}
+		if flush.Flush() != nil {
+			return
+		}
+		select {
+		case <-grew:
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+func (s *site) head() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.blocks)
+}
+
+// note is one notification as the server writes it, with fields=all.
+func note(kind, path string) string {
+	p, _ := json.Marshal(path)
+	return fmt.Sprintf(`{"type":%q,"spine":["7","9007199254740993"],"path":%s,"stream_name":null,"seq":1,"time":"2026-11-22T10:00:00.123Z","kind":"file","size":1234}`, kind, p)
+}
+
+// tell makes one block of notifications.
+func (s *site) tell(notes ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.blocks = append(s.blocks, block{id: len(s.blocks) + 1, data: "[" + strings.Join(notes, ",") + "]"})
+	close(s.grew)
+	s.grew = make(chan struct{})
+}
+
+// last gives the parameters of the last stream and the id that it came with.
+func (s *site) last() (url.Values, string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.queries[len(s.queries)-1], s.resumed[len(s.resumed)-1]
+}
+
+func (s *site) set(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+}
+
+// ---- A browser ----
+
+var browser = sync.OnceValues(func() (context.Context, error) {
+	var chromium string
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"} {
+		if p, err := exec.LookPath(name); err == nil {
+			chromium = p
+			break
+		}
+	}
+	if chromium == "" {
+		return nil, exec.ErrNotFound
+	}
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(chromium), chromedp.NoSandbox, chromedp.DisableGPU,
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-dev-shm-usage", true))
+	ctx, cancel := chromedp.NewExecAllocator(context.Background(), options...)
+	stopAllocator = cancel
+	ctx, cancel = chromedp.NewContext(ctx)
+	stopBrowser = cancel
+	return ctx, chromedp.Do(ctx)
+})
+
+var stopBrowser, stopAllocator context.CancelFunc
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	os.RemoveAll(programDir)
+	if stopBrowser != nil {
+		stopBrowser()
+		stopAllocator()
+	}
+	os.Exit(code)
+}
+
+// program is the real server, built once if a test wants it.
+var program = sync.OnceValues(func() (p string, err error) {
+	if programDir, err = os.MkdirTemp("", "fs_notify-page-"); err != nil {
+		return "", err
+	}
+	p = filepath.Join(programDir, "fs_notify")
+	if out, err := exec.Command("go", "build", "-o", p, "fs_notify/cmd/fs_notify").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %v\n%s", err, out)
+	}
+	return p, nil
+})
+
+var programDir string
+
+// tab is one page in the browser. What its scripts complain about fails the test.
+type tab struct {
+	t   *testing.T
+	ctx context.Context
+}
+
+func open(t *testing.T, url string) *tab {
+	t.Helper()
+	main, err := browser()
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("no browser: %v (CI=true: install chromium)", err)
+		}
+		t.Skipf("no browser: %v", err)
+	}
+	ctx, cancel := chromedp.NewContext(main)
+	t.Cleanup(cancel)
+	ctx, cancel = context.WithTimeout(ctx, 2*patience)
+	t.Cleanup(cancel)
+	err = chromedp.Listen(ctx, func(ev any) {
+		if e, ok := ev.(*runtime.EventExceptionThrown); ok {
+			d, _ := json.Marshal(e.ExceptionDetails)
+			t.Errorf("the page threw: %s", d)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &tab{t, ctx}
+	b.run(chromedp.EmulateViewport(1200, 800), chromedp.Navigate(url))
+	return b
+}
+
+func (b *tab) run(steps ...chromedp.Action[chromedp.Void]) {
+	b.t.Helper()
+	if err := chromedp.Do(b.ctx, steps...); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// eval gives the value of an expression.
+func eval[T any](b *tab, expr string) T {
+	b.t.Helper()
+	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[T](expr))
+	if err != nil {
+		b.t.Fatalf("%s: %v", expr, err)
+	}
+	return v
+}
+
+// until waits for an expression to be true.
+func (b *tab) until(expr string) {
+	b.t.Helper()
+	for deadline := time.Now().Add(patience); !eval[bool](b, expr); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			b.t.Fatalf("never true: %s; the page says %q and shows %q", expr,
+				eval[string](b, `document.getElementById("bar").innerText`), b.rows())
+		}
+	}
+}
+
+// state waits for the words that say how the connection is.
+func (b *tab) state(want string) {
+	b.t.Helper()
+	b.until(fmt.Sprintf(`document.getElementById("state-text").textContent.startsWith(%q)`, want))
+}
+
+// rows gives type and path of the rows in the document, the oldest first; marks as they are.
+func (b *tab) rows() []string {
+	b.t.Helper()
+	return eval[[]string](b, `Array.from(document.querySelectorAll(".row"), (r) => r.classList.contains("mark") ? "mark"
+		: r.querySelector(".what").textContent + " " + r.querySelector(".path").textContent).reverse()`)
+}
+
+// sees waits for as many rows as wanted, then compares.
+func (b *tab) sees(want ...string) {
+	b.t.Helper()
+	b.until(fmt.Sprintf(`document.querySelectorAll(".row").length >= %d`, len(want)))
+	if got := b.rows(); !slices.Equal(got, want) {
+		b.t.Fatalf("the page shows %q, want %q", got, want)
+	}
+}
+
+// ---- The stories ----
+
+func TestChangesAppearLive(t *testing.T) {
+	s := newSite(t)
+	b := open(t, s.url()) // the first root is watched without a word
+	b.state("Watching")
+	s.tell(note("child_file_added", "a"))
+	b.sees("child_file_added a")
+	s.tell(note("child_file_moved_from", "a"), note("child_file_moved_to", "dir/b"))
+	b.sees("child_file_added a", "child_file_moved_from a", "child_file_moved_to dir/b")
+	row := eval[string](b, `document.querySelector(".row").innerText`)
+	if !strings.Contains(row, "9007199254740993") || !strings.Contains(row, "1.2 kB") {
+		t.Errorf("the row says %q, want the file ID to the last digit and the size", row)
+	}
+	if got := eval[string](b, `location.hash`); got != "#dir=%2Fsrv%2Fdata" {
+		t.Errorf("the address ends in %q, want one that can be kept", got)
+	}
+}
+
+func TestServerRestartLosesAndDoublesNothing(t *testing.T) {
+	t.Parallel() // it waits more than it works
+	s := newSite(t)
+	b := open(t, s.url())
+	b.state("Watching")
+	s.tell(note("child_file_added", "before"))
+	b.sees("child_file_added before")
+	s.stop()
+	b.state("Reconnecting")
+	s.tell(note("child_file_added", "while it was down"))
+	s.start()
+	b.state("Watching")
+	s.tell(note("child_file_added", "after"))
+	b.sees("child_file_added before", "child_file_added while it was down", "child_file_added after")
+	if _, id := s.last(); id != "1.7" {
+		t.Errorf("the browser came back with id %q, want 1.7", id)
+	}
+}
+
+// An EventSource that was refused is closed for good: the page has to make another one.
+func TestRefusalIsNotTheEnd(t *testing.T) {
+	for _, tt := range []struct {
+		name       string
+		before     bool // something was told before, so there is an id
+		wantResume string
+	}{
+		{"with an id", true, "1.7"},
+		{"before any id was seen", false, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel() // it waits more than it works
+			s := newSite(t)
+			b := open(t, s.url())
+			b.state("Watching")
+			var want []string
+			if tt.before {
+				s.tell(note("child_file_added", "before"))
+				want = append(want, "child_file_added before")
+				b.sees(want...)
+			}
+			s.set(func() { s.refuse = http.StatusServiceUnavailable })
+			s.stop()
+			s.tell(note("child_file_added", "meanwhile"))
+			s.start()
+			b.until(`document.getElementById("detail").textContent === "it says 503 <b>today</b>"`)
+			s.set(func() { s.refuse = 0 })
+			b.state("Watching")
+			b.sees(append(want, "child_file_added meanwhile")...)
+			last, _ := s.last()
+			if got := last.Get("last_event_id"); got != tt.wantResume {
+				t.Errorf("last_event_id=%q, want %q", got, tt.wantResume)
+			}
+			if !tt.before && last.Get("since") == "" {
+				t.Errorf("asked with %v, want since= as there was no id", last)
+			}
+		})
+	}
+}
+
+func TestHolesAreTold(t *testing.T) {
+	t.Parallel() // it waits more than it works
+	s := newSite(t)
+	b := open(t, s.url())
+	b.state("Watching")
+	s.tell(note("child_file_added", "a"))
+	b.sees("child_file_added a")
+	s.stop()
+	b.state("Reconnecting")
+	s.tell(note("child_file_added", "never seen"))
+	s.set(func() { s.oldest = 2 })
+	s.start()
+	b.sees("child_file_added a", "mark")
+	s.tell(note("child_file_added", "c"))
+	b.sees("child_file_added a", "mark", "child_file_added c")
+}
+
+func TestWrongDirectoryIsNamed(t *testing.T) {
+	s := newSite(t)
+	b := open(t, s.url()+"#dir=%2Fnowhere")
+	b.state("Not watching")
+	b.until(`document.getElementById("detail").textContent.includes("404")`)
+	eval[any](b, `document.getElementById("dir").select()`)
+	b.run(chromedp.KeyEvent("/srv/data/" + kb.Enter)) // by keyboard
+	b.state("Watching")
+	s.tell(note("child_dir_added", "d"))
+	b.sees("child_dir_added d")
+}
+
+func TestIndexingIsShown(t *testing.T) {
+	t.Parallel() // it waits more than it works
+	s := newSite(t)
+	s.phase = "indexing"
+	b := open(t, s.url())
+	b.state("Indexing 42 %")
+	s.set(func() { s.phase = "live" })
+	b.state("Watching")
+}
+
+func TestRemovedDirectoryIsSaidAndItsSuccessorIsWatched(t *testing.T) {
+	t.Parallel() // it waits more than it works
+	s := newSite(t)
+	b := open(t, s.url())
+	b.state("Watching")
+	s.tell(note("self_removed", ""))
+	b.state("Not watching")
+	b.sees("self_removed (the watched directory)")
+	b.state("Watching") // the name is there again
+}
+
+func TestHostileNamesAreInert(t *testing.T) {
+	names := []struct{ path, shown string }{
+		{`<img src=x onerror="document.title='owned'">`, `<img src=x onerror="document.title='owned'">`},
+		{`</span><script>document.title='owned'</script>`, `</span><script>document.title='owned'</script>`},
+		{`"><svg onload=alert(1)>`, `"><svg onload=alert(1)>`},
+		{"gpj.\u202eexe", `gpj.\u202eexe`},
+		{"two\nlines\x1b[31m", `two\nlines\x1b[31m`},
+		{"zero\u200bwidth", `zero\u200bwidth`},
+		{"é 漢字 👩‍💻", "é 漢字 👩‍💻"},
+	}
+	s := newSite(t)
+	b := open(t, s.url())
+	b.state("Watching")
+	var want []string
+	for _, n := range names {
+		s.tell(note("child_file_added", n.path))
+		want = append(want, "child_file_added "+n.shown)
+	}
+	s.tell(strings.Replace(note("child_file_added", "lone"), `"lone"`, `"lone-\udc80\udcff"`, 1))
+	want = append(want, `child_file_added lone-\x80\xff`)
+	b.sees(want...)
+	if got := eval[int](b, `document.querySelectorAll("#log img, #log script, #log svg, #log b, #detail *").length`); got != 0 {
+		t.Errorf("%d elements were made of names", got)
+	}
+	if got := eval[string](b, `document.title`); strings.Contains(got, "owned") {
+		t.Error("a name ran as a script")
+	}
+	if got := eval[int](b, `document.querySelectorAll(".row .esc").length`); got != 6 {
+		t.Errorf("%d escapes are marked as such, want 6", got)
+	}
+}
+
+func TestChipsNarrowWhatIsShownAndAsked(t *testing.T) {
+	s := newSite(t)
+	b := open(t, s.url())
+	b.state("Watching")
+	s.tell(note("child_file_added", "a"), note("child_data_written", "a"), note("child_file_removed", "a"))
+	b.sees("child_file_added a", "child_data_written a", "child_file_removed a")
+	b.run(chromedp.Focus(chromedp.CSS(`input[name="data"]`)), chromedp.KeyEvent(" ")) // by keyboard
+	b.until(`document.querySelectorAll(".row").length === 2`)
+	b.sees("child_file_added a", "child_file_removed a")
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		last, id := s.last()
+		if filter := last.Get("filter"); filter != "" {
+			if strings.Contains(filter, "child_data_written") || !strings.Contains(filter, "child_acl_changed") || id != "1.7" {
+				t.Errorf("asked for %q from %q, want all but what was written, from where it was", filter, id)
+			}
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the narrower set was never asked for")
+		}
+	}
+	b.run(chromedp.Click(chromedp.ID("all")))
+	b.sees("child_file_added a", "child_data_written a", "child_file_removed a")
+}
+
+func TestFloodIsCappedAndNothingIsMiscounted(t *testing.T) {
+	s := newSite(t)
+	b := open(t, s.url())
+	b.state("Watching")
+	const blocks, each = 400, 50
+	for i := range blocks {
+		notes := make([]string, each)
+		for j := range notes {
+			notes[j] = note("child_file_added", fmt.Sprintf("f%06d", i*each+j))
+		}
+		s.tell(notes...)
+	}
+	b.until(`document.getElementById("total").textContent === "20,000 in all"`)
+	b.until(`document.querySelector(".row .path").textContent === "f019999"`)
+	if got := eval[int](b, `Number(document.getElementById("log").getAttribute("aria-rowcount"))`); got != 5001 {
+		t.Errorf("%d rows with the head, want the newest 5,000", got)
+	}
+	if got := eval[int](b, `document.querySelectorAll(".row").length`); got > 100 {
+		t.Errorf("%d rows are in the document, want those in sight", got)
+	}
+	// What is in sight stays where it is while more comes.
+	eval[int](b, `document.getElementById("view").scrollTop = 2800`)
+	b.until(`!Array.from(document.querySelectorAll(".row .path"), (p) => p.textContent).includes("f019999")`)
+	const middle = `(() => { const v = document.getElementById("view").getBoundingClientRect();
+		return document.elementFromPoint(v.x + v.width / 2, v.y + v.height / 2).closest(".row").querySelector(".path").textContent })()`
+	was := eval[string](b, middle)
+	s.tell(note("child_file_added", "more"), note("child_file_added", "and more"))
+	b.until(`document.getElementById("newest").textContent.includes("2 new")`)
+	if now := eval[string](b, middle); now != was {
+		t.Errorf("in the middle of the view was %q, is %q", was, now)
+	}
+	b.run(chromedp.Click(chromedp.ID("newest")))
+	b.until(`document.querySelector(".row .path").textContent === "and more"`)
+}
+
+func TestPauseHoldsTheViewAndLosesNothing(t *testing.T) {
+	s := newSite(t)
+	b := open(t, s.url())
+	b.state("Watching")
+	s.tell(note("child_file_added", "a"))
+	b.sees("child_file_added a")
+	b.run(chromedp.Click(chromedp.ID("pause")))
+	s.tell(note("child_file_added", "b"), note("child_file_added", "c"))
+	b.until(`document.getElementById("pause").textContent === "Resume (2 new)"`)
+	b.sees("child_file_added a")
+	b.run(chromedp.Click(chromedp.ID("pause")))
+	b.sees("child_file_added a", "child_file_added b", "child_file_added c")
+}
+
+func TestSearchNarrowsWhatIsShown(t *testing.T) {
+	s := newSite(t)
+	b := open(t, s.url())
+	b.state("Watching")
+	s.tell(note("child_file_added", "dir/Report.txt"), note("child_file_removed", "dir/Report.txt"), note("child_file_added", "other"))
+	b.until(`document.querySelectorAll(".row").length === 3`)
+	b.run(chromedp.KeyEvent("/"))
+	b.until(`document.activeElement.id === "search"`)
+	eval[any](b, `void (document.getElementById("search").value = "")`) // where a key event comes in two parts
+	b.run(chromedp.KeyEvent("report added"))
+	b.until(`document.querySelectorAll(".row").length === 1`)
+	b.sees("child_file_added dir/Report.txt")
+	s.tell(note("child_file_added", "a new report"), note("child_file_added", "no"))
+	b.sees("child_file_added dir/Report.txt", "child_file_added a new report")
+	b.run(chromedp.KeyEvent(kb.Escape))
+	b.until(`document.querySelectorAll(".row").length === 5`)
+}
+
+func TestDetailsOfANotification(t *testing.T) {
+	s := newSite(t)
+	b := open(t, s.url())
+	b.state("Watching")
+	s.tell(strings.Replace(note("child_file_added", "dir/a<b>"), `"size":1234`, `"size":1234,"mode":"0644","actor":{"pid":4242,"uid":1000,"command":"cp"}`, 1), note("child_file_added", "other"))
+	b.sees("child_file_added dir/a<b>", "child_file_added other")
+	b.run(chromedp.Focus(chromedp.ID("view")), chromedp.KeyEvent(kb.ArrowDown), chromedp.KeyEvent(kb.ArrowDown)) // by keyboard: the newest, then the one before
+	b.until(`!document.getElementById("details").hidden`)
+	text := eval[string](b, `document.getElementById("details").innerText`)
+	for _, want := range []string{"/srv/data/dir/a<b>", "0644", "1,234 bytes", "cp (process 4242, user 1000)", "7 › 9007199254740993"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the details lack %q: %q", want, text)
+		}
+	}
+	b.run(chromedp.KeyEvent(kb.Escape))
+	b.until(`document.getElementById("details").hidden`)
+	b.run(chromedp.Click(chromedp.CSS(".row")))
+	b.until(`document.getElementById("details").innerText.includes("/srv/data/other")`)
+}
+
+func TestReplayFromTheOldest(t *testing.T) {
+	s := newSite(t)
+	s.tell(note("child_file_added", "long ago"))
+	b := open(t, s.url())
+	b.state("Watching")
+	eval[any](b, `(() => { const f = document.getElementById("from"); f.value = "oldest"; f.dispatchEvent(new Event("change")) })()`)
+	b.sees("child_file_added long ago")
+	if q, _ := s.last(); q.Get("since") != "oldest" {
+		t.Errorf("asked with %v, want since=oldest", q)
+	}
+	s.tell(note("child_file_added", "now"))
+	b.sees("child_file_added long ago", "child_file_added now")
+	s.stop()
+	b.state("Reconnecting")
+	s.start()
+	b.state("Watching")
+	s.tell(note("child_file_added", "later"))
+	b.sees("child_file_added long ago", "child_file_added now", "child_file_added later")
+}
+
+func TestCommandsSayTheSame(t *testing.T) {
+	s := newSite(t)
+	b := open(t, s.url())
+	b.state("Watching")
+	b.run(chromedp.Click(chromedp.CSS(`input[name="data"]`)))
+	b.run(chromedp.Click(chromedp.ID("copy-curl")))
+	curl := eval[string](b, `document.getElementById("command-text").value`)
+	if !strings.HasPrefix(curl, "curl -N '"+s.url()+"v1/files/%2Fsrv%2Fdata/notify?recursive=true&filter=child_file_added,") || strings.Contains(curl, "child_data_written") {
+		t.Errorf("as curl: %s", curl)
+	}
+	b.run(chromedp.Click(chromedp.ID("copy-cli")))
+	cli := eval[string](b, `document.getElementById("command-text").value`)
+	host, port, _ := net.SplitHostPort(s.addr)
+	if !strings.HasPrefix(cli, "fs_notify --host "+host+" --port "+port+" --path /srv/data --recursive --filter child_file_added,") {
+		t.Errorf("as fs_notify: %s", cli)
+	}
+	// What a shell makes of it is what was meant.
+	out, err := exec.Command("sh", "-c", "printf '%s\\n' "+strings.TrimPrefix(curl, "curl ")).Output()
+	if err != nil || !strings.HasPrefix(string(out), "-N\n"+s.url()+"v1/files/") {
+		t.Errorf("sh: %q, %v", out, err)
+	}
+}
+
+func TestTreeAndChartShowWhereAndHowMuch(t *testing.T) {
+	s := newSite(t)
+	b := open(t, s.url())
+	b.state("Watching")
+	b.run(chromedp.Focus(chromedp.CSS(`#tree [tabindex="0"]`)), chromedp.KeyEvent(kb.ArrowRight)) // by keyboard: open it
+	b.until(`document.querySelectorAll("#tree [role=treeitem]").length === 3`)
+	if got := eval[[]string](b, `Array.from(document.querySelectorAll("#tree .name"), (n) => n.textContent)`); !slices.Equal(got, []string{"/srv/data", "busy", "quiet"}) {
+		t.Errorf("the tree shows %q", got)
+	}
+	for range 10 {
+		s.tell(note("child_file_added", "busy/x"), note("child_file_removed", "busy/x"))
+	}
+	const heat = `Array.from(document.querySelectorAll("#tree .heat"), (h) => Number(h.style.getPropertyValue("--heat")))`
+	b.until(heat + `[1] > 0.2`)
+	if got := eval[[]float64](b, heat); got[2] != 0 || got[0] < got[1] {
+		t.Errorf("the heat is %v, want none of quiet, and at the top at least that of busy", got)
+	}
+	b.until(`document.getElementById("chart").getAttribute("aria-label").search(/at most [1-9]/) > 0`)
+	const inks = `(() => { const c = document.getElementById("chart"), d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data, seen = new Set();
+		for (let i = 0; i < d.length; i += 4) if (d[i + 3] === 255) seen.add(d[i] + "," + d[i + 1] + "," + d[i + 2]);
+		return seen.size })()`
+	if got := eval[int](b, inks); got < 2 {
+		t.Errorf("%d colours are in the chart, want those of what was added and what was removed", got)
+	}
+	b.run(chromedp.KeyEvent(kb.ArrowDown), chromedp.KeyEvent(kb.Enter)) // watch busy
+	b.until(`document.getElementById("dir").value === "/srv/data/busy"`)
+}
+
+func TestLogIn(t *testing.T) {
+	s := newSite(t)
+	s.locked = true
+	b := open(t, s.url())
+	b.until(`document.getElementById("door").open && document.getElementById("by-password").hidden`)
+	b.run(chromedp.Focus(chromedp.ID("token")), chromedp.KeyEvent("open"+kb.Enter))
+	b.until(`document.getElementById("door-says").textContent === "that is <i>not</i> it"`)
+	eval[any](b, `document.getElementById("token").select()`)
+	b.run(chromedp.KeyEvent("sesame" + kb.Enter))
+	b.until(`!document.getElementById("door").open && document.getElementById("who-name").textContent === "ali<b>"`)
+	b.state("Watching")
+	s.tell(note("child_file_added", "a"))
+	b.sees("child_file_added a")
+	if got := eval[string](b, `document.cookie`); got != "" {
+		t.Errorf("scripts can see %q", got)
+	}
+	b.run(chromedp.Click(chromedp.ID("logout")))
+	b.until(`document.getElementById("door").open`)
+	if rows := b.rows(); len(rows) != 0 {
+		t.Errorf("after logging out the page shows %q", rows)
+	}
+}
+
+// A thousand notifications a second, each in a block of its own: the page still answers, and counts them all.
+func TestAThousandASecond(t *testing.T) {
+	s := newSite(t)
+	b := open(t, s.url())
+	b.state("Watching")
+	eval[any](b, `void (window.frames = 0, (function f() { window.frames++; requestAnimationFrame(f) })())`)
+	var telling sync.WaitGroup
+	const all = 3000
+	telling.Go(func() {
+		for i := range all {
+			s.tell(note("child_file_added", fmt.Sprintf("d%d/f%d", i%50, i)))
+			time.Sleep(time.Millisecond)
+		}
+	})
+	for range 3 { // used meanwhile
+		b.run(chromedp.Click(chromedp.ID("pause")))
+		b.until(`document.getElementById("pause").textContent.startsWith("Resume")`)
+		was := eval[int](b, `window.frames`)
+		b.until(fmt.Sprintf(`window.frames > %d`, was))
+		b.run(chromedp.Click(chromedp.ID("pause")))
+		b.until(`document.getElementById("pause").textContent === "Pause"`)
+	}
+	telling.Wait()
+	b.until(`document.getElementById("total").textContent === "3,000 in all"`)
+	b.until(fmt.Sprintf(`document.querySelector(".row .path").textContent === "d%d/f%d"`, (all-1)%50, all-1))
+}
+
+// While it is paused, a page leaves to the server what it cannot keep, and fetches it when it goes on.
+func TestALongPauseLosesNothing(t *testing.T) {
+	s := newSite(t)
+	b := open(t, s.url())
+	b.state("Watching")
+	s.tell(note("child_file_added", "before"))
+	b.sees("child_file_added before")
+	b.run(chromedp.Click(chromedp.ID("pause")))
+	const blocks, each = 130, 50
+	n := 0
+	for range blocks {
+		notes := make([]string, each)
+		for j := range notes {
+			notes[j] = note("child_file_added", fmt.Sprintf("f%d", n))
+			n++
+		}
+		s.tell(notes...)
+		time.Sleep(2 * time.Millisecond)
+	}
+	b.until(`/^Resume \([56],\d+ new\)$/.test(document.getElementById("pause").textContent)`)
+	b.sees("child_file_added before")
+	b.run(chromedp.Click(chromedp.ID("pause")))
+	b.until(fmt.Sprintf(`document.getElementById("total").textContent === "%d,%03d in all"`, (n+1)/1000, (n+1)%1000))
+	b.until(fmt.Sprintf(`document.querySelector(".row .path").textContent === "f%d"`, n-1))
+}
+
+func TestEverythingThatCanBeUsedHasAName(t *testing.T) {
+	s := newSite(t)
+	b := open(t, s.url())
+	b.state("Watching")
+	tree, err := chromedp.Call(b.ctx, accessibility.GetFullAXTree, accessibility.GetFullAXTreeParams{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	usable := []string{"button", "textbox", "combobox", "checkbox", "table", "group", "form", "region", "searchbox", "tree", "treeitem"}
+	seen := 0
+	for _, n := range tree.Nodes {
+		if n.Ignored || n.Role == nil || !slices.Contains(usable, unquote(n.Role.Value)) {
+			continue
+		}
+		seen++
+		if n.Name == nil || unquote(n.Name.Value) == "" {
+			t.Errorf("a %s (node %s) has no name", n.Role.Value, n.NodeID)
+		}
+	}
+	if seen < 20 {
+		t.Errorf("only %d things can be used", seen)
+	}
+}
+
+func unquote(v []byte) string {
+	var s string
+	json.Unmarshal(v, &s)
+	return s
+}

@@ -1,0 +1,153 @@
+//go:build unix
+
+package page
+
+import (
+	"bufio"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+// real runs the real server as a process of its own, and can stop it and start it again on its port.
+type real struct {
+	t     *testing.T
+	root  string
+	state string // its --state-dir; "": what happened before a restart is forgotten
+	url   string
+	stop  func()
+}
+
+func newReal(t *testing.T, state string) *real {
+	r := &real{t: t, root: t.TempDir(), state: state}
+	r.start("127.0.0.1:0")
+	return r
+}
+
+func (r *real) start(listen string) {
+	r.t.Helper()
+	p, err := program()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	cmd := exec.Command(p, "serve", "--root", r.root, "--state-dir", r.state, "--listen", listen, "--log-format", "json")
+	logs, err := cmd.StderrPipe()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.stop = sync.OnceFunc(func() {
+		cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			r.t.Errorf("the server ended with %v", err)
+		}
+	})
+	r.t.Cleanup(r.stop)
+	var said strings.Builder
+	for lines := bufio.NewScanner(logs); lines.Scan(); {
+		said.WriteString(lines.Text() + "\n")
+		var line struct{ Msg, URL string }
+		if json.Unmarshal(lines.Bytes(), &line); line.Msg == "serving" {
+			r.url = line.URL
+			go func() {
+				for lines.Scan() {
+				}
+			}()
+			return
+		}
+	}
+	r.t.Fatalf("the server did not start: %s", said.String())
+}
+
+func (r *real) again() { r.start(strings.TrimSuffix(strings.TrimPrefix(r.url, "http://"), "/")) }
+
+func (r *real) do(f func(path ...string) error, path ...string) {
+	r.t.Helper()
+	for i := range path {
+		path[i] = filepath.Join(r.root, path[i])
+	}
+	if err := f(path...); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func create(path ...string) error { return os.WriteFile(path[0], nil, 0o644) }
+func rename(path ...string) error { return os.Rename(path[0], path[1]) }
+func remove(path ...string) error { return os.Remove(path[0]) }
+
+func TestRealServerShowsRealFiles(t *testing.T) {
+	r := newReal(t, t.TempDir())
+	b := open(t, r.url)
+	b.state("Watching")
+	if got := eval[string](b, `document.getElementById("dir").value`); got != r.root {
+		t.Errorf("the page watches %q, want the root %q", got, r.root)
+	}
+	r.do(create, "a")
+	b.sees("child_file_added a")
+	r.do(rename, "a", `<img src=x onerror="document.title='owned'">`)
+	b.sees("child_file_added a", "child_file_moved_from a", `child_file_moved_to <img src=x onerror="document.title='owned'">`)
+	r.do(create, "byte-\xff")
+	b.until(`document.querySelector(".row .path").textContent === "byte-\\xff"`)
+	if title := eval[string](b, `document.title`); strings.Contains(title, "owned") {
+		t.Error("a name ran as a script")
+	}
+
+	r.stop()
+	b.state("Reconnecting")
+	r.do(remove, "byte-\xff") // while the server is down
+	r.again()
+	b.state("Watching")
+	r.do(create, "b")
+	b.until(`document.querySelector(".row .path").textContent === "b"`)
+	all := b.rows()
+	if got := all[len(all)-2:]; got[0] != `child_file_removed byte-\xff` || got[1] != "child_file_added b" {
+		t.Errorf("over the restart the page shows %q, want what happened while it was down, then what came after", all)
+	}
+}
+
+func TestRealServerWithoutMemorySaysThatThereIsAHole(t *testing.T) {
+	r := newReal(t, "")
+	b := open(t, r.url)
+	b.state("Watching")
+	r.do(create, "a")
+	b.sees("child_file_added a")
+	r.stop()
+	b.state("Reconnecting")
+	r.do(create, "b")
+	r.again()
+	b.sees("child_file_added a", "mark")
+	r.do(remove, "b")
+	b.sees("child_file_added a", "mark", "child_file_removed b")
+}
+
+// TestBareEventSource uses the stream as a page without any code of ours would.
+func TestBareEventSource(t *testing.T) {
+	r := newReal(t, t.TempDir())
+	b := open(t, r.url+"healthz")
+	ref := strings.ReplaceAll(r.root, "/", "%2F")
+	eval[any](b, `void (window.told = [],
+		window.source = new EventSource("/v1/files/`+ref+`/notify?recursive=true"),
+		source.addEventListener("reset", () => told.push("reset")),
+		source.onmessage = (e) => { for (const n of JSON.parse(e.data)) told.push(n.type + " " + n.path) })`)
+	b.until(`source.readyState === EventSource.OPEN`)
+	r.do(create, "a")
+	b.until(`told.includes("child_file_added a")`)
+	r.stop()
+	b.until(`source.readyState === EventSource.CONNECTING`)
+	r.do(create, "b")
+	r.again()
+	b.until(`source.readyState === EventSource.OPEN`)
+	r.do(remove, "a")
+	b.until(`told.at(-1) === "child_file_removed a"`)
+	if got := eval[[]string](b, `told`); !slices.Equal(got, []string{"child_file_added a", "child_file_added b", "child_file_removed a"}) {
+		t.Errorf("told %q, want each once, in order", got)
+	}
+}

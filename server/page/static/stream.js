@@ -1,0 +1,140 @@
+import { encodeRef } from "./words.js";
+
+// Stream holds one EventSource and brings it back when it ends, from where it was. An EventSource comes back by itself
+// when a connection breaks, with the id of the last block. It gives up for good when the answer is not 200; then
+// Stream asks why, waits, and makes a new one from the last id that it saw.
+export class Stream {
+  constructor(on) {
+    this.on = on; // notes(list), mark(text), state(word, why), unknown() when one has to log in
+    this.generation = 0; // whoever was started by an older one has nothing to say any more
+  }
+
+  // watch starts anew: with what is to come or, if from says so ("5m", "oldest", a time), with the past.
+  watch(dir, recursive, types, from = "") {
+    Object.assign(this, { dir, recursive, types, from, lastId: "", since: 0, tries: 0, held: false });
+    this.connect("connecting");
+  }
+
+  // hold stops reading; the server keeps what comes until resume goes on behind what was read last.
+  hold() {
+    if (!this.source || !this.lastId) return;
+    this.held = true;
+    this.close();
+  }
+
+  resume() {
+    if (!this.held) return;
+    this.held = false;
+    this.connect();
+  }
+
+  // retype goes on from the same place with another filter.
+  retype(types) {
+    this.types = types;
+    if (this.source) this.connect("connecting");
+  }
+
+  close() {
+    this.generation++;
+    clearTimeout(this.timer);
+    this.source?.close();
+    this.source = null;
+  }
+
+  url() {
+    const q = new URLSearchParams({ recursive: String(this.recursive), fields: "all", gap: "reset" });
+    if (this.types) q.set("filter", this.types.join(","));
+    if (this.lastId) q.set("last_event_id", this.lastId);
+    else if (this.from) q.set("since", this.from);
+    // No block with data came yet, so no id was seen: everything since the first connection is new.
+    else if (this.since) q.set("since", `${Math.ceil((performance.now() - this.since) / 1000)}s`);
+    return `v1/files/${encodeRef(this.dir)}/notify?${q}`;
+  }
+
+  // connect makes the next EventSource. Without a state, what is shown stays until it is open.
+  connect(state) {
+    this.close();
+    const generation = this.generation;
+    const current = (f) => (e) => { if (generation === this.generation) f(e); };
+    if (state) this.on.state(state);
+    const source = this.source = new EventSource(this.url());
+    source.onopen = current(() => {
+      this.since ||= performance.now();
+      this.tries = 0;
+      this.on.state("open");
+    });
+    source.onmessage = current((e) => this.receive(e));
+    source.addEventListener("reset", current((e) => {
+      if (e.lastEventId) this.lastId = e.lastEventId;
+      let reason = "";
+      try { reason = JSON.parse(e.data).reason ?? ""; } catch { /* the mark below says enough */ }
+      this.on.mark("The server could not go on from where this page was: changes are missing here." + (reason ? ` (${reason})` : ""));
+    }));
+    source.onerror = current(() => {
+      if (source.readyState === EventSource.CLOSED) this.diagnose();
+      else this.on.state("reconnecting");
+    });
+  }
+
+  receive(e) {
+    let notes;
+    try {
+      notes = JSON.parse(e.data);
+    } catch {
+      this.on.mark("The server sent something that is not JSON.");
+      return;
+    }
+    if (e.lastEventId) this.lastId = e.lastEventId;
+    this.on.notes(notes);
+    if (notes.some((n) => n.type === "self_removed")) {
+      this.close();
+      this.lastId = "";
+      this.since = 0;
+      this.on.state("refused", "the directory was removed, or left its root");
+      this.after(5000, () => this.diagnose()); // another one may take its name
+    }
+  }
+
+  // diagnose asks for the same stream to learn why it was refused, and comes back when it is not.
+  async diagnose() {
+    this.close();
+    const generation = this.generation;
+    const control = new AbortController();
+    const asked = fetch(this.url(), { headers: { Accept: "text/event-stream" }, cache: "no-store", signal: control.signal });
+    const wait = Math.min(15000, 1000 * 2 ** this.tries++);
+    try {
+      const answer = await asked;
+      const said = answer.ok ? {} : await answer.json().catch(() => ({}));
+      if (generation === this.generation) this.judge(answer, said, wait);
+    } catch {
+      if (generation !== this.generation) return;
+      this.on.state("reconnecting", "the server cannot be reached");
+      this.after(wait, () => this.diagnose());
+    } finally {
+      control.abort(); // the body may have no end
+    }
+  }
+
+  judge(answer, said, wait) {
+    if (answer.ok) {
+      if (this.tries > 1) this.after(wait, () => this.connect());
+      else this.connect();
+      return;
+    }
+    if (answer.status === 410) {
+      this.on.mark("The server does not keep changes back to where this page was: some are missing here.");
+      this.lastId = "";
+      this.since = 0;
+    }
+    if (answer.status === 401) this.on.unknown();
+    const passing = answer.status >= 500 || [408, 410, 429].includes(answer.status);
+    this.on.state(passing ? "reconnecting" : "refused", said.description || `${answer.status} ${answer.statusText}`);
+    if (!passing && answer.status !== 404) return; // only another request can be right
+    this.after(Math.max(wait, 1000 * Number(answer.headers.get("Retry-After") || 0)), () => this.diagnose());
+  }
+
+  after(wait, f) {
+    const generation = this.generation;
+    this.timer = setTimeout(() => { if (generation === this.generation) f(); }, wait);
+  }
+}
