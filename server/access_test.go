@@ -1,0 +1,265 @@
+package server_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"fs_notify/server"
+	"fs_notify/server/access"
+	"fs_notify/server/servertest"
+)
+
+// guardedBy makes a server ask for the tokens of a file: name, which is its secret too, and the rest of the entry.
+func guardedBy(t *testing.T, tokens ...[2]string) (guard *access.Access, rewrite func(tokens ...[2]string), change func(*server.Options)) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "tokens.yaml")
+	write := func(tokens [][2]string) {
+		text := "tokens:\n"
+		for _, tok := range tokens {
+			text += fmt.Sprintf("  - {name: %s, hash: '%s', %s}\n", tok[0], access.SHA256(tok[0]), tok[1])
+		}
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(tokens)
+	guard, err := access.New(access.Options{Tokens: file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rewrite = func(tokens ...[2]string) {
+		t.Helper()
+		write(tokens)
+		if err := guard.Reload(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return guard, rewrite, func(o *server.Options) { o.Auth, o.Open, o.Guarded = guard, guard.Open(), guard.Routes() }
+}
+
+const allRights = "privileges: [notify, notify.recursive, changes, admin]"
+
+func bearer(token string) string { return "Authorization: Bearer " + token }
+
+// A token that is taken back ends its streams, whoever writes them and whatever they wait for; others do not notice.
+func TestRevocationEndsStreams(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	_, rewrite, change := guardedBy(t, [2]string{"good", allRights}, [2]string{"bad", allRights})
+	url := serve(t, tree, change)
+	var bad []*stream
+	for _, accept := range []string{eventStream, "Accept: application/json"} { // one may be a writer's, one is not
+		for range 20 {
+			bad = append(bad, open(t, url+root+"/notify", bearer("bad"), accept))
+		}
+	}
+	good := open(t, url+root+"/notify", bearer("good"), eventStream)
+	good.skip("retry")
+	for _, s := range bad {
+		s.skip(": watching")
+	}
+	tree.Create("before")
+	for _, s := range bad {
+		s.skip("data: ")
+	}
+	rewrite([2]string{"good", allRights})
+	for i, s := range bad {
+		rest, err := io.ReadAll(s.r)
+		if err != nil || !strings.Contains(string(rest), ": closed: the token was revoked or changed") {
+			t.Fatalf("stream %d ends with %q, %v", i, rest, err)
+		}
+	}
+	tree.Create("after")
+	if told := good.skip("data: ") + good.skip("data: "); !strings.Contains(told, `"path":"after"`) {
+		t.Errorf("the other token's stream says %s", told)
+	}
+	if status, body := get(t, url+root+"/notify", bearer("bad"), eventStream); status != 401 || strings.Contains(body, "bad") {
+		t.Errorf("afterwards: %d %s", status, body)
+	}
+}
+
+func TestWhatIsOpenWithoutToken(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	_, _, change := guardedBy(t, [2]string{"good", allRights})
+	url := serve(t, tree, func(o *server.Options) {
+		change(o)
+		o.Page = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "page") })
+		o.More = map[string]http.Handler{"/secret": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "secret") })}
+	})
+	for path, want := range map[string]int{"/": 200, "/page/page.js": 200, "/healthz": 200, "/readyz": 200, "/v1/version": 200, "/login": 200,
+		"/secret": 401, root + "/notify": 401, root + "/entries": 401, "/v1/session/who-am-i": 401, "/v1/nothing": 401} {
+		for _, header := range []string{"X: ", bearer("wrong"), "Cookie: fs_notify_session=session-v1:e30.AAAA"} {
+			status, body := get(t, url+path, header, eventStream)
+			if status != want || strings.Contains(body, "/srv/data") || strings.Contains(body, `"secret"`) {
+				t.Errorf("%s with %q: %d %s, want %d and no names", path, header, status, body, want)
+			}
+		}
+		if status, _ := get(t, url+path+map[bool]string{true: "?timeout=0"}[strings.HasSuffix(path, "/notify")], bearer("good"), eventStream); status != 200 && path != "/v1/nothing" {
+			t.Errorf("%s with a token: %d", path, status)
+		}
+	}
+	if _, body := get(t, url+"/readyz", bearer("good")); !strings.Contains(body, "/srv/data") {
+		t.Errorf("to an administrator, /readyz says %s", body)
+	}
+}
+
+func TestStreamLimits(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	_, _, change := guardedBy(t, [2]string{"a", allRights}, [2]string{"b", allRights})
+	url := serve(t, tree, func(o *server.Options) {
+		change(o)
+		o.MaxTokenStreams, o.MaxAddressStreams, o.MaxStreams = 2, 3, 100
+		o.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8")}
+	})
+	path := url + root + "/notify"
+	from := func(addr string) string { return "X-Forwarded-For: " + addr }
+	var streams []*stream
+	for _, s := range []struct {
+		token, from string
+		want        int
+	}{
+		{"a", "192.0.2.1", 200}, {"a", "192.0.2.2", 200}, {"a", "192.0.2.3", 429}, // the token
+		{"b", "198.51.100.1", 200}, {"b", "198.51.100.1", 200},
+	} {
+		resp := do(t, "GET", path, bearer(s.token), from(s.from), eventStream)
+		if resp.StatusCode != s.want || (resp.StatusCode == 429) != (resp.Header.Get("Retry-After") != "") {
+			t.Errorf("token %s from %s: %d, Retry-After %q, want %d", s.token, s.from, resp.StatusCode, resp.Header.Get("Retry-After"), s.want)
+		}
+		if s.want == 200 {
+			streams = append(streams, wrap(t, resp))
+		}
+	}
+	streams[0].skip("retry")
+	streams[0].close()
+	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		if resp := do(t, "GET", path, bearer("a"), from("192.0.2.9"), eventStream); resp.StatusCode == 200 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("a stream that ended still counts")
+		}
+	}
+}
+
+// Only proxies that are trusted say for whom they ask; what a client writes before them does not count.
+func TestForwardedFor(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	for _, tt := range []struct {
+		trusted []string
+		header  string
+		want    string
+	}{
+		{nil, "192.0.2.1", "127.0.0.1"},
+		{[]string{"127.0.0.1/32"}, "192.0.2.1", "192.0.2.1"},
+		{[]string{"127.0.0.1/32"}, "203.0.113.5, 192.0.2.1", "192.0.2.1"},
+		{[]string{"127.0.0.1/32", "10.0.0.0/8"}, "203.0.113.5, 192.0.2.1, 10.1.2.3", "192.0.2.1"},
+		{[]string{"127.0.0.1/32"}, "rubbish", "127.0.0.1"},
+		{[]string{"127.0.0.1/32"}, "", "127.0.0.1"},
+		{[]string{"10.0.0.0/8"}, "192.0.2.1", "127.0.0.1"},
+	} {
+		var got string
+		url := serve(t, tree, func(o *server.Options) {
+			for _, p := range tt.trusted {
+				o.TrustedProxies = append(o.TrustedProxies, netip.MustParsePrefix(p))
+			}
+			o.More = map[string]http.Handler{"/who": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { got, _, _ = net.SplitHostPort(r.RemoteAddr) })}
+		})
+		if get(t, url+"/who", "X-Forwarded-For: "+tt.header); got != tt.want {
+			t.Errorf("%v, %q: the client is %s, want %s", tt.trusted, tt.header, got, tt.want)
+		}
+	}
+}
+
+func TestConnectRate(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	url := serve(t, tree, func(o *server.Options) { o.ConnectRate = 1 })
+	refused := 0
+	for range 20 {
+		resp := do(t, "GET", url+"/healthz")
+		if resp.StatusCode == 429 {
+			refused++
+			if resp.Header.Get("Retry-After") == "" {
+				t.Error("no Retry-After")
+			}
+		}
+	}
+	if refused < 5 || refused > 10 {
+		t.Errorf("of 20 connections at once %d were refused, want about 10", refused)
+	}
+}
+
+func TestCORS(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	url := serve(t, tree, func(o *server.Options) { o.CORSOrigins = []string{"https://app.example"} })
+	closed := serve(t, tree, nil)
+	for _, tt := range []struct {
+		url, method, origin string
+		want                int
+		allowed             bool
+	}{
+		{url, "GET", "https://app.example", 200, true},
+		{url, "OPTIONS", "https://app.example", 204, true},
+		{url, "GET", "https://evil.example", 200, false},
+		{url, "OPTIONS", "https://evil.example", 204, false},
+		{closed, "GET", "https://app.example", 200, false},
+	} {
+		resp := do(t, tt.method, tt.url+root+"/entries", "Origin: "+tt.origin, "Access-Control-Request-Method: GET")
+		if got := resp.Header.Get("Access-Control-Allow-Origin"); resp.StatusCode != tt.want || (got == tt.origin) != tt.allowed || got != "" && !tt.allowed {
+			t.Errorf("%s from %s: %d, allowed %q", tt.method, tt.origin, resp.StatusCode, got)
+		}
+		if resp.Header.Get("Access-Control-Allow-Credentials") != "" {
+			t.Error("cookies of other sites' pages are let in")
+		}
+	}
+	// A page of another site may not even ask for what changes something.
+	for origin, want := range map[string]int{"https://evil.example": 403, "https://app.example": 200, "": 200} {
+		headers := []string{"Content-Type: text/plain"}
+		if origin != "" {
+			headers = append(headers, "Origin: "+origin, "Sec-Fetch-Site: cross-site")
+		}
+		if status, body := post(t, url+"/v1/files/resolve", `["2"]`, headers...); status != want {
+			t.Errorf("POST from %q: %d %s, want %d", origin, status, body, want)
+		}
+	}
+}
+
+// A body has to come in time and in a sane size; the stream that it asks for may last longer.
+func TestBodies(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	url := serve(t, tree, func(o *server.Options) {
+		o.MaxBodyBytes, o.BodyTimeout = 1000, 300*time.Millisecond
+		o.More = map[string]http.Handler{"/slow": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			io.ReadAll(r.Body)
+			select {
+			case <-r.Context().Done():
+			case <-time.After(time.Second):
+				io.WriteString(w, "lasted")
+			}
+		})}
+	})
+	if status, _ := post(t, url+"/v1/files/resolve", "["+strings.Repeat(" ", 1000)+"]"); status != 413 {
+		t.Errorf("a large body: %d", status)
+	}
+	if status, body := post(t, url+"/slow", "x"); status != 200 || body != "lasted" {
+		t.Errorf("after its body a request ends too soon: %d %s", status, body)
+	}
+	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	io.WriteString(c, "POST /v1/files/resolve HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n[")
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil || resp.StatusCode != 400 {
+		t.Errorf("a body that never comes: %v, %v", resp, err)
+	}
+}

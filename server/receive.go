@@ -1,0 +1,244 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"fs_notify/notify"
+	"fs_notify/server/access"
+	"fs_notify/server/qumulo"
+)
+
+// receive does what comes before any handler: it says who asks, from where, and whether at all. A nil request was answered; done is to be
+// called when the request is.
+func (s *Server) receive(w http.ResponseWriter, r *http.Request, route string) (_ *http.Request, done func(), err error) {
+	done = func() {}
+	if c, ok := r.Context().Value(connKey{}).(*conn); ok {
+		if first := c.requests.Add(1) == 1; first && c.wait > 0 {
+			w.Header().Set("Connection", "close")
+			return nil, done, &notify.Error{Op: "server.receive", Kind: notify.TooMany, Retry: c.wait, Msg: "too many connections at once from this address, try again later"}
+		}
+	}
+	h := w.Header()
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Content-Security-Policy", "default-src 'none'; connect-src 'self'; frame-ancestors 'none'")
+	if client, ok := s.forwarded(r); ok {
+		r = r.WithContext(r.Context()) // a copy
+		r.RemoteAddr = client
+	}
+	if s.cors(w, r) {
+		return nil, done, nil
+	}
+	if err := s.origins.Check(r); err != nil {
+		return nil, done, &notify.Error{Op: "server.receive", Kind: notify.Forbidden, Err: err, Msg: "pages of other sites may not ask for this"}
+	}
+	if err := s.limitBody(w, r); err != nil {
+		return nil, done, err
+	}
+	asked := r
+	r, err = s.Auth.Authorize(asked)
+	switch {
+	case err == nil:
+	case route == "/healthz" || route == "/readyz" || route == "/metrics" || s.public(route) && errors.Is(err, notify.Unauthorized):
+		return asked.WithContext(notify.WithGrant(asked.Context(), notify.Nobody)), done, nil
+	default:
+		return nil, done, err
+	}
+	if lease := notify.GrantOf(r.Context()).Lease; lease != nil {
+		ctx, cancel := context.WithCancelCause(r.Context())
+		stop := context.AfterFunc(lease, func() { cancel(context.Cause(lease)) })
+		done = func() { stop(); cancel(nil) }
+		r = r.WithContext(ctx)
+	}
+	return r, done, nil
+}
+
+// forwarded gives the address that a request comes from, if a proxy that is trusted passed it on: the last one in X-Forwarded-For that is
+// not such a proxy.
+func (s *Server) forwarded(r *http.Request) (addr string, ok bool) {
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil || !s.trusted(from.Addr()) {
+		return "", false
+	}
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for _, hop := range slices.Backward(hops) {
+		ip, err := netip.ParseAddr(strings.Trim(strings.TrimSpace(hop), "[]"))
+		if err != nil {
+			break
+		}
+		addr = net.JoinHostPort(ip.Unmap().String(), "0")
+		if !s.trusted(ip) {
+			break
+		}
+	}
+	return addr, addr != ""
+}
+
+func (s *Server) trusted(ip netip.Addr) bool {
+	ip = ip.Unmap().WithZone("")
+	return slices.ContainsFunc(s.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(ip) })
+}
+
+// cors lets pages of the configured origins read answers, and answers what their browsers ask beforehand.
+func (s *Server) cors(w http.ResponseWriter, r *http.Request) (answered bool) {
+	if len(s.CORSOrigins) == 0 {
+		return false
+	}
+	h := w.Header()
+	h.Add("Vary", "Origin")
+	origin := r.Header.Get("Origin")
+	if origin == "" || !slices.Contains(s.CORSOrigins, origin) && !slices.Contains(s.CORSOrigins, "*") {
+		return false
+	}
+	h.Set("Access-Control-Allow-Origin", origin)
+	h.Set("Access-Control-Expose-Headers", "ETag, Link, Retry-After")
+	if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
+		return false
+	}
+	h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, DELETE")
+	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, If-None-Match, Last-Event-ID, X-Auth-Token")
+	h.Set("Access-Control-Max-Age", "600")
+	w.WriteHeader(http.StatusNoContent)
+	return true
+}
+
+// limitBody bounds a request's body in size and time. A stream may last longer than the time: once the body was read, it counts no more.
+func (s *Server) limitBody(w http.ResponseWriter, r *http.Request) error {
+	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
+		return nil
+	}
+	if r.ContentLength > int64(s.MaxBodyBytes) {
+		w.Header().Set("Connection", "close")
+		return &notify.Error{Op: "server.receive", Kind: notify.Invalid, Err: errTooLarge, Msg: "the body is too large"}
+	}
+	rc := http.NewResponseController(w)
+	rc.SetReadDeadline(time.Now().Add(s.BodyTimeout))
+	r.Body = &body{ReadCloser: http.MaxBytesReader(w, r.Body, int64(s.MaxBodyBytes)), rc: rc}
+	return nil
+}
+
+var errTooLarge = errors.New("the body is too large")
+
+// body is a request's body that has to come in time.
+type body struct {
+	io.ReadCloser
+	rc *http.ResponseController
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		b.rc.SetReadDeadline(time.Time{})
+	}
+	return n, err
+}
+
+// conn is what is known of a connection.
+type conn struct {
+	active   atomic.Bool // something came
+	requests atomic.Int64
+	wait     time.Duration // it came too soon after others: so much
+}
+
+type connKey struct{}
+
+// connContext is for http.Server.
+func (s *Server) connContext(ctx context.Context, c net.Conn) context.Context {
+	k := &conn{}
+	if from, err := netip.ParseAddrPort(c.RemoteAddr().String()); err == nil && s.connect != nil && !s.trusted(from.Addr()) {
+		k.wait, _ = s.connect.Take(access.Network(from.Addr().Unmap().String()), time.Now())
+	}
+	s.conns.Store(c, k)
+	return context.WithValue(access.ConnContext(qumulo.ConnContext(ctx, c), c), connKey{}, k)
+}
+
+// connState is for http.Server. A connection on which something came but never a whole request, in time and of a sane size, is told to the log.
+func (s *Server) connState(c net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateActive:
+		if k, ok := s.conns.Load(c); ok {
+			k.(*conn).active.Store(true)
+		}
+	case http.StateHijacked:
+		s.conns.Delete(c)
+	case http.StateClosed:
+		if k, ok := s.conns.LoadAndDelete(c); ok && k.(*conn).active.Load() && k.(*conn).requests.Load() == 0 {
+			s.Log.Info("connection closed: no request came on it in time, or none that can be read", "client", c.RemoteAddr().String())
+		}
+	}
+}
+
+// holders counts the streams of each token and each address.
+type holders struct {
+	mu sync.Mutex
+	n  map[string]int
+}
+
+// add counts one more of key, unless there are max already.
+func (h *holders) add(key string, max int) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.n == nil {
+		h.n = map[string]int{}
+	}
+	if max > 0 && h.n[key] >= max {
+		return false
+	}
+	h.n[key]++
+	return true
+}
+
+func (h *holders) remove(key string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.n[key]--; h.n[key] <= 0 {
+		delete(h.n, key)
+	}
+}
+
+// admit counts a stream in, if there is room for one more.
+func (s *Server) admit(r *http.Request) (release func(), err error) {
+	if s.streams.Add(1) > int64(s.MaxStreams) {
+		s.streams.Add(-1)
+		return nil, &notify.Error{Op: "server.admit", Kind: notify.Unavailable, Retry: 10 * time.Second,
+			Msg: "the server has as many streams as it takes, try again later"}
+	}
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		host = r.RemoteAddr
+	}
+	name, addr := "name "+notify.GrantOf(r.Context()).Name, "address "+access.Network(host)
+	max := s.MaxTokenStreams
+	if name == "name " {
+		max = 0
+	}
+	if !s.holders.add(name, max) {
+		s.streams.Add(-1)
+		return nil, tooMany("this token has as many streams open as it may")
+	}
+	if !s.holders.add(addr, s.MaxAddressStreams) {
+		s.holders.remove(name)
+		s.streams.Add(-1)
+		return nil, tooMany("this address has as many streams open as it may")
+	}
+	return func() {
+		s.holders.remove(name)
+		s.holders.remove(addr)
+		s.streams.Add(-1)
+	}, nil
+}
+
+func tooMany(msg string) error {
+	return &notify.Error{Op: "server.admit", Kind: notify.TooMany, Retry: 10 * time.Second, Msg: msg}
+}
