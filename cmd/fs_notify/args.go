@@ -1,0 +1,130 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+)
+
+// spreadFilter lets --filter take several words, up to the next flag, as qq does:
+// "--filter a b c" becomes "--filter a --filter b --filter c".
+func spreadFilter(args []string) []string {
+	var out []string
+	for i := 0; i < len(args); i++ {
+		if args[i] == "--" {
+			return append(out, args[i:]...)
+		}
+		out = append(out, args[i])
+		if args[i] != "--filter" {
+			continue
+		}
+		for n := 0; i+1 < len(args) && !strings.HasPrefix(args[i+1], "-"); n++ {
+			i++
+			if n > 0 {
+				out = append(out, "--filter")
+			}
+			out = append(out, args[i])
+		}
+	}
+	return out
+}
+
+// duration is a flag's value: as Go writes them, with days ("7d"), or a bare number of seconds.
+type duration time.Duration
+
+func (d *duration) Set(s string) error {
+	v, err := parseDuration(s)
+	*d = duration(v)
+	return err
+}
+func (d *duration) Type() string { return "duration" }
+func (d *duration) String() string {
+	v := time.Duration(*d)
+	switch {
+	case v == 0:
+		return "0"
+	case v%(24*time.Hour) == 0:
+		return fmt.Sprintf("%dd", v/(24*time.Hour))
+	case v%time.Hour == 0:
+		return fmt.Sprintf("%dh", v/time.Hour)
+	}
+	return v.String()
+}
+
+func parseDuration(s string) (time.Duration, error) {
+	v, err := time.ParseDuration(s)
+	if err != nil {
+		n, unit := s, time.Second
+		if days, ok := strings.CutSuffix(s, "d"); ok {
+			n, unit = days, 24*time.Hour
+		}
+		var f float64
+		if f, err = strconv.ParseFloat(n, 64); err == nil && !(math.Abs(f*float64(unit)) < math.MaxInt64) {
+			err = strconv.ErrRange
+		}
+		v = time.Duration(f * float64(unit))
+	}
+	if err != nil || v < 0 {
+		return 0, fmt.Errorf("%q is no duration: write it like 30s, 5m, 12h or 7d", s)
+	}
+	return v, nil
+}
+
+// size is a flag's value in bytes: "1GiB", "500MB", "1048576".
+type size int64
+
+func (n *size) Set(s string) error {
+	v, err := humanize.ParseBytes(s)
+	if err != nil || v > math.MaxInt64 {
+		return fmt.Errorf("%q is no size: write it like 512MiB, 1GiB or 1048576", s)
+	}
+	*n = size(v)
+	return nil
+}
+func (n *size) Type() string { return "size" }
+func (n *size) String() string {
+	v, unit := int64(*n), 0
+	for v > 0 && v%1024 == 0 && unit < 4 {
+		v, unit = v/1024, unit+1
+	}
+	return strconv.FormatInt(v, 10) + [...]string{"", "KiB", "MiB", "GiB", "TiB"}[unit]
+}
+
+// nearest gives the candidate with the smallest edit distance to s; "" if none is at all like it.
+func nearest(s string, candidates []string) string {
+	best, least := "", len(s)/2+2
+	for _, c := range candidates {
+		row := make([]int, len(c)+1)
+		for j := range row {
+			row[j] = j
+		}
+		for i := 1; i <= len(s); i++ {
+			diag := row[0]
+			row[0] = i
+			for j := 1; j <= len(c); j++ {
+				cost := diag
+				if s[i-1] != c[j-1] {
+					cost++
+				}
+				diag = row[j]
+				row[j] = min(cost, row[j]+1, row[j-1]+1)
+			}
+		}
+		if d := row[len(c)]; d < least {
+			best, least = c, d
+		}
+	}
+	return best
+}
+
+// didYouMean is the end of a message about an unknown word.
+func didYouMean(s string, candidates []string) string {
+	if n := nearest(s, candidates); n != "" {
+		return ", did you mean " + n + "?"
+	}
+	return ""
+}

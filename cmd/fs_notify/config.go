@@ -1,0 +1,176 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// Every flag can also be set in the environment (--state-dir: FS_NOTIFY_STATE_DIR; an empty value sets nothing) and in
+// a YAML file (state-dir:), in this order of precedence. Lists are separated by colons in the environment, and are
+// lists or single values in the file. A key of the file must be a flag of some command; those of other
+// commands are passed over, so that one file serves all.
+
+const envPrefix = "FS_NOTIFY_"
+
+// maxConfig is the size in bytes up to which a configuration file is read.
+const maxConfig = 1 << 20
+
+// origin says where the value of a flag came from.
+type origin string
+
+const fromCommandLine origin = "command line"
+
+// typed says whether a flag was given on the command line.
+func (a *app) typed(flag string) bool { return a.from[flag] == fromCommandLine }
+
+// configure completes cmd's flags from the environment and from the file.
+func (a *app) configure(cmd *cobra.Command) error {
+	a.from, a.fromConfig = make(map[string]origin), make(map[string][]string)
+	cmd.Flags().Visit(func(f *pflag.Flag) { a.from[f.Name] = fromCommandLine })
+	if err := a.fromEnvironment(cmd); err != nil {
+		return err
+	}
+	if a.common.config == "" {
+		return nil
+	}
+	return a.fromFile(cmd, a.common.config)
+}
+
+func (a *app) fromEnvironment(cmd *cobra.Command) error {
+	var errs []error
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		name := envName(f.Name)
+		v, ok := a.lookupEnv(name)
+		if !ok || v == "" || a.from[f.Name] != "" || f.Name == "help" || f.Name == "version" {
+			return
+		}
+		if strings.HasPrefix(v, "tcp://") && (f.Name == "port" || f.Name == "host") {
+			return // Kubernetes sets FS_NOTIFY_PORT to this for a service of our name
+		}
+		values := []string{v}
+		if f.Value.Type() == "stringArray" {
+			values = slices.DeleteFunc(strings.Split(v, string(os.PathListSeparator)), func(s string) bool { return s == "" })
+		}
+		errs = append(errs, a.set(f, origin(name), values))
+	})
+	return errors.Join(errs...)
+}
+
+func (a *app) fromFile(cmd *cobra.Command, path string) error {
+	values, err := readConfig(path)
+	if err != nil {
+		return misused("the configuration file cannot be used: %v", err)
+	}
+	known := make(map[string]bool)
+	for _, c := range allCommands(cmd.Root()) {
+		c.LocalFlags().VisitAll(func(f *pflag.Flag) { known[f.Name] = true })
+	}
+	for _, no := range []string{"config", "help", "version"} {
+		delete(known, no)
+	}
+	for _, item := range values {
+		key, ok := item.Key.(string)
+		if !ok || !known[key] {
+			var words []string
+			for k := range known {
+				words = append(words, k)
+			}
+			slices.Sort(words)
+			return misused("%s: unknown key %q%s", path, fmt.Sprint(item.Key), didYouMean(fmt.Sprint(item.Key), words))
+		}
+		f := cmd.Flags().Lookup(key)
+		if f == nil || a.from[key] != "" {
+			continue
+		}
+		texts, err := configTexts(item.Value)
+		if err != nil {
+			return misused("%s: %s %v", path, key, err)
+		}
+		if len(texts) != 1 && f.Value.Type() != "stringArray" {
+			return misused("%s: %s wants one value, not a list", path, key)
+		}
+		if err := a.set(f, origin(path), texts); err != nil {
+			return err
+		}
+		a.fromConfig[key] = texts
+	}
+	return nil
+}
+
+// set gives a flag its value without marking it as typed.
+func (a *app) set(f *pflag.Flag, from origin, values []string) error {
+	var err error
+	if list, ok := f.Value.(pflag.SliceValue); ok {
+		err = list.Replace(values)
+	} else {
+		err = f.Value.Set(values[0])
+	}
+	if err != nil {
+		return misused("%s: invalid value %q for %s: %v", from, strings.Join(values, ", "), f.Name, err)
+	}
+	a.from[f.Name] = from
+	return nil
+}
+
+// readConfig reads a file with one YAML mapping.
+func readConfig(path string) (yaml.MapSlice, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(text) > maxConfig {
+		return nil, fmt.Errorf("%s has more than %d bytes", path, maxConfig)
+	}
+	var values yaml.MapSlice
+	if err := yaml.Unmarshal(text, &values); err != nil {
+		return nil, fmt.Errorf("%s: %s", path, firstLine(yaml.FormatError(err, false, false)))
+	}
+	return values, nil
+}
+
+// configTexts gives a YAML value as what one would type behind the flag.
+func configTexts(v any) ([]string, error) {
+	switch v := v.(type) {
+	case string, bool, int64, uint64, float64, int:
+		return []string{fmt.Sprint(v)}, nil
+	case []any:
+		var out []string
+		for _, e := range v {
+			t, err := configTexts(e)
+			if err != nil || len(t) != 1 {
+				return nil, fmt.Errorf("wants a list of plain values")
+			}
+			out = append(out, t[0])
+		}
+		return out, nil
+	case nil:
+		return nil, fmt.Errorf("has no value")
+	}
+	return nil, fmt.Errorf("wants a plain value or a list of them")
+}
+
+func envName(flag string) string {
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// allCommands lists c and all below it.
+func allCommands(c *cobra.Command) []*cobra.Command {
+	out := []*cobra.Command{c}
+	for _, sub := range c.Commands() {
+		out = append(out, allCommands(sub)...)
+	}
+	return out
+}

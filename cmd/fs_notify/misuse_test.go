@@ -1,0 +1,71 @@
+package main
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// Whoever types something wrong is told on one line what it is and what would be right; exit code 2 says that
+// the command was wrong, 1 that it could not be done.
+func TestMisuse(t *testing.T) {
+	t.Chdir(t.TempDir())
+	os.MkdirAll("d/e", 0o755)
+	os.WriteFile("file", nil, 0o644)
+	for _, v := range os.Environ() { // the tester's own settings are not the test's
+		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, envPrefix) {
+			t.Setenv(name, "")
+		}
+	}
+	const usage = "\nRun \"fs_notify"
+	for _, c := range []struct{ args, says string }{
+		{``, `fs_notify: what should be watched? Name a directory with --path`},
+		{`--path d --recursiv`, `fs_notify: unknown flag: --recursiv, did you mean --recursive?`},
+		{`--path`, `flag needs an argument: --path`},
+		{`d`, `unexpected word "d": to watch that directory write --path d`},
+		{`serv`, `unknown command "serv", did you mean serve?`},
+		{`version 1`, `unexpected word "1"`},
+		{`--path d --id 7`, `--path and --id both name the directory`},
+		{`--id 7`, `--id needs --host`},
+		{`--host h --id 007`, `--id: "007" is not a file ID`},
+		{`--path d --json --ndjson`, `--json and --ndjson are two forms of output`},
+		{`--path d --fields many --json`, `--fields many is neither qumulo nor all`},
+		{`--path d --fields all`, `the table has no room for --fields all: add --json or --ndjson`},
+		{`--path d --count 0`, `--count 0: it should be 1 or more`},
+		{`--path d --timeout soon`, `"soon" is no duration: write it like 30s`},
+		{`--path d --since yesterday`, `--since: "yesterday" is no place to begin`},
+		{`--path d --since 5m`, `--since 5m needs --state-dir`},
+		{`--path d --cursor-file c`, `--cursor-file needs --state-dir`},
+		{`--path d --watcher eyes`, `--watcher eyes: there are auto, fsnotify, inotify, fanotify, poll`},
+		{`--path d --filter child_file_add`, `--filter: unknown notification type "child_file_add", did you mean "child_file_added"?`},
+		{`--path d --filter child_file_added child_dir_gone`, `unknown notification type "child_dir_gone"`},
+		{`--path d --port 8000`, `--port needs --host`},
+		{`--host h --port 0 --path /d`, `--port 0: it should be 1 to 65535`},
+		{`--host h --path d`, `--path d: with --host it should be the absolute path on the server`},
+		{`--host h --path /d --state-dir s`, `--state-dir is for watching on this machine`},
+		{`--host h --path /d --ndjson --tls-ca f --insecure`, `give one of them`},
+		{`--path d --log-level loud`, `--log-level loud is none of`},
+		{`serve`, `what should be served? Name at least one directory: --root`},
+		{`serve --root d --tls-cert c`, `--tls-cert and --tls-key belong together`},
+		{`serve --root d --listen 8000`, `--listen 8000: it should be an address and a port`},
+		{`serve --root d --listen 0.0.0.0:8000`, `nothing says who may ask`},
+		{`serve --root d --listen :8000`, `nothing says who may ask`},
+		{`serve --root d --retain-bytes much`, `"much" is no size: write it like 512MiB`},
+		{`serve --root d --log-level error --exclude [ --listen 127.0.0.1:0`, `not a glob pattern`},
+		{`--path file`, `file is not a directory: watch the one that it is in`},
+		{`--path d --file nowhere/out`, `the output cannot be written`},
+		{`serve --root d --root file --listen 127.0.0.1:0`, `file is not a directory`},
+		{`serve --root d --root d/e --listen 127.0.0.1:0`, `lie one in the other: serve the outer one`},
+		{`serve --root d --tls-cert none.pem --tls-key none.pem --listen 127.0.0.1:0`, `--tls-cert: open none.pem`},
+	} {
+		code, stdout, stderr := runHere(t.Context(), nil, strings.Fields(c.args)...)
+		misuse := strings.Contains(stderr, usage)
+		lines := strings.Count(stderr, "\n")
+		switch {
+		case !strings.Contains(stderr, c.says) || !strings.HasPrefix(stderr, "fs_notify: ") || stdout != "":
+			t.Errorf("fs_notify %s: stdout %q, stderr %q, want %q", c.args, stdout, stderr, c.says)
+		case misuse && (code != exitMisuse || lines != 2), !misuse && (code != exitFailed || lines != 1):
+			t.Errorf("fs_notify %s: exit %d with %q", c.args, code, stderr)
+		}
+	}
+}

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/goccy/go-yaml"
+)
+
+// TestPackage makes the Debian package and looks into it. It builds nfpm and the program twice, which takes minutes: only
+// with FS_NOTIFY_LONG=1.
+func TestPackage(t *testing.T) {
+	if os.Getenv("FS_NOTIFY_LONG") != "1" {
+		t.Skip("FS_NOTIFY_LONG=1 makes the package")
+	}
+	cmd := exec.Command("../../scripts/package", "deb")
+	cmd.Env = append(os.Environ(), "VERSION=1.2.3")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("scripts/package: %v\n%s", err, out)
+	}
+	defer os.RemoveAll("../../build")
+	debs, _ := filepath.Glob("../../build/fs-notify_1.2.3_*.deb")
+	if len(debs) != 1 {
+		t.Fatalf("these packages were made: %q", debs)
+	}
+	list, err := exec.Command("dpkg-deb", "--contents", debs[0]).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`-rwxr-xr-x root/root .* \./usr/bin/fs_notify`,
+		`-rw-r--r-- root/root .* \./usr/lib/systemd/system/fs_notify\.service`,
+		`-rw-r--r-- root/root .* \./etc/fs_notify\.yaml`,
+		`\./usr/share/man/man1/fs_notify\.1\.gz`,
+		`\./usr/share/man/man1/fs_notify-journal-dump\.1\.gz`,
+		`\./usr/share/bash-completion/completions/fs_notify`,
+		`\./usr/share/zsh/vendor-completions/_fs_notify`,
+		`\./usr/share/fish/vendor_completions\.d/fs_notify\.fish`,
+		`\./usr/share/doc/fs-notify/copyright`,
+	} {
+		if !regexp.MustCompile("(?m)" + want + "$").Match(list) {
+			t.Errorf("the package lacks %s", want)
+		}
+	}
+	dir := t.TempDir()
+	if out, err := exec.Command("dpkg-deb", "--raw-extract", debs[0], dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	out, err := exec.Command(filepath.Join(dir, "usr/bin/fs_notify"), "version").Output()
+	if err != nil || !strings.HasPrefix(string(out), "fs_notify 1.2.3 ") {
+		t.Errorf("the program in the package says %q, %v", out, err)
+	}
+	if conf, _ := os.ReadFile(filepath.Join(dir, "DEBIAN/conffiles")); !strings.Contains(string(conf), "/etc/fs_notify.yaml") {
+		t.Errorf("the configuration is no conffile: %q", conf)
+	}
+}
+
+// The manifests are YAML, and every setting in them is a flag of ours.
+func TestManifests(t *testing.T) {
+	flags := make(map[string]bool)
+	a := &app{}
+	for _, c := range allCommands(a.rootCommand()) {
+		if c.Name() == "serve" {
+			for _, flag := range strings.Fields(c.Flags().FlagUsages() + c.InheritedFlags().FlagUsages()) {
+				if name, ok := strings.CutPrefix(flag, "--"); ok {
+					flags[name] = true
+				}
+			}
+		}
+	}
+	for _, file := range []string{"kubernetes.yaml", "compose.yaml", "nfpm.yaml", "fs_notify.yaml", "systemd/fs_notify.service", "../Dockerfile"} {
+		text, err := os.ReadFile(filepath.Join("../../deploy", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(file, ".yaml") {
+			for _, document := range strings.Split(string(text), "\n---\n") {
+				var v any
+				if err := yaml.Unmarshal([]byte(document), &v); err != nil {
+					t.Errorf("%s: %v", file, err)
+				}
+			}
+		}
+		found := 0
+		for _, m := range regexp.MustCompile(`(?:[ "\[]--|FS_NOTIFY_)([a-zA-Z_-]+)`).FindAllStringSubmatch(string(text), -1) {
+			name := strings.ReplaceAll(strings.ToLower(m[1]), "_", "-")
+			switch {
+			case flags[name]:
+				found++
+			case strings.Contains("network user cap-add cap-drop interval timeout start-period from chown ready build", name):
+			case name == "now" || name == "up" || name == "add" || name == "drop":
+			default:
+				t.Errorf("%s: --%s is no flag of fs_notify serve", file, name)
+			}
+		}
+		if found == 0 && file != "nfpm.yaml" && file != "fs_notify.yaml" {
+			t.Errorf("%s: no flag was found: the test looks at the wrong places", file)
+		}
+	}
+	// What the comments of the configuration that packages install say can be uncommented.
+	text, _ := os.ReadFile("../../deploy/fs_notify.yaml")
+	live := regexp.MustCompile(`(?m)^# ((?:  - |[a-z-]+:).*)$`).FindAllStringSubmatch(string(text), -1)
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	var lines []string
+	for _, m := range live {
+		lines = append(lines, m[1])
+	}
+	if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	values, err := readConfig(path)
+	if err != nil || len(values) < 5 {
+		t.Errorf("the example configuration is %v: %v", values, err)
+	}
+	for _, v := range values {
+		if !flags[v.Key.(string)] {
+			t.Errorf("the example configuration sets %v, which is no flag", v.Key)
+		}
+	}
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/cobra/doc"
+
+	"fs_notify/notify"
+)
+
+const manHelp = `Write the manual pages of all commands into a directory: fs_notify.1, fs_notify-serve.1, and
+so on. Packages install them below /usr/share/man/man1.`
+
+// manCommand makes manual pages of the commands themselves.
+func (a *app) manCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "man DIR",
+		Short:   "Write manual pages",
+		Long:    manHelp,
+		Example: "  fs_notify man /usr/local/share/man/man1",
+		Hidden:  true,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return misused("name one directory to write to")
+			}
+			return nil
+		},
+	}
+	cmd.RunE = a.runs(func(ctx context.Context, cmd *cobra.Command) error {
+		dir := cmd.Flags().Arg(0)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		root := cmd.Root()
+		root.DisableAutoGenTag = true // the same program, the same pages
+		day := time.Time{}
+		if t, err := time.Parse(time.DateOnly, manDate); err == nil {
+			day = t
+		}
+		return doc.GenManTree(root, &doc.GenManHeader{Section: "1", Source: "fs_notify " + versionNumber(), Manual: "fs_notify", Date: &day}, dir)
+	})
+	return cmd
+}
+
+// manDate is on the manual pages: when the commands last changed for who uses them.
+const manDate = "2026-11-24"
+
+// completions makes a shell offer words where there are few to choose from, and directories where one is wanted.
+func completions(root *cobra.Command) {
+	var types []string
+	for _, t := range notify.AllTypes.Types() {
+		types = append(types, t.String())
+	}
+	words := map[string][]string{
+		"filter": types, "watcher": watchers(), "fields": {"qumulo", "all"},
+		"log-level": {"debug", "info", "warn", "error"}, "log-format": {"auto", "text", "json"},
+		"since": {"oldest", "snapshot"},
+	}
+	for _, cmd := range allCommands(root) {
+		if cmd.ValidArgsFunction == nil && cmd.Name() != "man" {
+			cmd.ValidArgsFunction = cobra.NoFileCompletions
+		}
+		for flag, list := range words {
+			if cmd.LocalFlags().Lookup(flag) != nil {
+				cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(list, cobra.ShellCompDirectiveNoFileComp))
+			}
+		}
+		for _, flag := range []string{"path", "root", "state-dir"} {
+			if cmd.LocalFlags().Lookup(flag) != nil {
+				cmd.MarkFlagDirname(flag)
+			}
+		}
+	}
+}

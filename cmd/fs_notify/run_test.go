@@ -1,0 +1,75 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// runHere runs the command in this process; it ends with ctx.
+func runHere(ctx context.Context, stdin io.Reader, args ...string) (code int, stdout, stderr string) {
+	var out, errs bytes.Buffer
+	code = run(ctx, args, stdin, &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+// A second start in one process, as run promises, and an end by context instead of by a signal.
+func TestRunEndsWithItsContext(t *testing.T) {
+	dir := t.TempDir()
+	for range 2 {
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		code, stdout, stderr := runHere(ctx, strings.NewReader(""), "--path", dir, "--watcher", "poll", "--json")
+		cancel()
+		if code != 0 || stdout != "[\n\n]\n" {
+			t.Fatalf("exit %d, stdout %q, stderr %q", code, stdout, stderr)
+		}
+	}
+}
+
+type failingWriter struct{ err error }
+
+func (f failingWriter) Write([]byte) (int, error) { return 0, f.err }
+
+// The cursor does not move past output that was never written.
+func TestOutputFails(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		io.WriteString(w, ": watching\n\nid: 4096.7\n\ndata: [{\"type\":\"child_file_added\",\"spine\":[\"7\",\"8\"],\"path\":\"f\",\"stream_name\":null}]\nid: 8192.7\n\n")
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	}))
+	defer srv.Close()
+	host, port, _ := net.SplitHostPort(srv.Listener.Addr().String())
+	cursor := filepath.Join(t.TempDir(), "cursor")
+	var errs bytes.Buffer
+	code := run(t.Context(), []string{"--host", host, "--port", port, "--path", "/d", "--ndjson", "--cursor-file", cursor}, nil, failingWriter{errors.New("disk full")}, &errs)
+	if text, _ := os.ReadFile(cursor); code != 1 || !strings.Contains(errs.String(), "disk full") || string(text) != "4096.7\n" {
+		t.Errorf("exit %d, stderr %q, cursor %q", code, errs.String(), text)
+	}
+}
+
+// Output that cannot even begin ends the command, though nothing ever happens in the directory.
+func TestOutputCannotBegin(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		io.WriteString(w, ": watching\n\nid: 4096.7\n\n")
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	}))
+	defer srv.Close()
+	host, port, _ := net.SplitHostPort(srv.Listener.Addr().String())
+	var errs bytes.Buffer
+	code := run(t.Context(), []string{"--host", host, "--port", port, "--path", "/d"}, nil, failingWriter{errors.New("disk full")}, &errs)
+	if code != 1 || !strings.Contains(errs.String(), "disk full") {
+		t.Errorf("exit %d, stderr %q", code, errs.String())
+	}
+}

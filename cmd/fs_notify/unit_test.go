@@ -1,0 +1,365 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"fs_notify/notify"
+)
+
+func TestSpreadFilter(t *testing.T) {
+	for _, c := range []struct{ in, want string }{
+		{"--path d --filter a b c --json", "--path d --filter a --filter b --filter c --json"},
+		{"--filter a,b", "--filter a,b"},
+		{"--filter a --filter b c", "--filter a --filter b --filter c"},
+		{"--filter", "--filter"},
+		{"--filter --json", "--filter --json"},
+		{"--filter=a b", "--filter=a b"},
+		{"-- --filter a b", "-- --filter a b"},
+		{"", ""},
+	} {
+		if got := strings.Join(spreadFilter(strings.Fields(c.in)), " "); got != c.want {
+			t.Errorf("%q gave %q, want %q", c.in, got, c.want)
+		}
+	}
+}
+
+func TestDuration(t *testing.T) {
+	for in, want := range map[string]time.Duration{"30": 30 * time.Second, "1.5": 1500 * time.Millisecond, "5m": 5 * time.Minute, "7d": 168 * time.Hour, "2h30m": 150 * time.Minute, "0": 0} {
+		if got, err := parseDuration(in); got != want || err != nil {
+			t.Errorf("%q gave %v, %v", in, got, err)
+		}
+	}
+	for _, in := range []string{"", "-1", "soon", "1e99", "NaN", "9999999999d", "5 m"} {
+		if got, err := parseDuration(in); err == nil {
+			t.Errorf("%q gave %v", in, got)
+		}
+	}
+	for d, want := range map[time.Duration]string{0: "0", 7 * 24 * time.Hour: "7d", 6 * time.Hour: "6h", 90 * time.Second: "1m30s"} {
+		v := duration(d)
+		if v.String() != want {
+			t.Errorf("%v prints as %q", d, v.String())
+		}
+		if back, err := parseDuration(v.String()); back != d || err != nil {
+			t.Errorf("%q reads as %v, %v", v.String(), back, err)
+		}
+	}
+}
+
+func TestSize(t *testing.T) {
+	var n size
+	for in, want := range map[string]int64{"1GiB": 1 << 30, "500MB": 500e6, "17": 17} {
+		if err := n.Set(in); err != nil || int64(n) != want {
+			t.Errorf("%q gave %d, %v", in, n, err)
+		}
+	}
+	for _, in := range []string{"", "-1", "much", "99999999999999999999"} {
+		if err := n.Set(in); err == nil {
+			t.Errorf("%q gave %d", in, n)
+		}
+	}
+	if n = 1 << 30; n.String() != "1GiB" {
+		t.Errorf("1 GiB prints as %q", n.String())
+	}
+}
+
+func TestNearest(t *testing.T) {
+	words := []string{"state-dir", "since", "recursive", "root"}
+	for in, want := range map[string]string{"statedir": "state-dir", "state_dir": "state-dir", "recursiv": "recursive", "xyzzy-plugh": "", "roots": "root"} {
+		if got := nearest(in, words); got != want {
+			t.Errorf("%q gave %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestPrintable(t *testing.T) {
+	for _, c := range []struct{ in, want string }{
+		{"plain é 日本", "plain é 日本"},
+		{"a\nb\tc", `a\nb\tc`},
+		{"\x1b[31mred", `\u001b[31mred`},
+		{"\u009b31m", `\u009b31m`}, // CSI in one character
+		{"\xff\xfe", `\udcff\udcfe`},
+		{"a\u202eb", `a\u202eb`}, // turns the reading direction
+		{`a\nb`, `a\\nb`},
+		{"\U000e0001", `\udb40\udc01`},
+		{"\ufffd", "\ufffd"},
+	} {
+		if got := printable(c.in, true); got != c.want {
+			t.Errorf("%q gave %q, want %q", c.in, got, c.want)
+		}
+	}
+	if got := printable(`C:\x`+"\n", false); got != `C:\x\n` {
+		t.Errorf("a message became %q", got)
+	}
+}
+
+// jsonOf makes wire forms of names that try everything.
+func jsonOf(names ...string) []json.RawMessage {
+	var out []json.RawMessage
+	for i, name := range names {
+		n := notify.Notification{Type: notify.ChildFileAdded, Path: name, Spine: notify.Spine{2, notify.FileID(1000 + i)}, Seq: notify.Seq(i + 1)}
+		if i%2 == 1 {
+			n.Type, n.Stream = notify.ChildStreamDataWritten, name
+			n.Actor = &notify.Actor{PID: 5, Command: name}
+		}
+		out = append(out, notify.AppendJSON(nil, &n, 0, notify.FieldsQumulo), notify.AppendJSON(nil, &n, 0, notify.FieldsAll))
+	}
+	return append(out, json.RawMessage(`{"b": {}, "a" : [], "\u00e9\"": "\u0041\/\ud83d\ude00\ud83d", "c": [1.5, true, {"z":null}]}`))
+}
+
+var oddNames = []string{"f", "a b/é", "quote\"back\\slash/", "tab\tnl\ncr\rbell\x07bs\bff\fdel\x7f", "bad\xff\xc3\x28", "😀", "\u2028\u2029\u009b\u202e", ""}
+
+// python runs a script on frames, one JSON text a line, and gives its output.
+func python(t *testing.T, script string, frames [][]json.RawMessage) string {
+	t.Helper()
+	path, err := exec.LookPath("python3")
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("python3 is needed here")
+		}
+		t.Skip("python3 is not installed")
+	}
+	var in bytes.Buffer
+	for _, f := range frames {
+		b, _ := json.Marshal(f)
+		in.Write(append(b, '\n'))
+	}
+	cmd := exec.Command(path, "-c", script)
+	cmd.Stdin, cmd.Stderr = &in, os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
+}
+
+func framesForPython() (frames [][]json.RawMessage) {
+	all := jsonOf(oddNames...)
+	for n := range len(all) {
+		frames = append(frames, all[:n+1])
+	}
+	return frames
+}
+
+// The array form is what Python's json prints, byte for byte: qq's output for the same frames.
+func TestArrayIsPythons(t *testing.T) {
+	frames := framesForPython()
+	want := python(t, `
+import json, sys
+print("[")
+first = True
+for line in sys.stdin:
+    if not first: print(",")
+    first = False
+    text = json.dumps([json.loads(line)], sort_keys=True, indent=4)
+    sys.stdout.write("\n".join(text.split("\n")[1:-1]))
+print("\n]")
+`, frames)
+	var b bytes.Buffer
+	p := &array{}
+	p.begin(&b)
+	for _, f := range frames {
+		var records []record
+		for _, j := range f {
+			records = append(records, record{json: j})
+		}
+		if err := p.frame(&b, records); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.end(&b)
+	if got := b.String(); got != want {
+		at := 0
+		for at < min(len(got), len(want)) && got[at] == want[at] {
+			at++
+		}
+		t.Errorf("differs at byte %d: got …%q, want …%q", at, clip(got, at), clip(want, at))
+	}
+	// And another reader gets the same names back.
+	if err := json.Unmarshal(b.Bytes(), new(any)); err != nil {
+		t.Error(err)
+	}
+}
+
+func clip(s string, at int) string { return s[max(0, at-30):min(len(s), at+60)] }
+
+// A line means what came, names included, and holds nothing that a terminal would act upon.
+func TestLines(t *testing.T) {
+	for _, raw := range jsonOf(oddNames...)[:2*len(oddNames)] {
+		var b bytes.Buffer
+		if err := (&lines{}).frame(&b, []record{{json: raw}}); err != nil {
+			t.Fatal(err)
+		}
+		line := strings.TrimSuffix(b.String(), "\n")
+		if printable(line, false) != line {
+			t.Errorf("%q is not safe", line)
+		}
+		was, err := notify.DecodeJSON([]byte("[" + string(raw) + "]"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		is, err := notify.DecodeJSON([]byte("[" + line + "]"))
+		if err != nil || is[0].Path != was[0].Path || is[0].Stream != was[0].Stream {
+			t.Errorf("%q came back as %q, %v", was[0].Path, is[0].Path, err)
+		}
+	}
+}
+
+func FuzzText(f *testing.F) {
+	for _, n := range oddNames {
+		f.Add(n)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		raw := notify.AppendName(nil, name)
+		py, err := appendPython(nil, raw, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for form, text := range map[string][]byte{"python": py, "line": appendOneLine(nil, raw)} {
+			if back, err := notify.UnquoteName(text); err != nil || back != name {
+				t.Errorf("%s: %q became %s and came back as %q, %v", form, name, text, back, err)
+			}
+			if s := string(text); printable(s, false) != s {
+				t.Errorf("%s: %q became %q, which is not safe", form, name, s)
+			}
+		}
+		if p := printable(name, true); printable(p, false) != p {
+			t.Errorf("%q became %q, which is not safe", name, p)
+		}
+	})
+}
+
+// Two names that differ must not look the same.
+func FuzzPrintableTellsApart(f *testing.F) {
+	f.Add("a\nb", `a\nb`)
+	f.Add("\xff", `\udcff`)
+	f.Fuzz(func(t *testing.T, a, b string) {
+		if a != b && printable(a, true) == printable(b, true) {
+			t.Errorf("%q and %q both print as %q", a, b, printable(a, true))
+		}
+	})
+}
+
+func TestCursorFile(t *testing.T) {
+	dir := t.TempDir()
+	f := &cursorFile{path: filepath.Join(dir, "cursor")}
+	if c, err := f.load(); c.Seq != 0 || err != nil {
+		t.Fatalf("without a file: %v, %v", c, err)
+	}
+	want := notify.Cursor{Seq: 8191, Dir: 7}
+	os.WriteFile(f.temporary(), []byte("left behind by a crash"), 0o600)
+	if err := f.save(want); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := (&cursorFile{path: f.path}).load(); c != want || err != nil {
+		t.Errorf("came back as %v, %v", c, err)
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 1 {
+		t.Errorf("left behind: %v", left)
+	}
+	os.Remove(f.path)
+	if err := f.save(want); err != nil { // nothing new: nothing written
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(f.path); err == nil {
+		t.Error("an unchanged cursor was written again")
+	}
+	for text, ok := range map[string]bool{"": true, "\n": true, "8191.7": true, " 8191.7\n\n": true, "8191": true, "x": false, "8191.7 8192.7": false, strings.Repeat("9", 200): false} {
+		os.WriteFile(f.path, []byte(text), 0o600)
+		if _, err := f.load(); (err == nil) != ok {
+			t.Errorf("%q gave %v", text, err)
+		}
+	}
+	if err := (&cursorFile{path: filepath.Join(dir, "no", "cursor")}).save(want); err == nil {
+		t.Error("saved in a directory that is not there")
+	}
+}
+
+func TestParseRoots(t *testing.T) {
+	base := t.TempDir()
+	base, _ = filepath.EvalSymlinks(base)
+	for _, d := range []string{"a/b", "c=d", "e"} {
+		os.MkdirAll(filepath.Join(base, d), 0o755)
+	}
+	os.WriteFile(filepath.Join(base, "file"), nil, 0o644)
+	os.Symlink("a", filepath.Join(base, "link"))
+	for _, c := range []struct {
+		roots string // blank-separated, relative to base where @ stands
+		want  string // names, or the error's beginning
+		fails bool
+	}{
+		{"@/a @/e", "@/a @/e", false},
+		{"/media=@/a /media2=@/e", "/media /media2", false},
+		{"@/c=d", "@/c=d", false},
+		{"/m=@/c=d", "/m", false},
+		{"@/link", "@/link", false},
+		{"@/a @/a/b", "lie one in the other", true},
+		{"@/a/b @/a", "lie one in the other", true},
+		{"@/a @/link", "lie one in the other", true},
+		{"/m=@/a /m=@/e", "/m is served already", true},
+		{"/m=@/a /m/n=@/e", "names /m/n and /m lie one in the other", true},
+		{"@/none", "there is no directory", true},
+		{"@/file", "is not a directory", true},
+		{"/m=", "should be a directory", true},
+		{"relative=@/a", "the name should be absolute, /relative=@/a", true},
+	} {
+		args := strings.Fields(strings.ReplaceAll(c.roots, "@", base))
+		roots, err := parseRoots(args)
+		var names []string
+		for _, r := range roots {
+			names = append(names, r.Name)
+		}
+		switch {
+		case c.fails && (err == nil || !strings.Contains(err.Error(), strings.ReplaceAll(c.want, "@", base))):
+			t.Errorf("%s: got %v, %v, want %q", c.roots, names, err, c.want)
+		case !c.fails && (err != nil || strings.Join(names, " ") != strings.ReplaceAll(c.want, "@", base)):
+			t.Errorf("%s: got %v, %v", c.roots, names, err)
+		}
+	}
+}
+
+func TestSelfSigned(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	now := time.Now()
+	first, err := selfSigned(dir, "127.0.0.1", now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st, err := os.Stat(filepath.Join(dir, selfSignedFile)); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("the key lies there as %v, %v", st.Mode(), err)
+	}
+	for _, c := range []struct {
+		name string
+		host string
+		now  time.Time
+		same bool
+	}{
+		{"the next start", "127.0.0.1", now.Add(time.Hour), true},
+		{"another address", "127.0.0.2", now, false},
+		{"and back, which the new one serves not", "127.0.0.3", now, false},
+		{"soon to expire", "127.0.0.3", now.AddDate(selfSignedYears, 0, -10), false},
+	} {
+		cert, err := selfSigned(dir, c.host, c.now)
+		if err != nil || slices.Equal(cert.Certificate[0], first.Certificate[0]) != c.same {
+			t.Errorf("%s: same is %v, want %v, %v", c.name, !c.same, c.same, err)
+		}
+		if !serves(cert.Leaf, []string{"localhost"}, nil, c.now) || cert.Leaf.VerifyHostname(c.host) != nil {
+			t.Errorf("%s: does not serve localhost and %s", c.name, c.host)
+		}
+		first = cert
+	}
+	os.WriteFile(filepath.Join(dir, selfSignedFile), []byte("broken"), 0o600)
+	if _, err := selfSigned(dir, "127.0.0.1", now); err == nil {
+		t.Error("a damaged file was replaced without a word")
+	}
+	if _, err := selfSigned("", "localhost", now); err != nil {
+		t.Error(err)
+	}
+}

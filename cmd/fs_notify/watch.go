@@ -1,0 +1,489 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"fs_notify/notify"
+	"fs_notify/notify/client"
+	"fs_notify/notify/feed"
+)
+
+const watchHelp = `Tell what changes in a directory: names that come, go and move, data written, and
+attributes changed, each with its path and the file IDs from the directory down.
+
+With --path the directory is watched on this machine, with nothing else running. With
+--host (or FS_NOTIFY_HOST) this is the client of an fs_notify server; it reconnects by
+itself and goes on where it left off. ^C, ^D, SIGTERM and SIGQUIT end it, with exit code 0.
+
+Every flag can also be set in the environment (FS_NOTIFY_STATE_DIR for --state-dir) and
+in the YAML file that --config names (state-dir: …); flags win over the environment, and
+that over the file. Lists are separated by colons in the environment.`
+
+const watchExample = `  fs_notify --path . --recursive
+  fs_notify --path /srv/data --recursive --filter child_file_added child_file_moved_to --ndjson | jq -r .path
+  fs_notify --host files.example --path /srv/data --recursive --ndjson --cursor-file ~/.cache/data.cursor
+  fs_notify serve --root /srv/data`
+
+// watchFlags are the flags of the command without a name: fs_notify --path DIR.
+type watchFlags struct {
+	path      string   // directory; on the server with host
+	id        string   // or its file ID; with host only
+	recursive bool     // the whole subtree
+	filter    []string // types, each value a list separated by commas
+	json      bool     // output as qq --json
+	ndjson    bool     // output one object a line
+	fields    string   // qumulo or all
+	since     string   // where to begin
+	cursor    string   // file that keeps where to go on
+	timeout   duration // end after so long without a notification
+	count     int      // end after so many notifications
+	file      string   // instead of standard output
+	stateDir  string   // in process: the journal, kept between runs
+	watcher   string   // in process: source
+	include   []string // globs below path
+	exclude   []string
+
+	remoteFlags // without a host: in process
+}
+
+func (a *app) rootCommand() *cobra.Command {
+	var o watchFlags
+	cmd := &cobra.Command{
+		Use:           "fs_notify --path DIR [flags]",
+		Short:         "Tell what changes in a directory",
+		Long:          watchHelp,
+		Example:       watchExample,
+		Version:       version(),
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          noArguments,
+		RunE:          a.runs(func(ctx context.Context, cmd *cobra.Command) error { return a.watch(ctx, &o) }),
+	}
+	cmd.SetFlagErrorFunc(flagError)
+	cmd.SetVersionTemplate("{{.Version}}\n")
+	p := cmd.PersistentFlags()
+	p.StringVar(&a.common.config, "config", "", "YAML `file` with values of flags")
+	p.StringVar(&a.common.logLevel, "log-level", "info", "what is logged to standard error: debug, info, warn, error")
+	p.StringVar(&a.common.logFormat, "log-format", "auto", "text, json, or auto: json for a server whose log is no terminal")
+
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.StringVar(&o.path, "path", "", "watch this `directory`; with --host its absolute path on the server")
+	f.StringVar(&o.id, "id", "", "or the directory with this file `ID`; needs --host")
+	f.BoolVar(&o.recursive, "recursive", false, "also all directories below it")
+	f.StringArrayVar(&o.filter, "filter", nil, "only these notification `types`: several words or a comma list; may be repeated")
+	f.StringArrayVar(&o.include, "include", nil, "only what matches this `glob` below the directory, such as '**/*.pdf'; may be repeated")
+	f.StringArrayVar(&o.exclude, "exclude", nil, "leave out what matches this `glob` below the directory, such as '.git/**'; may be repeated")
+	f.BoolVar(&o.json, "json", false, "print one JSON array that holds an array for each frame, as qq does")
+	f.BoolVar(&o.ndjson, "ndjson", false, "print one JSON object a line, for jq and scripts")
+	f.StringVar(&o.fields, "fields", "qumulo", "qumulo, or all: also seq, time, kind, size, mode, owner, group, mtime, link, actor")
+	f.StringVar(&o.file, "file", "", "write to this `file` instead of standard output")
+	f.IntVar(&o.count, "count", 0, "end after `N` notifications")
+	f.Var(&o.timeout, "timeout", "end after so long without a notification: 30s, 5m, 2h")
+	f.StringVar(&o.since, "since", "", "begin in the past: a `SEQ`, a time (2026-01-31T08:00:00Z), a span (5m, 7d), oldest; or with what is there: snapshot")
+	f.StringVar(&o.cursor, "cursor-file", "", "keep in this `file` how far the output went, and go on from there; wins over --since")
+	f.StringVar(&o.stateDir, "state-dir", "", "without --host: keep the journal in this `directory`, so that --since and --cursor-file reach into earlier runs")
+	f.StringVar(&o.watcher, "watcher", "auto", "without --host: how to watch: "+strings.Join(watchers(), ", "))
+	o.remoteFlags.add(f, "ask the server on this `host`, instead of watching here")
+
+	cmd.AddCommand(a.serveCommand(), a.journalCommand(), a.tokenCommand(), a.healthCommand(), a.manCommand(), a.versionCommand())
+	cmd.AddCommand(a.sessionCommands()...)
+	completions(cmd)
+	return cmd
+}
+
+// flagError names the flag that may have been meant.
+func flagError(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) {
+		return misuse{err.Error()}
+	}
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	n := nearest(unknown.GetSpecifiedName(), names)
+	if n == "" {
+		return misuse{err.Error()}
+	}
+	return misused("%v, did you mean --%s?", err, n)
+}
+
+// noArguments refuses words that belong to no flag.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if cmd.HasParent() {
+		return misused("unexpected word %q", args[0])
+	}
+	if st, err := os.Stat(args[0]); err == nil && st.IsDir() {
+		return misused("unexpected word %q: to watch that directory write --path %s", args[0], args[0])
+	}
+	var names []string
+	for _, c := range cmd.Commands() {
+		names = append(names, c.Name())
+	}
+	return misused("unknown command %q%s", args[0], didYouMean(args[0], names))
+}
+
+// check finds what is wrong with the flags together; it looks at nothing but them.
+func (o *watchFlags) check(a *app) (notify.TypeSet, error) {
+	switch {
+	case o.path == "" && o.id == "":
+		return 0, misused("what should be watched? Name a directory with --path, or serve some with \"fs_notify serve\"")
+	case o.path != "" && o.id != "":
+		return 0, misused("--path and --id both name the directory: give one of them")
+	case o.json && o.ndjson:
+		return 0, misused("--json and --ndjson are two forms of output: give one of them")
+	case o.fields != "qumulo" && o.fields != "all":
+		return 0, misused("--fields %s is neither qumulo nor all", o.fields)
+	case o.count < 0 || o.count == 0 && a.typed("count"):
+		return 0, misused("--count %d: it should be 1 or more", o.count)
+	case o.json && o.file != "" && o.cursor != "":
+		return 0, misused("--json writes one array a run, which cannot be gone on with: use --ndjson with --file and --cursor-file")
+	case o.fields == "all" && !o.json && !o.ndjson:
+		return 0, misused("the table has no room for --fields all: add --json or --ndjson")
+	}
+	if _, err := feed.ParseSince(o.since, time.Now()); err != nil {
+		return 0, misused("--since: %s", notify.Message(err))
+	}
+	types, err := notify.ParseFilter(o.filter...)
+	if err != nil {
+		return 0, misused("--filter: %s", notify.Message(err))
+	}
+	if err := feed.CheckGlobs(o.include, o.exclude); err != nil {
+		return 0, misused("--%s", notify.Message(err))
+	}
+	if o.host != "" {
+		return types, o.checkClient(a)
+	}
+	return types, o.checkLocal(a)
+}
+
+func (o *watchFlags) checkClient(a *app) error {
+	for _, f := range []string{"state-dir", "watcher"} {
+		if a.typed(f) {
+			return misused("--%s is for watching on this machine: the server on %s has its own", f, o.host)
+		}
+	}
+	if o.path != "" && !strings.HasPrefix(o.path, "/") {
+		return misused("--path %s: with --host it should be the absolute path on the server, such as /srv/data", o.path)
+	}
+	if o.id != "" {
+		if _, err := notify.ParseFileID(o.id); err != nil {
+			return misused("--id: %s", notify.Message(err))
+		}
+	}
+	return o.remoteFlags.check()
+}
+
+func (o *watchFlags) checkLocal(a *app) error {
+	for _, f := range []string{"port", "tls", "tls-ca", "insecure", "token-file", "credentials-store"} {
+		if a.typed(f) {
+			return misused("--%s needs --host: without it the directory is watched on this machine", f)
+		}
+	}
+	switch {
+	case o.id != "":
+		return misused("--id needs --host: on this machine name the directory with --path")
+	case o.stateDir == "" && o.cursor != "":
+		return misused("--cursor-file needs --state-dir, which keeps what happens between the runs (or --host)")
+	case o.stateDir == "" && o.since != "" && o.since != "now" && o.since != "snapshot":
+		return misused("--since %s needs --state-dir, which keeps what happened before (or --host)", o.since)
+	}
+	if !contains(watchers(), o.watcher) {
+		return misused("--watcher %s: there are %s", o.watcher, strings.Join(watchers(), ", "))
+	}
+	return nil
+}
+
+func contains(list []string, s string) bool {
+	for _, e := range list {
+		if e == s {
+			return true
+		}
+	}
+	return false
+}
+
+// errEnough ends a follower when --count is reached.
+var errEnough = errors.New("enough")
+
+// watch runs the command.
+func (a *app) watch(ctx context.Context, o *watchFlags) error {
+	types, err := o.check(a)
+	if err != nil {
+		return err
+	}
+	var dir string
+	if o.host == "" {
+		var none *missing
+		if dir, err = existingDirectory(o.path); errors.As(err, &none) {
+			return fmt.Errorf("%w (one on a server needs --host)", err)
+		} else if err != nil {
+			return err
+		}
+	}
+	t := &tap{a: a, left: o.count, counted: o.count > 0, fields: notify.FieldsQumulo}
+	if o.fields == "all" {
+		t.fields = notify.FieldsAll
+	}
+	if o.cursor != "" {
+		t.cursors = &cursorFile{path: o.cursor}
+		if t.start, err = t.cursors.load(); err != nil {
+			return err
+		}
+	}
+	if err := t.open(o); err != nil {
+		return err
+	}
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stopInput := cancelOnEOF(a.stdin, func() { cancel(errInputEnded) })
+	defer stopInput()
+	stopOutput := cancelOnClosedPipe(t.out.file, func() { cancel(errOutputClosed) })
+	defer stopOutput()
+
+	if o.host != "" {
+		err = a.follow(ctx, o, types, t)
+	} else {
+		err = a.followHere(ctx, o, dir, types, t)
+	}
+	switch cause := context.Cause(ctx); {
+	case cause == errOutputClosed:
+		return nil
+	case cause != nil && (errors.Is(err, cause) || errors.Is(err, context.Canceled)), errors.Is(err, errEnough), errors.Is(err, client.ErrIdle):
+		err = nil
+	}
+	if e := t.close(err == nil); err == nil {
+		err = e
+	}
+	return err
+}
+
+var (
+	errInputEnded   = errors.New("end of input")
+	errOutputClosed = errors.New("the reader of the output has gone")
+)
+
+// missing is a directory that is not there.
+type missing struct{ path string }
+
+func (m *missing) Error() string {
+	return fmt.Sprintf("there is no directory %s on this machine", m.path)
+}
+
+// existingDirectory gives the real, absolute path of a directory, or says what is in its place.
+func existingDirectory(path string) (string, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	dir, err := filepath.EvalSymlinks(abs)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", &missing{abs}
+	}
+	if err != nil {
+		return "", fmt.Errorf("%s cannot be watched: %w", abs, err)
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return "", fmt.Errorf("%s cannot be watched: %w", abs, err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return "", fmt.Errorf("%s cannot be watched: %w", abs, err)
+	}
+	if !st.IsDir() {
+		return "", fmt.Errorf("%s is not a directory: watch the one that it is in, %s", abs, filepath.Dir(abs))
+	}
+	return dir, nil
+}
+
+// tap takes notifications from where they come, writes them out, counts them, and keeps the cursor.
+type tap struct {
+	a       *app
+	out     *output
+	closer  io.Closer // the --file
+	fields  notify.Fields
+	counted bool // --count
+	left    int  // notifications that may still be written
+	cursors *cursorFile
+	start   notify.Cursor // what the cursor file held; zero: nothing
+	done    bool          // --count is reached
+}
+
+// open makes the output. With a cursor to go on from, an existing file is gone on with too.
+func (t *tap) open(o *watchFlags) error {
+	w := t.a.stdout
+	resume := t.start.Seq != 0
+	if o.file != "" {
+		mode := os.O_TRUNC
+		if resume {
+			mode = os.O_APPEND
+		}
+		f, err := os.OpenFile(o.file, os.O_WRONLY|os.O_CREATE|mode, 0o666)
+		if err != nil {
+			return fmt.Errorf("the output cannot be written: %w", err)
+		}
+		w, t.closer = f, f
+	}
+	var p printer
+	switch {
+	case o.json:
+		p = &array{}
+	case o.ndjson:
+		p = &lines{}
+	default:
+		headless := false
+		if f, ok := w.(*os.File); ok && resume && isRegular(f) {
+			st, err := f.Stat()
+			headless = err == nil && st.Size() > 0
+		}
+		p = table{headless: headless}
+	}
+	t.out = newOutput(w, p)
+	t.out.sync = t.cursors != nil && isRegular(t.out.file)
+	return nil
+}
+
+// watching says that the watch is in force.
+func (t *tap) watching() error { return t.out.begin() }
+
+// take writes a frame, or as much of it as was asked for. Where that ends inside the frame, the cursor is that of the
+// last notification written; dir is its directory, 0 inside a snapshot, which has no cursor before its end.
+func (t *tap) take(records []record, dir notify.FileID) error {
+	if t.counted && len(records) >= t.left {
+		records = records[:t.left]
+		t.done = true
+	}
+	if t.fields == notify.FieldsQumulo {
+		for i := range records {
+			if records[i].json == nil {
+				records[i].json = notify.AppendJSON(nil, records[i].note, 0, notify.FieldsQumulo)
+			}
+		}
+	}
+	if err := t.out.write(records); err != nil {
+		return err
+	}
+	t.left -= len(records)
+	if t.done {
+		if last := records[len(records)-1].note; last.Seq != 0 && dir != 0 {
+			if err := t.moved(notify.Cursor{Seq: last.Seq, Dir: dir}); err != nil {
+				return err
+			}
+		}
+		return errEnough
+	}
+	return nil
+}
+
+// moved keeps c: all up to it was written.
+func (t *tap) moved(c notify.Cursor) error {
+	if t.cursors == nil || c.Seq == 0 {
+		return nil
+	}
+	return t.cursors.save(c)
+}
+
+// close writes what stands at the end, unless the command failed before there was anything to write.
+func (t *tap) close(well bool) error {
+	var err error
+	if well || t.out.begun {
+		err = t.out.end()
+	}
+	if t.closer != nil {
+		if e := t.closer.Close(); err == nil {
+			err = e
+		}
+	}
+	if err != nil && !errors.Is(err, fs.ErrClosed) {
+		return fmt.Errorf("the output cannot be written: %w", err)
+	}
+	return nil
+}
+
+// gone explains a cursor that is no longer kept.
+func (t *tap) gone(err error) error {
+	var e *notify.Error
+	if !errors.As(err, &e) || e.Kind != notify.Gone {
+		return err
+	}
+	s := "what follows this position is no longer kept"
+	if e.Msg != "" {
+		s = e.Msg
+	}
+	if b := e.Bounds; b.Head != 0 {
+		s += fmt.Sprintf("; kept is what happened from %s to %s", b.Base.Time().Format(time.RFC3339), b.Head.Time().Format(time.RFC3339))
+	}
+	if t.start.Seq != 0 {
+		s += fmt.Sprintf(". Changes since the last run are lost to this stream: delete %s and start with --since snapshot, to begin anew with all that is there, or with --since oldest",
+			t.cursors.path)
+	} else {
+		s += ". Start with --since snapshot, to begin with all that is there, or with --since oldest"
+	}
+	return errors.New(s)
+}
+
+// ownFiles gives globs, relative to dir, of the files in it that this process writes: telling of those would be
+// a change to tell of.
+func (t *tap) ownFiles(dir string) []string {
+	var paths []string
+	if f, ok := t.closer.(*os.File); ok {
+		paths = append(paths, f.Name())
+	} else if isRegular(t.out.file) {
+		if p, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(t.out.file.Fd()))); err == nil {
+			paths = append(paths, p)
+		}
+	}
+	if f, ok := t.a.status.w.(*os.File); ok && isRegular(f) && runtime.GOOS == "linux" {
+		if p, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(f.Fd()))); err == nil {
+			paths = append(paths, p)
+		}
+	}
+	if t.cursors != nil {
+		paths = append(paths, t.cursors.path, t.cursors.temporary())
+	}
+	var globs []string
+	for _, p := range paths {
+		abs, err := filepath.Abs(p)
+		if err != nil {
+			continue
+		}
+		if parent, err := filepath.EvalSymlinks(filepath.Dir(abs)); err == nil {
+			abs = filepath.Join(parent, filepath.Base(abs))
+		}
+		if rel, err := filepath.Rel(dir, abs); err == nil && filepath.IsLocal(rel) && rel != "." {
+			globs = append(globs, quoteGlob(filepath.ToSlash(rel)))
+			t.a.log.Info("not told of, being written by this command", "file", rel)
+		}
+	}
+	return globs
+}
+
+// quoteGlob makes a glob that matches only the path itself.
+func quoteGlob(path string) string {
+	var b strings.Builder
+	for i := range len(path) {
+		if strings.IndexByte(`*?[]{}\!`, path[i]) >= 0 {
+			b.WriteByte('\\')
+		}
+		b.WriteByte(path[i])
+	}
+	return b.String()
+}
