@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# Keeps a mirror of the names in a directory of a fs_notify server, and goes on where it left off.
+#
+#   mirror.sh http://127.0.0.1:8000 /srv/data mirror.json [IDLE_MS]
+#
+# mirror.json is flat: {"PARENT/NAME": [file ID, is it a directory]}, PARENT being a file ID too. A renamed
+# directory is one changed key; what is inside does not notice. "id" is that of the last block that went
+# in. The file is written whenever the stream pauses, and every five minutes. With IDLE_MS the
+# script ends after so long without a change.
+#
+# jq cannot hold bytes that are not UTF-8: in the mirror they appear as they travel, \udc80 to \udcff.
+set -euo pipefail
+(($# == 3 || $# == 4)) || { sed -n '2,13s/^# \?//p' "$0" >&2; exit 2; }
+server=$1 state=$3 idle=${4:-1000}
+ref=$(jq -rn --arg dir "$2" '$dir | @uri')
+names=$(printf ',child_%s' {file,dir}_{added,removed,moved_from,moved_to})
+[[ -s $state ]] || echo '{}' >"$state"
+
+fold='
+def blocks:                          # a block that was cut off has no empty line behind it and never happened
+  foreach inputs as $line ({}; if .done then {} else . end
+    | if $line == "" then .done = true
+      elif $line | startswith("data:") then .data = ($line[5:]
+        | if contains("\\udc") then gsub("(?<!\\\\)(?<even>(?:\\\\\\\\)*)\\\\udc"; .even + "\\\\udc") else . end)
+      elif $line | startswith("event:") then .event = ($line[6:] | ltrimstr(" "))
+      elif $line | startswith("id:") then .id = ($line[3:] | ltrimstr(" "))
+      else . end; select(.done));
+def steps:                           # what there is to do for a block
+  if .event == "reset" then {reset: true} elif .data then (.data | fromjson[]), {settled: true} else empty end,
+  (select(.id) | {id});
+def drop($gone):                     # these keys, and everything inside their directories
+  if $gone == [] then . else
+    [$gone[] | .value | select(.[1])[0] + "/"] as $dirs | delpaths($gone | map([.key]))
+    | drop([to_entries[] | select(.key as $k | any($dirs[]; . as $d | $k | startswith($d)))]) end;
+# Only keys of the outermost object are ever set: jq 1.6 copies whatever holds an object that it changes.
+reduce (blocks | steps) as $s ($old[0] | .heard = false | .away = 0;
+  if $s.reset then {away: 0, heard: true}
+  elif $s.id then setpath(["id"]; $s.id)
+  elif $s.settled then                # what is away still has left
+    if .away == 0 then . else drop([to_entries[] | select(.key | startswith("<"))]) | .away = 0 end
+  elif $s.type == "self_removed" then error("the directory is gone")
+  else
+    ($s.type | endswith("removed") or endswith("from")) as $leaves
+    | [$s.spine[-1], ($s.type | startswith("child_dir"))] as $entry
+    | ($s.spine[-2] + "/" + ($s.path | split("/")[-1])) as $key | ("<" + $entry[0]) as $aside
+    | if $leaves != has($key) then error("the stream contradicts the mirror: \($s)")
+      elif $leaves then delpaths([[$key]])
+        | if $s.type | endswith("from") then setpath([$aside]; $entry) | setpath(["away"]; .away + 1) else . end
+      else setpath([$key]; $entry)
+        | if has($aside) and ($s.type | endswith("to")) then delpaths([[$aside]]) | setpath(["away"]; .away - 1) else . end end
+    | setpath(["heard"]; true) end)'
+
+while :; do
+	from=$(jq -r 'if .id then "last_event_id=" + .id else "since=snapshot" end' "$state")
+	url="$server/v1/files/$ref/notify?recursive=true&filter=${names:1}&timeout=$idle&$from"
+	began=${EPOCHREALTIME//[.,]/}
+	{ curl -sfN --max-time 300 -H 'Accept: text/event-stream' -w '%{stderr}%{http_code}\n%{exitcode}\n' "$url" 2>"$state.status" || :; } |
+		jq -ncR --slurpfile old "$state" "$fold" >"$state.new"
+	mv "$state.new" "$state"
+	{ read -r status; read -r failed; } <"$state.status"
+	case $status in
+	200)
+		lasted=$(((${EPOCHREALTIME//[.,]/} - began) / 1000))
+		(($# == 4 && lasted >= idle * 9 / 10)) && jq -e '.id and (.heard | not)' "$state" >/dev/null && break
+		((failed)) && sleep 1
+		;;
+	410) # gone: what was missed is not kept any more
+		echo '{}' >"$state.new"
+		mv "$state.new" "$state"
+		;;
+	429 | 5?? | 000) sleep 1 ;;
+	*)
+		echo "refused: $(curl -s --max-time 5 -H 'Accept: text/event-stream' "$url")" >&2
+		exit 1
+		;;
+	esac
+done
+rm -f "$state.status"

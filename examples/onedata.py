@@ -1,0 +1,61 @@
+#!/usr/bin/env python3
+"""Prints the metadata changes of a space, one JSON object a line, and goes on where it left off.
+
+    onedata.py http://127.0.0.1:8000 SPACE seq.txt [TOKEN]
+
+SPACE is an ID or a name as in GET /api/v3/oneprovider/spaces. seq.txt holds the seq of a line that was printed, not more than a second
+before the last one: whatever happens to the server, each line is printed once, but after a kill of this program the last ones come again.
+"""
+import http.client, json, os, sys, time, urllib.error, urllib.request
+
+SPEC = {
+    "fileMeta": {"fields": ["name", "type", "deleted"], "always": True},
+    "fileLocation": {"fields": ["size"]},
+    "times": {"fields": ["mtime"]},
+    "customMetadata": {"fields": ["onedata_json", "onedata_keyvalue"]},
+}
+
+def ask(url, token, body=None):
+    headers = {"Content-Type": "application/json"} | ({"X-Auth-Token": token} if token else {})
+    data = None if body is None else json.dumps(body).encode()
+    return urllib.request.urlopen(urllib.request.Request(url, data=data, headers=headers), timeout=60)
+
+def follow(server, space, file, token=None):
+    api = server.rstrip("/") + "/api/v3/oneprovider"
+    seq, saved = 0, 0
+    if os.path.exists(file):
+        with open(file) as f:
+            seq = int(f.read())
+    while True:
+        try:
+            with ask(api + "/spaces", token) as answer:
+                known = {s["name"]: s["spaceId"] for s in json.load(answer)}
+            sid = known.get(space, space)
+            # last_seq is inclusive; a quiet stream ends after 20 s, so that one that is dead is noticed
+            with ask(f"{api}/changes/metadata/{sid}?last_seq={seq + 1 if seq else 0}&timeout=20000", token, SPEC) as answer:
+                for line in answer:
+                    if not line.endswith(b"\r\n"):
+                        break  # cut off: it will come again
+                    if line.strip():
+                        seq = json.loads(line)["seq"]
+                        print(line.decode().rstrip(), flush=True)
+                        if time.monotonic() - saved > 1:
+                            save(file, seq)
+                            saved = time.monotonic()
+            save(file, seq)
+        except urllib.error.HTTPError as error:
+            if error.code < 500 and error.code != 429:
+                sys.exit(f"{error.code}: {error.read().decode()}")
+        except (OSError, http.client.HTTPException) as error:
+            print("connection lost:", error, file=sys.stderr)
+        time.sleep(0.2)
+
+def save(file, seq):
+    with open(file + ".new", "w") as f:
+        f.write(str(seq))
+    os.replace(file + ".new", file)
+
+if __name__ == "__main__":
+    if len(sys.argv) not in (4, 5):
+        sys.exit(__doc__)
+    follow(*sys.argv[1:])
