@@ -51,7 +51,7 @@ func (w *Watcher) scan(ctx context.Context, ri *rootInfo) error {
 	}
 	rec := w.record(ctx, ri, m)
 	guess := entriesOn(ri.Dir)
-	var late []place
+	late := newDirt()
 	frontier := []*job{{dir: r, list: true, watch: true, fresh: true}}
 	for len(frontier) > 0 {
 		if ctx.Err() != nil {
@@ -65,10 +65,7 @@ func (w *Watcher) scan(ctx context.Context, ri *rootInfo) error {
 		var told []pastItem
 		t.mu.Lock()
 		for _, j := range jobs {
-			frontier = t.plant(j, frontier, rec != nil, &told)
-			if j.err == nil && t.changedSinceTold(j) { // before its watch was in force
-				late = append(late, place{t.s.node(j.dir).parent, t.s.name(j.dir)})
-			}
+			frontier = t.plant(j, frontier, late, rec != nil, &told)
 			ri.indexed += int64(len(j.looks))
 			j.looks = nil
 		}
@@ -76,11 +73,7 @@ func (w *Watcher) scan(ctx context.Context, ri *rootInfo) error {
 		t.mu.Unlock()
 		rec.add(told)
 	}
-	w.in.ask(func(d *dirt) {
-		for _, at := range late {
-			d.touch(at, 0)
-		}
-	})
+	w.in.ask(func(d *dirt) { d.before(late) })
 	if err := rec.finish(); err != nil {
 		w.log.Error("the tree could not be stored: a restart will begin anew", "root", ri.Name, "err", err)
 	}
@@ -91,9 +84,17 @@ func (w *Watcher) scan(ctx context.Context, ri *rootInfo) error {
 	return nil
 }
 
-// plant puts what a job of the first scan found into the tree, and adds the directories among it to what is to be listed.
-func (t *tree) plant(j *job, more []*job, record bool, told *[]pastItem) []*job {
+// plant puts what a job of the first scan found into the tree, and adds the directories among it to what is to be listed. What
+// moved meanwhile is late: it is looked at again when all are watched, as the record of a move to where nobody watched
+// yet does not tell that place.
+func (t *tree) plant(j *job, more []*job, late *dirt, record bool, told *[]pastItem) []*job {
 	d := t.s.dir(j.dir)
+	switch {
+	case errors.Is(j.err, errElsewhere): // it is neither watched nor listed
+		late.list(j.dir)
+	case j.err == nil && t.changedSinceTold(j): // before its watch was in force
+		late.touch(place{t.s.node(j.dir).parent, t.s.name(j.dir)}, 0)
+	}
 	if j.watch && j.err == nil {
 		switch {
 		case j.watchErr == nil:
@@ -111,13 +112,12 @@ func (t *tree) plant(j *job, more []*job, record bool, told *[]pastItem) []*job 
 	t.s.node(j.dir).mtime = max(t.s.node(j.dir).mtime, j.self.Mtime)
 	for i := range j.looks {
 		k := &j.looks[i]
-		if k.err != nil || k.attr.IsDir() && t.s.byID(k.id) != 0 {
-			continue // gone again, or found a second time: its record is in the queue
+		if k.err != nil {
+			continue // gone again: its record is in the queue
 		}
-		if k.attr.Nlink > 1 {
-			if other := t.s.byID(k.id); other != 0 && t.s.isDir(other) {
-				continue
-			}
+		if other := t.s.byID(k.id); other != 0 && (k.attr.IsDir() || k.attr.Nlink == 1 || t.s.isDir(other)) {
+			late.touch(place{j.dir, k.name}, 0) // found a second time, and it has one name only
+			continue
 		}
 		r := t.s.alloc(j.dir, k.name, k.id, k.attr.IsDir())
 		t.s.attach(r, j.dir, k.name)
