@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -17,8 +18,9 @@ import (
 	"time"
 )
 
-// listenAsSystemd makes a socket that is told how the service is.
-func listenAsSystemd(t *testing.T) (told func(want string) string) {
+// listenAsSystemd makes a socket that is told how the service is. told waits until all that is wanted has come, in any order, and
+// gives the last message.
+func listenAsSystemd(t *testing.T) (told func(wants ...string) string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "sd") // short: it is the path of a socket
 	if err != nil {
@@ -33,17 +35,19 @@ func listenAsSystemd(t *testing.T) (told func(want string) string) {
 	t.Cleanup(func() { conn.Close() })
 	t.Setenv("NOTIFY_SOCKET", path)
 	var all []string
-	return func(want string) string {
+	return func(wants ...string) string {
 		t.Helper()
 		conn.SetReadDeadline(time.Now().Add(patience))
 		for b := make([]byte, 4096); ; {
 			n, err := conn.Read(b)
 			if err != nil {
-				t.Fatalf("waited in vain for %s: %v, after\n%s", want, err, strings.Join(all, "\n"))
+				t.Fatalf("waited in vain for %q: %v, after\n%s", wants, err, strings.Join(all, "\n"))
 			}
-			all = append(all, string(b[:n]))
-			if strings.Contains("\n"+string(b[:n]), "\n"+want) {
-				return string(b[:n])
+			text := string(b[:n])
+			all = append(all, text)
+			wants = slices.DeleteFunc(wants, func(want string) bool { return strings.Contains("\n"+text, "\n"+want) })
+			if len(wants) == 0 {
+				return text
 			}
 		}
 	}
@@ -57,8 +61,7 @@ func TestSystemdIsTold(t *testing.T) {
 	dir := t.TempDir()
 	t.Run("serve", func(t *testing.T) {
 		serveHere(t, "--root", "/data="+dir, "--watcher", "poll")
-		told("READY=1")
-		told("STATUS=1 of 1 roots live, 1 entries")
+		told("READY=1", "STATUS=1 of 1 roots live, 1 entries")
 		told("WATCHDOG=1")
 		told("WATCHDOG=1")
 		if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
