@@ -17,6 +17,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -437,7 +438,11 @@ func (c *consumer) decode(data []byte) ([]notify.Notification, error) {
 		return nil, err
 	}
 	for i := range notes {
-		c.facts[notes[i].ID()] = facts[i]
+		switch notes[i].Type {
+		case notify.ChildFileRemoved, notify.ChildFileMovedFrom: // what was told last under a name that goes: another one may be ahead
+		default:
+			c.facts[notes[i].ID()] = facts[i]
+		}
 	}
 	return notes, nil
 }
@@ -603,10 +608,34 @@ func (c *consumer) holds(t testing.TB, s *service) {
 	if len(diff)+len(wrong) == 0 {
 		return
 	}
+	for _, d := range diff {
+		if q, err := strconv.QuotedPrefix(d); err == nil {
+			path, _ := strconv.Unquote(q)
+			c.explain(t, s, path)
+		}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t.Fatalf("the consumer is at %s after %d notifications, %d times gone, %d connections; the array with the first fault:\n%sthe log:\n%s",
 		c.cursor, c.notes, c.gone, c.cuts, c.evidence, s.logs)
+}
+
+// explain logs what the server knows of a path, and, for those with record, all that was told of what the consumer holds there.
+func (c *consumer) explain(t testing.TB, s *service, path string) {
+	t.Helper()
+	_, body := s.get("/v1/files/" + url.PathEscape(rootName+"/"+strings.TrimSuffix(path, "/")) + "/info/attributes")
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var told strings.Builder
+	id := c.mirror.Listing()[path]
+	for _, notes := range c.history {
+		for i := range notes {
+			if n := &notes[i]; n.Path == strings.TrimSuffix(path, "/") || n.ID() == id {
+				fmt.Fprintf(&told, "%d %s %q %v\n", n.Seq, n.Type, n.Path, n.Spine)
+			}
+		}
+	}
+	t.Logf("%q: the consumer knows %d, the server says %s; what was told:\n%s", path, id, body, told.String())
 }
 
 // neverGone fails the test if the consumer was ever told that its cursor is gone.
