@@ -123,8 +123,8 @@ func routesOf(srv *server.Server, path string) (all []string) {
 	return all
 }
 
-// catchAll are the patterns that answer 404, or with a file of the page.
-var catchAll = map[string]bool{"/v1/*": true, "/api/*": true, "/*": true}
+// catchAll are the patterns that answer 404, or with a part of the page.
+var catchAll = map[string]bool{"/v1/*": true, "/api/*": true, "/page/*": true}
 
 // whole is a server with everything that it can have.
 func whole(o *server.Options) {

@@ -204,7 +204,7 @@ func (s *Server) routes() {
 	}
 	if s.Page != nil {
 		s.any("/", plain(s.Page), qumulo.WriteError)
-		s.any("/*", plain(s.Page), qumulo.WriteError)
+		s.any("/page/*", plain(s.Page), qumulo.WriteError)
 	}
 }
 
@@ -229,7 +229,7 @@ func notFound(http.ResponseWriter, *http.Request) error {
 // /readyz and /metrics answer even those: they tell as little as the grant in the context lets them.
 func (s *Server) public(route string) bool {
 	switch route {
-	case "/v1/version", "/", "/*":
+	case "/v1/version", "/", "/page/*":
 		return true
 	}
 	_, ok := s.Open[route]
