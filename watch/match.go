@@ -6,8 +6,38 @@ import (
 	"fs_notify/notify"
 )
 
+// agree gives every name of an object what the newest look at any of them has found: attributes are the object's. Each would be
+// told as it was seen, and one that was seen before the last change of the object would stay behind, as the record of that is
+// of another name.
+func (p *pass) agree() {
+	files := func(f func(i *item)) {
+		for _, i := range p.order {
+			if i.state == present && !i.look.attr.IsDir() {
+				f(i)
+			}
+		}
+	}
+	several := false
+	files(func(i *item) { several = several || i.look.attr.Nlink > 1 })
+	if !several {
+		return
+	}
+	newest := make(map[notify.FileID]*notify.Attr)
+	files(func(i *item) {
+		if a := newest[i.look.id]; a == nil || a.Ctime < i.look.attr.Ctime {
+			newest[i.look.id] = &i.look.attr
+		}
+	})
+	files(func(i *item) {
+		if a := newest[i.look.id]; a.Ctime > i.look.attr.Ctime && a.Ino == i.look.attr.Ino {
+			i.look.attr = *a
+		}
+	})
+}
+
 // match decides for each name what it lost and what it gained.
 func (p *pass) match() {
+	p.agree()
 	for _, i := range p.order {
 		if i.loses() {
 			p.lostBy[i.oldID] = append(p.lostBy[i.oldID], i)

@@ -115,9 +115,16 @@ func (t *tree) plant(j *job, more []*job, late *dirt, record bool, told *[]pastI
 		if k.err != nil {
 			continue // gone again: its record is in the queue
 		}
-		if other := t.s.byID(k.id); other != 0 && (k.attr.IsDir() || k.attr.Nlink == 1 || t.s.isDir(other)) {
-			late.touch(place{j.dir, k.name}, 0) // found a second time, and it has one name only
-			continue
+		if other := t.s.byID(k.id); other != 0 {
+			n := t.s.node(other)
+			if k.attr.IsDir() || k.attr.Nlink == 1 || n.dir != 0 {
+				late.touch(place{j.dir, k.name}, 0) // found a second time, and it has one name only
+				continue
+			}
+			if n.stamp != stampOf(&k.attr) { // it changed between the looks at its names
+				late.touch(place{n.parent, t.s.name(other)}, 0)
+				late.touch(place{j.dir, k.name}, 0)
+			}
 		}
 		r := t.s.alloc(j.dir, k.name, k.id, k.attr.IsDir())
 		t.s.attach(r, j.dir, k.name)

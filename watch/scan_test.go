@@ -3,6 +3,7 @@
 package watch_test
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -25,11 +26,42 @@ func (a *ambush) Watch(ref watch.DirRef, at watch.Place) error {
 	return a.Source.Watch(ref, at)
 }
 
+// between is for an ambush: it does f when one of the directories a and b in dir was listed, from, and the other is about to be
+// watched, to.
+func between(done *bool, dir string, f func(from, to string)) func(path string) {
+	first := ""
+	return func(path string) {
+		switch name, _ := filepath.Rel(dir, path); {
+		case name != "a" && name != "b" || *done:
+		case first == "":
+			first = name
+		default:
+			f(first, name)
+			time.Sleep(20 * time.Millisecond) // the reader is ahead of the looks
+			*done = true
+		}
+	}
+}
+
+func names(from, to, script string) string {
+	return strings.NewReplacer("FROM", from, "TO", to).Replace(script)
+}
+
+// sameSizes compares what the tree says of files with the disk.
+func sameSizes(t *testing.T, r *watchtest.Rig) {
+	t.Helper()
+	for _, e := range r.Snap(t).Entries {
+		if st, err := os.Lstat(filepath.Join(r.Dir, e.Path)); err == nil && st.Mode().IsRegular() && st.Size() != e.Attr.Size {
+			t.Errorf("%s was told with %d bytes and has %d", e.Path, e.Attr.Size, st.Size())
+		}
+	}
+}
+
 // What moves while directories are watched one by one, from one that was listed to one that is not watched yet: of its new name
 // there is no record. On the first start, and on another one that compares the disk with what is remembered.
 func TestMovesDuringTheStart(t *testing.T) {
 	// In both a and b, since nobody knows which of them is listed first.
-	const tree = "for d in a b; do mkdir -p $d/x/y/z; touch $d/f $d/g $d/x/f $d/x/y/g; ln $d/g $d/h; done"
+	const tree = "for d in a b; do mkdir -p $d/x/y/z; touch $d/f $d/g $d/x/f $d/x/y/g; ln $d/g $d/h; done; echo one > a/k; ln a/k b/k"
 	for _, script := range []string{
 		"mv FROM/f TO/n",
 		"mv FROM/f TO/f",
@@ -41,6 +73,7 @@ func TestMovesDuringTheStart(t *testing.T) {
 		"mv FROM/x TO/n; mkdir -p FROM/x/y; touch FROM/x/f",
 		"mv FROM/x t; mv TO/x FROM/x; mv t TO/x",
 		"mv FROM/x/y TO/n; mv FROM/x TO/n/x",
+		"echo two >> TO/k", // there is no record of it, and it is FROM/k too
 		"mv FROM TO/n",
 		"mv FROM TO/n; mkdir FROM; mv TO/x FROM/x",
 	} {
@@ -55,24 +88,15 @@ func TestMovesDuringTheStart(t *testing.T) {
 						past.entries = r.Snap(t).Entries
 						r.Stop()
 					}
-					seen := ""
+					done := false
 					r := watchtest.Start(t, kind, dir, alone(kind), func(c *watch.Config) {
 						c.Past = past
-						c.Source = &ambush{c.Source, func(path string) {
-							switch name, _ := filepath.Rel(dir, path); {
-							case name != "a" && name != "b" || seen == "done":
-							case seen == "":
-								seen = name
-							default:
-								sh(t, dir, strings.NewReplacer("FROM", seen, "TO", name).Replace(script))
-								time.Sleep(20 * time.Millisecond) // the reader is ahead of the scan
-								seen = "done"
-							}
-						}}
+						c.Source = &ambush{c.Source, between(&done, dir, func(from, to string) { sh(t, dir, names(from, to, script)) })}
 					})
 					r.Check(t)
+					sameSizes(t, r)
 					r.Stop()
-					if seen != "done" {
+					if !done {
 						t.Errorf("%s start: nothing moved during it", start)
 					}
 					if t.Failed() {
@@ -82,4 +106,22 @@ func TestMovesDuringTheStart(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A file with two names in a directory that comes changes between the looks at them, by the name that is not watched yet.
+func TestNamesThatAreFoundAtOnceAgree(t *testing.T) {
+	eachSource(t, func(t *testing.T, kind string) {
+		dir, out := t.TempDir(), t.TempDir()
+		sh(t, out, "mkdir -p d/a d/b; echo one > d/a/k; ln d/a/k d/b/k")
+		done := false
+		r := watchtest.Start(t, kind, dir, alone(kind), func(c *watch.Config) {
+			c.Source = &ambush{c.Source, between(&done, dir+"/d", func(_, to string) { sh(t, dir, "echo two >> d/"+to+"/k") })}
+		})
+		sh(t, out, "mv d "+dir)
+		r.Check(t)
+		sameSizes(t, r)
+		if r.Stop(); !done {
+			t.Error("nothing changed between the looks")
+		}
+	})
 }
