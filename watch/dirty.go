@@ -133,6 +133,59 @@ func (d *dirt) before(old *dirt) {
 	d.barriers, d.echo = append(old.barriers, d.barriers...), max(old.echo, d.echo)
 }
 
+// after puts newer dirt behind what is in d.
+func (d *dirt) after(newer *dirt) {
+	moved := make([]int32, len(newer.names))
+	for i := range newer.names {
+		n := &newer.names[i]
+		k := d.touch(n.at, n.ops)
+		moved[i] = k
+		if n.pid != 0 {
+			d.names[k].pid = n.pid
+		}
+		if n.ino != 0 {
+			d.names[k].ino = n.ino
+		}
+	}
+	for _, m := range newer.moves {
+		m.name = moved[m.name]
+		d.moves = append(d.moves, m)
+	}
+	for r := range newer.lists {
+		d.list(r)
+	}
+	for r := range newer.lost {
+		d.lose(r)
+	}
+	d.sweep, d.poll = d.sweep || newer.sweep, d.poll || newer.poll
+	d.barriers, d.echo = append(d.barriers, newer.barriers...), max(d.echo, newer.echo)
+}
+
+// split takes out the names that are chosen, with the records that change them, and all that is no name.
+func (d *dirt) split(chosen []bool) (out, rest *dirt) {
+	out, rest = newDirt(), newDirt()
+	moved := make([]int32, len(d.names))
+	for i := range d.names {
+		n, to := &d.names[i], rest
+		if chosen[i] {
+			to = out
+		}
+		k := to.touch(n.at, n.ops)
+		to.names[k] = *n
+		moved[i] = k
+	}
+	for _, m := range d.moves {
+		to := rest
+		if chosen[m.name] {
+			to = out
+		}
+		m.name = moved[m.name]
+		to.moves = append(to.moves, m)
+	}
+	out.lists, out.lost, out.sweep, out.poll, out.barriers, out.echo = d.lists, d.lost, d.sweep, d.poll, d.barriers, d.echo
+	return out, rest
+}
+
 // The bounds of what waits to be looked at. A pass takes about passNames. Beyond maxDirty names they collapse into
 // directories, beyond maxDirtyDirs directories into one sweep: what is forgotten is only who did
 // what, never that there is something to see.

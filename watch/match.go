@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"slices"
 	"time"
 
 	"fs_notify/notify"
@@ -197,10 +198,80 @@ type wait struct {
 
 // waitOf is what a name has waited for so far.
 func (p *pass) waitOf(i *item) wait {
-	if w, ok := p.t.patience[i.at]; ok && i.carried {
+	if w, ok := p.t.patience[i.at]; ok && (i.carried || !i.records) {
 		return w
 	}
 	return wait{since: p.now} // something new was said of it: patience begins anew
+}
+
+// wake takes from what is carried what a pass over d is to look at again: names of which a record came, and those that wait for
+// nothing any more, or for time to pass. Looking at the others, which wait for their echo, would find what was found before; while
+// much is behind in the inbox, they are many.
+func (t *tree) wake(d *dirt, now time.Time) (older *dirt) {
+	c := t.carry
+	if c == nil {
+		return nil
+	}
+	echoed := max(t.echoed, d.echo)
+	chosen, n := make([]bool, len(c.names)), 0
+	for i := range c.names {
+		at := c.names[i].at
+		w := t.patience[at]
+		_, heard := d.index[at]
+		if chosen[i] = heard || t.carryAll || w.echo <= echoed || now.Sub(w.since) >= maxWait; chosen[i] {
+			n++
+		}
+	}
+	if n < len(c.names) && len(c.moves) > 0 { // what was renamed into each other stays together
+		cookies := make(map[uint32]bool)
+		for _, m := range d.moves {
+			cookies[m.cookie] = true
+		}
+		for more := true; more; {
+			more = false
+			for _, m := range c.moves {
+				if m.cookie == 0 || chosen[m.name] && cookies[m.cookie] || !chosen[m.name] && !cookies[m.cookie] {
+					continue
+				}
+				if more = true; !chosen[m.name] {
+					n++
+				}
+				chosen[m.name], cookies[m.cookie] = true, true
+			}
+		}
+	}
+	t.carryAll = false
+	switch {
+	case n == len(c.names):
+		t.carry = nil
+		return c
+	case n == 0 && len(c.lists) == 0:
+		t.carryDue = now.Add(halfWait / 2)
+		return nil
+	}
+	older, t.carry = c.split(chosen)
+	return older
+}
+
+// forsake forgets the names that are carried of directories that have gone, before their refs are those of others.
+func (t *tree) forsake() {
+	if !t.dropped || t.carry == nil {
+		t.dropped = false
+		return
+	}
+	t.dropped = false
+	dead := make([]bool, len(t.carry.names))
+	for i := range dead {
+		at := t.carry.names[i].at
+		if dead[i] = !t.s.alive(at.dir); dead[i] {
+			delete(t.patience, at)
+		}
+	}
+	if slices.Contains(dead, true) {
+		old := t.carry
+		_, t.carry = old.split(dead)
+		t.carry.lists = old.lists
+	}
 }
 
 // dest is the name that the records saw an object go to.

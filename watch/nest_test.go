@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"fs_notify/watch"
 	"fs_notify/watch/watchtest"
@@ -99,5 +100,25 @@ func TestMoreThanABatchBetweenTheHalvesOfARename(t *testing.T) {
 			must(os.Rename(at("t"), at("c/%d", n-1)))
 			r.Check(t)
 		})
+	}
+}
+
+// Looks that are ahead of the records: thousands of names wait for the one that says how they went, while the records before
+// it come in little by little. They are not looked at again each time.
+func TestNamesThatWaitAreLeftAlone(t *testing.T) {
+	const n = 2000
+	dir := t.TempDir()
+	for i := range n {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, g := gated(t, "inotify", dir)
+	g.Hold(20, time.Millisecond)
+	sh(t, dir, "for i in *; do echo >> $i; done; rm *")
+	before := r.Stats().Looks
+	r.Check(t)
+	if looks := r.Stats().Looks - before; looks > 5*n {
+		t.Errorf("%d names were looked at %d times", n, looks)
 	}
 }

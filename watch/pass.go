@@ -133,6 +133,7 @@ func (t *tree) newPass(d *dirt, hold bool) *pass {
 		n := &d.names[k]
 		at := n.at
 		if !t.s.alive(at.dir) || len(at.name) > 255 {
+			delete(t.patience, at)
 			continue
 		}
 		if at.name == "" {
@@ -714,9 +715,10 @@ func (p *pass) tellTime(r ref, mtime int64, filled bool) {
 func (p *pass) settle() (waiting bool) {
 	t := p.t
 	next, hopeless := newDirt(), newDirt()
-	keep := make(map[place]wait)
 	var unasked []place
 	for _, i := range p.order {
+		w := p.waitOf(i)
+		delete(t.patience, i.at)
 		if !i.undone() || !t.s.alive(i.at.dir) || i.state == denied {
 			continue
 		}
@@ -729,14 +731,13 @@ func (p *pass) settle() (waiting bool) {
 				continue
 			}
 		}
-		w := p.waitOf(i)
 		if t.drained && !p.hold && p.now.Sub(w.since) > stuckAfter {
 			hopeless.touch(i.at, i.ops)
 			continue
 		}
 		n := &next.names[next.touch(i.at, i.ops)]
 		n.pid, n.ino = i.pid, i.ino
-		if keep[i.at] = w; w.echo == 0 && i.held {
+		if t.patience[i.at] = w; w.echo == 0 && i.held {
 			unasked = append(unasked, i.at)
 		}
 	}
@@ -763,6 +764,7 @@ func (p *pass) settle() (waiting bool) {
 			p.abandon(r)
 		}
 	}
+	t.forsake()
 	t.mu.Lock()
 	t.s.recycle()
 	t.mu.Unlock()
@@ -779,11 +781,9 @@ func (p *pass) settle() (waiting bool) {
 	}
 	if echo := t.echoBehind(unasked); echo != 0 {
 		for _, at := range unasked {
-			keep[at] = wait{keep[at].since, echo}
+			t.patience[at] = wait{t.patience[at].since, echo}
 		}
 	}
-	t.patience = keep
-	t.carry = nil
 	if next.empty() || p.told || p.heardNew() {
 		t.stuckSince = p.now
 	} else if p.now.Sub(t.stuckSince) > stuckAfter {
@@ -793,14 +793,20 @@ func (p *pass) settle() (waiting bool) {
 	if !hopeless.empty() {
 		t.giveUp(hopeless)
 	}
-	if !next.empty() {
+	switch {
+	case t.carry == nil && next.empty():
+		clear(t.patience)
+		return false
+	case t.carry == nil:
 		t.carry = next
-		t.carryDue = p.now.Add(halfWait / 2)
-		if p.moved || len(p.postpone) > 0 {
-			t.carryDue = p.now // there is progress to be made at once
-		}
+	default:
+		t.carry.after(next)
 	}
-	return t.carry != nil
+	t.carryDue = p.now.Add(halfWait / 2)
+	if p.moved || len(p.postpone) > 0 {
+		t.carryDue, t.carryAll = p.now, true // there is progress to be made at once
+	}
+	return true
 }
 
 // stuckAfter is how long a name may stay undecided although nothing new is heard of it and nothing waits to be looked

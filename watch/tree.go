@@ -50,6 +50,8 @@ type tree struct {
 	lookers  [2]*looker
 	drained  bool               // nothing waits behind the pass under way
 	carry    *dirt              // names that could not be decided yet
+	carryAll bool               // and all of them are to be looked at again, as directories have moved meanwhile
+	dropped  bool               // directories have gone in the pass under way
 	patience map[place]wait     // what they wait for
 	echo     func() uint64      // sets a barrier; 0: it cannot
 	echoed   uint64             // the newest barrier before which all was looked at, or is in the pass under way
@@ -483,6 +485,7 @@ func (t *tree) drop(r ref) {
 	t.srcMu.Lock()
 	t.src.Unwatch(r)
 	t.srcMu.Unlock()
+	t.dropped = true
 	delete(t.late, r)
 	delete(t.parked, r)
 	if t.s.dir(r).flags&(dirDegraded|dirOpaque) != 0 {

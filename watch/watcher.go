@@ -328,8 +328,7 @@ func (w *Watcher) next() *dirt {
 		}
 	}
 	if d != nil {
-		d.before(t.carry)
-		t.carry = nil
+		d.before(t.wake(d, now))
 	}
 	return d
 }
