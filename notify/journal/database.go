@@ -105,9 +105,9 @@ func openDatabase(path, vfs string, appID int, schema string) (_ *database, err 
 		}
 		return nil, openError(op, path, err)
 	case app != appID:
-		return nil, &notify.Error{Op: op, Path: path, Kind: notify.Invalid, Msg: "this database belongs to another program: give another --state-dir"}
+		return nil, &notify.Error{Op: op, Path: path, Kind: notify.Invalid, Msg: fmt.Sprintf("%s is a database of another program: give another --state-dir", path)}
 	case version > schemaVer:
-		return nil, &notify.Error{Op: op, Path: path, Kind: notify.Invalid, Msg: fmt.Sprintf("version %d of this database is newer than this program, which knows version %d", version, schemaVer)}
+		return nil, &notify.Error{Op: op, Path: path, Kind: notify.Invalid, Msg: fmt.Sprintf("%s has version %d and is newer than this program, which knows version %d: start a newer program, or give another --state-dir", path, version, schemaVer)}
 	}
 	if d.read, err = open(4, "query_only(1)", "cache_size(-1024)"); err != nil {
 		return nil, openError(op, path, err)
