@@ -227,9 +227,9 @@ func TestErrorsBecomeStatus(t *testing.T) {
 
 func TestPanicIsAnAnswer(t *testing.T) {
 	tree := servertest.New("/srv/data")
-	var log bytes.Buffer
+	log := &logged{}
 	url := serve(t, tree, func(o *server.Options) {
-		o.Log = slog.New(slog.NewTextHandler(&log, nil))
+		o.Log = slog.New(slog.NewTextHandler(log, nil))
 		o.More = map[string]http.Handler{
 			"/panics": http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("ouch") }),
 			"/halfway": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -252,8 +252,8 @@ func TestPanicIsAnAnswer(t *testing.T) {
 	if status, _ := get(t, url+"/healthz"); status != 200 {
 		t.Errorf("after a panic: %d", status)
 	}
-	if !strings.Contains(log.String(), "ouch") {
-		t.Errorf("the log does not tell of the panic: %s", &log)
+	if text, _ := log.since(0); !strings.Contains(text, "ouch") {
+		t.Errorf("the log does not tell of the panic: %s", text)
 	}
 }
 
