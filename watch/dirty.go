@@ -123,17 +123,22 @@ func (d *dirt) before(old *dirt) {
 		}
 		d.moves = append(moves, d.moves...)
 	}
-	for r := range old.lists {
-		d.list(r)
-	}
-	for r := range old.lost {
-		d.lose(r)
-	}
-	d.sweep, d.poll = d.sweep || old.sweep, d.poll || old.poll
-	d.barriers, d.echo = append(old.barriers, d.barriers...), max(old.echo, d.echo)
+	d.barriers = append(old.barriers, d.barriers...)
+	d.join(old)
 }
 
-// after puts newer dirt behind what is in d.
+// join adds what has no order.
+func (d *dirt) join(o *dirt) {
+	for r := range o.lists {
+		d.list(r)
+	}
+	for r := range o.lost {
+		d.lose(r)
+	}
+	d.sweep, d.poll, d.echo = d.sweep || o.sweep, d.poll || o.poll, max(d.echo, o.echo)
+}
+
+// after puts newer dirt behind what is in d, at the price of the newer one, however much is in d.
 func (d *dirt) after(newer *dirt) {
 	moved := make([]int32, len(newer.names))
 	for i := range newer.names {
@@ -151,14 +156,8 @@ func (d *dirt) after(newer *dirt) {
 		m.name = moved[m.name]
 		d.moves = append(d.moves, m)
 	}
-	for r := range newer.lists {
-		d.list(r)
-	}
-	for r := range newer.lost {
-		d.lose(r)
-	}
-	d.sweep, d.poll = d.sweep || newer.sweep, d.poll || newer.poll
-	d.barriers, d.echo = append(d.barriers, newer.barriers...), max(d.echo, newer.echo)
+	d.barriers = append(d.barriers, newer.barriers...)
+	d.join(newer)
 }
 
 // split takes out the names that are chosen, with the records that change them, and all that is no name.

@@ -230,7 +230,7 @@ func (t *tree) wake(d *dirt, now time.Time) (older *dirt) {
 		for more := true; more; {
 			more = false
 			for _, m := range c.moves {
-				if m.cookie == 0 || chosen[m.name] && cookies[m.cookie] || !chosen[m.name] && !cookies[m.cookie] {
+				if m.cookie == 0 || chosen[m.name] == cookies[m.cookie] {
 					continue
 				}
 				if more = true; !chosen[m.name] {
@@ -255,11 +255,11 @@ func (t *tree) wake(d *dirt, now time.Time) (older *dirt) {
 
 // forsake forgets the names that are carried of directories that have gone, before their refs are those of others.
 func (t *tree) forsake() {
-	if !t.dropped || t.carry == nil {
-		t.dropped = false
+	gone := t.dropped
+	t.dropped = false
+	if !gone || t.carry == nil {
 		return
 	}
-	t.dropped = false
 	dead := make([]bool, len(t.carry.names))
 	for i := range dead {
 		at := t.carry.names[i].at
