@@ -160,6 +160,35 @@ func (d *dirt) after(newer *dirt) {
 	d.join(newer)
 }
 
+// groups gives for each name the one that stands for all that it was renamed with, and a name of each rename.
+func (d *dirt) groups() (group []int32, byCookie map[uint32]int32) {
+	group, byCookie = make([]int32, len(d.names)), make(map[uint32]int32)
+	for i := range group {
+		group[i] = int32(i)
+	}
+	top := func(i int32) int32 {
+		for group[i] != i {
+			group[i] = group[group[i]]
+			i = group[i]
+		}
+		return i
+	}
+	for _, m := range d.moves {
+		if m.cookie == 0 {
+			continue
+		}
+		if other, ok := byCookie[m.cookie]; ok {
+			group[top(m.name)] = top(other)
+		} else {
+			byCookie[m.cookie] = m.name
+		}
+	}
+	for i := range group {
+		group[i] = top(int32(i))
+	}
+	return group, byCookie
+}
+
 // split takes out the names that are chosen, with the records that change them, and all that is no name.
 func (d *dirt) split(chosen []bool) (out, rest *dirt) {
 	out, rest = newDirt(), newDirt()

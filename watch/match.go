@@ -206,38 +206,36 @@ func (p *pass) waitOf(i *item) wait {
 
 // wake takes from what is carried what a pass over d is to look at again: names of which a record came, and those that wait for
 // nothing any more, or for time to pass. Looking at the others, which wait for their echo, would find what was found before; while
-// much is behind in the inbox, they are many.
+// much is behind in the inbox, they are many. What was renamed into each other stays together, and a name that is here only for the
+// sake of another comes with it.
 func (t *tree) wake(d *dirt, now time.Time) (older *dirt) {
 	c := t.carry
 	if c == nil {
 		return nil
 	}
 	echoed := max(t.echoed, d.echo)
-	chosen, n := make([]bool, len(c.names)), 0
+	group, byCookie := c.groups()
+	chosen, waits := make([]bool, len(c.names)), make([]bool, len(c.names)) // of groups
 	for i := range c.names {
 		at := c.names[i].at
-		w := t.patience[at]
+		w, waiting := t.patience[at]
 		_, heard := d.index[at]
-		if chosen[i] = heard || t.carryAll || w.echo <= echoed || now.Sub(w.since) >= maxWait; chosen[i] {
-			n++
+		switch {
+		case heard || t.carryAll || waiting && (w.echo <= echoed || now.Sub(w.since) >= maxWait):
+			chosen[group[i]] = true
+		case waiting:
+			waits[group[i]] = true
 		}
 	}
-	if n < len(c.names) && len(c.moves) > 0 { // what was renamed into each other stays together
-		cookies := make(map[uint32]bool)
-		for _, m := range d.moves {
-			cookies[m.cookie] = true
+	for _, m := range d.moves {
+		if i, ok := byCookie[m.cookie]; ok {
+			chosen[group[i]] = true
 		}
-		for more := true; more; {
-			more = false
-			for _, m := range c.moves {
-				if m.cookie == 0 || chosen[m.name] == cookies[m.cookie] {
-					continue
-				}
-				if more = true; !chosen[m.name] {
-					n++
-				}
-				chosen[m.name], cookies[m.cookie] = true, true
-			}
+	}
+	n := 0
+	for i, g := range group {
+		if chosen[i] = chosen[g] || !waits[g]; chosen[i] {
+			n++
 		}
 	}
 	t.carryAll = false
