@@ -21,7 +21,13 @@ type writer struct {
 }
 
 type rootOut struct {
-	root  ref
+	root ref
+	done []told
+	told
+}
+
+// told is notifications in groups.
+type told struct {
 	notes []notify.Notification
 	ends  []int // of the groups
 }
@@ -64,9 +70,14 @@ func (p *pass) outOf(root ref) *rootOut {
 			return o
 		}
 	}
-	o := &rootOut{root: root, notes: make([]notify.Notification, 0, 1+len(p.order))}
+	o := &rootOut{root: root, told: newTold(1 + 2*len(p.order))}
 	p.out = append(p.out, o)
 	return o
+}
+
+// newTold makes room for some notifications, and for no more than go into one batch.
+func newTold(room int) told {
+	return told{notes: make([]notify.Notification, 0, min(room, notify.BatchIndexes))}
 }
 
 // changed forgets where the last entry was, before a name in the tree changes.
@@ -86,6 +97,10 @@ func (p *pass) close() {
 	}
 	if o != nil && p.floating == 0 && len(o.notes) > o.begin() {
 		o.ends = append(o.ends, len(o.notes))
+		if len(o.notes) > notify.BatchIndexes*7/8 { // rather than copy them all into a larger one
+			o.done = append(o.done, o.told)
+			o.told = newTold(notify.BatchIndexes)
+		}
 		p.cur = nil
 	}
 }
@@ -104,7 +119,9 @@ func (p *pass) flush() {
 	p.close()
 	p.told = len(p.out) > 0
 	for _, o := range p.out {
-		p.t.out.add(p.t.s.node(o.root).id, o.notes, o.ends)
+		for _, part := range append(o.done, o.told) {
+			p.t.out.add(p.t.s.node(o.root).id, part.notes, part.ends)
+		}
 	}
 	p.out = nil
 }

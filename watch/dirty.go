@@ -218,7 +218,7 @@ func (d *dirt) split(chosen []bool) (out, rest *dirt) {
 // directories, beyond maxDirtyDirs directories into one sweep: what is forgotten is only who did
 // what, never that there is something to see.
 const (
-	passNames    = 4096
+	passNames    = 16384
 	maxDirty     = 1 << 20
 	maxDirtyDirs = 1 << 17
 )

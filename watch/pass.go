@@ -66,6 +66,7 @@ type item struct {
 	old     ref  // what was told; 0: nothing
 	oldID   notify.FileID
 	oldDir  bool
+	came    ref // a file that the records saw come here from another name, and of whose attributes they said nothing
 	state   itemState
 	tries   uint8 // looks that were too early
 	look    look
@@ -147,6 +148,13 @@ func (t *tree) newPass(d *dirt, hold bool) *pass {
 			i.hint = &hints[k]
 		}
 		i.heard(n)
+	}
+	for k := range hints {
+		if i, h := p.named[k], &hints[k]; i != nil && h.source >= 0 {
+			if from := p.named[h.source]; from != nil && !from.oldDir && from.ops&OpAttrib == 0 {
+				i.came = from.old
+			}
+		}
 	}
 	for _, r := range selves { // the directory itself; the roots are checked by path
 		if parent := t.s.node(r).parent; parent != 0 {

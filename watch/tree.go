@@ -278,12 +278,12 @@ func (t *tree) perform(l *looker, j *job, roots *openRoots) {
 		t.srcMu.Unlock()
 		l.stat(fd, "", &j.self) // what changed it before the watch was in force is in no record
 	}
-	at := lookAt{l: l, root: root, fd: fd, m: m, dir: j.dir, path: path, fresh: j.fresh}
+	at := lookAt{l: l, root: root, fd: fd, m: m, path: path}
 	if j.looks = nil; len(j.items) > 0 {
 		j.looks = make([]look, 0, len(j.items))
 	}
 	for _, i := range j.items {
-		j.looks = append(j.looks, t.look(at, i.at.name, i.ops))
+		j.looks = append(j.looks, t.look(at, i.at.name, i.ops, i.old, i.came))
 	}
 	if j.list {
 		j.err = t.listing(at, j)
@@ -306,13 +306,13 @@ func (t *tree) listing(at lookAt, j *job) error {
 		if _, ok := asked[name]; ok {
 			return
 		}
-		known := false
+		var old ref
 		if !j.fresh {
-			if old := t.s.child(j.dir, name); old != 0 {
-				l.met, known = append(l.met, old), true
+			if old = t.s.child(j.dir, name); old != 0 {
+				l.met = append(l.met, old)
 			}
 		}
-		if k := t.look(at, name, 0); !k.same || !known {
+		if k := t.look(at, name, 0, old, 0); !k.same {
 			k.name = strings.Clone(name)
 			j.looks = append(j.looks, k)
 		}
@@ -327,7 +327,7 @@ func (t *tree) listing(at lookAt, j *job) error {
 		}
 		name := t.s.name(c)
 		if _, ok := asked[name]; !ok {
-			j.looks = append(j.looks, t.look(at, name, 0))
+			j.looks = append(j.looks, t.look(at, name, 0, c, 0))
 		}
 	})
 	return nil
@@ -339,14 +339,12 @@ type lookAt struct {
 	root ref
 	fd   dirFD
 	m    *mount
-	dir  ref
 	path string
-
-	fresh bool // nothing in it was ever told
 }
 
-// look asks the disk about one name. Only what differs from the tree is asked for identity and attributes in full.
-func (t *tree) look(at lookAt, name string, ops Op) look {
+// look asks the disk about one name. Only what differs from the tree is asked for identity and attributes in full: from old, which was
+// told under the name, and from came, which the records saw come there.
+func (t *tree) look(at lookAt, name string, ops Op, old, came ref) look {
 	l, m := at.l, at.m
 	t.looks.Add(1)
 	k := look{name: name, mount: m}
@@ -361,10 +359,6 @@ func (t *tree) look(at lookAt, name string, ops Op) look {
 	}
 	if mnt != m.num {
 		k.mount = t.mountPoint(l, at.root, at.fd, strings.Clone(join(at.path, name)), name, mnt)
-	}
-	var old ref
-	if !at.fresh {
-		old = t.s.child(at.dir, name)
 	}
 	var n *node
 	if old != 0 && t.s.isDir(old) == k.attr.IsDir() && !k.mount.coarse {
@@ -389,10 +383,18 @@ func (t *tree) look(at lookAt, name string, ops Op) look {
 			}
 		}
 	}
+	if came != 0 && k.id == 0 && k.attr.Btime != 0 && k.mount == m && !m.coarse && !k.attr.IsDir() {
+		if c := t.s.node(came); sameInode(c.stamp, stampOf(&k.attr)) {
+			if k.id = c.id; ops&OpAttrib == 0 {
+				k.attr.X = t.s.xattrs.get(c.x)
+				return k
+			}
+		}
+	}
 	if k.id == 0 {
 		k.id, err = l.identify(&t.ms, k.mount, at.fd, name, &k.attr)
 		if err == errTwoObjects { // the name changed hands between the calls
-			return t.look(at, name, ops)
+			return t.look(at, name, ops, old, came)
 		}
 	}
 	if err == nil {
