@@ -177,8 +177,11 @@ func (t *tree) openRoot(l *looker, root ref) (dirFD, error) {
 		if m.num != mnt {
 			m = t.ms.find(root, ri.Name, "", mnt, func(m *mount) { l.probe(fd, "", m) })
 		}
-		var id notify.FileID
-		if id, err = l.identify(&t.ms, m, fd, "", &a); err == nil && id == ri.id {
+		id := ri.id
+		if a.Btime == 0 || !sameInode(t.s.node(root).stamp, stampOf(&a)) {
+			id, err = l.identify(&t.ms, m, fd, "", &a)
+		}
+		if err == nil && id == ri.id {
 			return fd, nil
 		}
 	}

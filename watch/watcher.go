@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -223,6 +224,7 @@ func (w *Watcher) read(ctx context.Context) error {
 		n, _, err := w.cfg.Source.Next(ctx, recs)
 		w.records.Add(int64(n))
 		w.in.put(w.barrier.pass(recs[:n], w.in))
+		runtime.Gosched() // the tree goes on in this thread, while another one is woken to wait for records
 		switch {
 		case err == nil:
 		case errors.Is(err, ErrOverflow):
