@@ -16,8 +16,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"fs_notify/notify/journal"
 	"fs_notify/watch"
 )
@@ -135,36 +133,41 @@ func (b *bench) idle() error {
 		figure("alone: p50", "lonep50", micros), figure("p99", "lonep99", micros),
 		figure("every 2 ms: p50", "p50", micros), figure("p99", "p99", micros),
 		figure("CPU a create", "cpu", micros), figure("peak RSS", "rss", megabytes), figure("lost", "lost", number)))
-	p50, p99, err := syncTime(b.dir)
+	alone, err := syncTime(b.dir, lone, lonePause)
 	if err != nil {
 		return err
 	}
-	b.report.value("fdatasync", fmt.Sprintf("p50 %s, p99 %s", micros(p50), micros(p99)))
+	often, err := syncTime(b.dir, steady, steadyPause)
+	if err != nil {
+		return err
+	}
+	b.report.value("fsync", fmt.Sprintf("%s alone, %s every 2 ms", alone, often))
 	return b.report.plot("idle.svg", barPlot("From create to the reader, idle machine", "p50 of 1,000 creates, one every 2 ms; µs, less is better", rs.bars("p50", micros)))
 }
 
-// syncTime measures what it takes to have a small append on disk, in µs.
-func syncTime(dir string) (p50, p99 float64, err error) {
+// syncTime measures what it takes to have two pages more of a file on disk, which is what SQLite writes for one batch: n times with a
+// pause between, since a disk that has been idle takes longer.
+func syncTime(dir string, n int, pause time.Duration) (string, error) {
 	f, err := os.CreateTemp(dir, "fs_notify-bench-sync-")
 	if err != nil {
-		return 0, 0, err
+		return "", err
 	}
 	defer os.Remove(f.Name())
 	defer f.Close()
 	var l latencies
-	for range 500 {
+	for range n {
+		time.Sleep(pause)
 		start := time.Now()
-		if _, err := f.Write(make([]byte, 200)); err != nil {
-			return 0, 0, err
+		if _, err := f.Write(make([]byte, 8192)); err != nil {
+			return "", err
 		}
-		if err := unix.Fdatasync(int(f.Fd())); err != nil {
-			return 0, 0, err
+		if err := f.Sync(); err != nil {
+			return "", err
 		}
 		l = append(l, time.Since(start))
-		time.Sleep(2 * time.Millisecond)
 	}
-	a, z, _ := l.quantiles()
-	return float64(a) / 1e3, float64(z) / 1e3, nil
+	p50, p99, _ := l.quantiles()
+	return fmt.Sprintf("p50 %s, p99 %s", micros(float64(p50)/1e3), micros(float64(p99)/1e3)), nil
 }
 
 // load runs a load beside a subject (nil: beside nothing) and notes what it cost.
