@@ -16,7 +16,7 @@ import (
 	"fs_notify/watch/watchtest/fsmount"
 )
 
-// overloadEnv says how many files each of the eight writers makes instead of some hundred: 10000 is what docs/benchmarks.md tells of.
+// overloadEnv says how many files each of the eight writers makes instead of some hundred: 50000 is what docs/benchmarks.md tells of.
 const overloadEnv = "FS_NOTIFY_TEST_OVERLOAD"
 
 // Eight writers at once, more than anybody can follow: each makes files, appends to all, changes their modes, renames them in place and to

@@ -82,7 +82,7 @@ func mountOne(t testing.TB, kind string) string {
 var errImpossible = errors.New("not possible on this machine")
 
 func mountTmpfs(dir string) error {
-	return mount("tmpfs", dir, "tmpfs", "size=1g,nr_inodes=1m,mode=755")
+	return mount("tmpfs", dir, "tmpfs", "size=4g,nr_inodes=1m,mode=755")
 }
 
 // mountOverlay puts upper and work on a tmpfs, since temporary directories in containers are
