@@ -3,6 +3,7 @@
 package faults_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,7 +17,8 @@ import (
 // The disk of the state directory is full for a while. The stream goes on, and nothing is missing when there is room again.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
-	v := newVolume(t, "tmpfs", "16m")
+	rounds := pick(2, 10)
+	v := newVolume(t, "tmpfs", fmt.Sprint(8*rounds, "m")) // what is remembered of all rounds has to fit
 	r := dice(t)
 	s := newService(t, t.TempDir())
 	s.state = filepath.Join(v.dir, "state")
@@ -25,7 +27,7 @@ func TestFullDisk(t *testing.T) {
 	s.start()
 	c := follow(t, s)
 	c.begun(t)
-	for range pick(2, 10) {
+	for range rounds {
 		l.while(r, func() {
 			pause()
 			v.fill()
