@@ -4,6 +4,7 @@ package faults_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -89,18 +90,28 @@ func (l *load) someFile(r *rand.Rand) string {
 	return fmt.Sprintf("%s/f%d", l.someDir(r), r.IntN(8))
 }
 
+// writeFile is os.WriteFile that does not wait for a reader, should the other writer have put a pipe there.
+func writeFile(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NONBLOCK, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Close())
+}
+
 // step makes one change, or a few that belong together.
 func (l *load) step(r *rand.Rand) {
 	l.steps.Add(1)
 	switch r.IntN(28) {
 	case 0, 1, 2, 3, 4, 5:
 		p := l.someFile(r)
-		if os.WriteFile(p, make([]byte, r.IntN(3000)), 0o644) != nil {
+		if writeFile(p, make([]byte, r.IntN(3000))) != nil {
 			os.MkdirAll(filepath.Dir(p), 0o755)
-			os.WriteFile(p, []byte("x"), 0o644)
+			writeFile(p, []byte("x"))
 		}
 	case 6, 7:
-		if f, err := os.OpenFile(l.someFile(r), os.O_WRONLY|os.O_APPEND, 0); err == nil {
+		if f, err := os.OpenFile(l.someFile(r), os.O_WRONLY|os.O_APPEND|unix.O_NONBLOCK, 0); err == nil {
 			f.WriteString("more")
 			f.Close()
 		}
@@ -122,8 +133,8 @@ func (l *load) step(r *rand.Rand) {
 	case 19:
 		chain := fmt.Sprintf("%s/chain%d/a/b/c/d", l.dir, r.IntN(10))
 		os.MkdirAll(chain, 0o755)
-		os.WriteFile(chain+"/f", []byte("x"), 0o644)
-		os.WriteFile(filepath.Dir(chain)+"/g", []byte("y"), 0o644)
+		writeFile(chain+"/f", []byte("x"))
+		writeFile(filepath.Dir(chain)+"/g", []byte("y"))
 	case 20:
 		os.RemoveAll(fmt.Sprintf("%s/chain%d", l.dir, r.IntN(10)))
 	case 21:
@@ -145,7 +156,7 @@ func (l *load) step(r *rand.Rand) {
 	case 26:
 		p := l.someDir(r)
 		for i := range r.IntN(60) {
-			os.WriteFile(fmt.Sprintf("%s/burst%d", p, i), nil, 0o644)
+			writeFile(fmt.Sprintf("%s/burst%d", p, i), nil)
 		}
 	case 27:
 		p := l.someDir(r)
