@@ -127,6 +127,10 @@ func (t *tree) newPass(d *dirt, hold bool) *pass {
 			j.watch = t.s.dir(r).flags&(dirWatched|dirPolled) == 0
 		}
 	}
+	if p.now.Sub(t.passed) > time.Second {
+		t.awake = p.now
+	}
+	t.passed = p.now
 	hints := d.hints()
 	slab := make([]item, len(d.names))
 	var selves []ref
@@ -739,7 +743,7 @@ func (p *pass) settle() (waiting bool) {
 				continue
 			}
 		}
-		if t.drained && !p.hold && p.now.Sub(w.since) > stuckAfter {
+		if t.drained && !p.hold && p.stuckSince(w.since) {
 			hopeless.touch(i.at, i.ops)
 			continue
 		}
@@ -794,7 +798,7 @@ func (p *pass) settle() (waiting bool) {
 	}
 	if next.empty() || p.told || p.heardNew() {
 		t.stuckSince = p.now
-	} else if p.now.Sub(t.stuckSince) > stuckAfter {
+	} else if p.stuckSince(t.stuckSince) {
 		hopeless.before(next)
 		next = newDirt()
 	}
@@ -820,6 +824,11 @@ func (p *pass) settle() (waiting bool) {
 // stuckAfter is how long a name may stay undecided although nothing new is heard of it and nothing waits to be looked
 // at, and how long directories may although nothing is heard or told at all.
 const stuckAfter = 5 * time.Second
+
+// stuckSince says whether something has been so for too long, while there were passes that could have changed it.
+func (p *pass) stuckSince(since time.Time) bool {
+	return p.now.Sub(since) > stuckAfter && p.now.Sub(p.t.awake) > stuckAfter
+}
 
 // heardNew says whether any record came since the last pass.
 func (p *pass) heardNew() bool {

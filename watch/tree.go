@@ -67,6 +67,8 @@ type tree struct {
 	troubled sync.Mutex      // guards trouble for readers
 	carryDue time.Time       // when they are looked at again without a record
 
+	passed     time.Time // when the last pass began
+	awake      time.Time // since when they follow each other: before that there was nothing to do, or the process was stopped
 	stuckSince time.Time // nothing could be decided since then
 	wantSweep  bool      // and so everything has to be swept
 
