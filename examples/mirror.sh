@@ -50,12 +50,13 @@ reduce (blocks | steps) as $s ($old[0] | .heard = false | .away = 0;
         | if has($aside) and ($s.type | endswith("to")) then delpaths([[$aside]]) | setpath(["away"]; .away - 1) else . end end
     | setpath(["heard"]; true) end)'
 
+# Each line goes to jq as a string of JSON: raw lines beyond 4 KiB jq 1.6 cuts in the middle of a character.
 while :; do
 	from=$(jq -r 'if .id then "last_event_id=" + .id else "since=snapshot" end' "$state")
 	url="$server/v1/files/$ref/notify?recursive=true&filter=${names:1}&timeout=$idle&$from"
 	began=${EPOCHREALTIME//[.,]/}
 	{ curl -sfN --max-time 300 -H 'Accept: text/event-stream' -w '%{stderr}%{http_code}\n%{exitcode}\n' "$url" 2>"$state.status" || :; } |
-		jq -ncR --slurpfile old "$state" "$fold" >"$state.new"
+		LC_ALL=C sed 's/[\\"]/\\&/g; s/.*/"&"/' | jq -nc --slurpfile old "$state" "$fold" >"$state.new"
 	mv "$state.new" "$state"
 	{ read -r status; read -r failed; } <"$state.status"
 	case $status in

@@ -209,3 +209,32 @@ func TestMirrorOfARealTree(t *testing.T) {
 		}
 	})
 }
+
+// A snapshot is one long line: no reader's buffer may end in the middle of a character.
+func TestMirrorOfLongLines(t *testing.T) {
+	each(t, func(t *testing.T, m mirror, state string) {
+		root := t.TempDir()
+		for i := range 300 {
+			if err := os.WriteFile(filepath.Join(root, fmt.Sprint(strings.Repeat("é", 1+i%23), i)), nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		url, _ := serve(t, root, t.TempDir(), "127.0.0.1:0")
+		var out bytes.Buffer
+		if err := m.startAt(t, url, root, state, &out).Wait(); err != nil {
+			t.Fatalf("%s: %v\n%s", m.script, err, out.String())
+		}
+		data, err := os.ReadFile(state)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, l := range m.lines(t, data) {
+			got = append(got, l[:strings.LastIndexByte(l, ' ')])
+		}
+		slices.Sort(got)
+		if want := onDisk(t, root); !slices.Equal(got, want) {
+			t.Fatalf("%s differs from the disk:\n got %q\nwant %q", m.script, got, want)
+		}
+	})
+}
