@@ -28,6 +28,7 @@ func TestWhatChangesPlaces(t *testing.T) {
 		"mv a t; mkdir a; mv t a/a; mv x t; mkdir x; mv t x/x; mv a t; mv x a; mv t x", // both, and the new ones swap
 		"mv b/b/c t; mv b/b t/b; mv b t/b/b; mv t b",                                   // inside out
 		"mv b/e t; mv b/b u; mv b t/b; mv t u/t; mv u b",
+		"chmod 700 b/b; mv b/b/c t; rm -r b/b; mv b t/o; mv t b", // what is removed lay in what makes room for what was in it
 	} {
 		t.Run(script, func(t *testing.T) {
 			eachSource(t, func(t *testing.T, kind string) {

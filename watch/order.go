@@ -63,7 +63,7 @@ func (p *pass) lose(i *item) bool {
 	}
 	i.losing = true
 	defer func() { i.losing = false }()
-	if !p.evacuate(i.old, i.fate) {
+	if !p.evacuate(i.old, i.fate) || !p.placed(i.at.dir) { // one that left may have made a directory above float
 		return false
 	}
 	p.depart(i)
