@@ -151,6 +151,25 @@ func onDisk(t *testing.T, root string) []string {
 	return out
 }
 
+// sameAsDisk compares a mirror with the directory that it is of, and gives its lines, with file IDs.
+func (m mirror) sameAsDisk(t *testing.T, state, root string) []string {
+	t.Helper()
+	data, err := os.ReadFile(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := m.lines(t, data)
+	var got []string
+	for _, l := range with {
+		got = append(got, l[:strings.LastIndexByte(l, ' ')])
+	}
+	slices.Sort(got)
+	if want := onDisk(t, root); !slices.Equal(got, want) {
+		t.Fatalf("%s differs from the disk:\n got %q\nwant %q", m.script, got, want)
+	}
+	return with
+}
+
 func TestMirrorOfARealTree(t *testing.T) {
 	each(t, func(t *testing.T, m mirror, state string) {
 		seed := rand.Uint64()
@@ -186,22 +205,11 @@ func TestMirrorOfARealTree(t *testing.T) {
 		serve(t, root, journal, strings.TrimPrefix(url, "http://"))
 		follow(state, true)
 
-		data, err := os.ReadFile(state)
-		if err != nil {
-			t.Fatal(err)
-		}
-		with := m.lines(t, data)
-		var got []string
-		for _, l := range with {
-			got = append(got, l[:strings.LastIndexByte(l, ' ')])
-		}
-		slices.Sort(got)
-		if want := onDisk(t, root); !slices.Equal(got, want) {
-			t.Fatalf("%s differs from the disk:\n got %q\nwant %q", m.script, got, want)
-		}
+		with := m.sameAsDisk(t, state, root)
 		// File IDs are those of one who starts now.
 		follow(state+".fresh", true)
-		if data, err = os.ReadFile(state + ".fresh"); err != nil {
+		data, err := os.ReadFile(state + ".fresh")
+		if err != nil {
 			t.Fatal(err)
 		}
 		if fresh := m.lines(t, data); !slices.Equal(with, fresh) {
@@ -224,17 +232,6 @@ func TestMirrorOfLongLines(t *testing.T) {
 		if err := m.startAt(t, url, root, state, &out).Wait(); err != nil {
 			t.Fatalf("%s: %v\n%s", m.script, err, out.String())
 		}
-		data, err := os.ReadFile(state)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var got []string
-		for _, l := range m.lines(t, data) {
-			got = append(got, l[:strings.LastIndexByte(l, ' ')])
-		}
-		slices.Sort(got)
-		if want := onDisk(t, root); !slices.Equal(got, want) {
-			t.Fatalf("%s differs from the disk:\n got %q\nwant %q", m.script, got, want)
-		}
+		m.sameAsDisk(t, state, root)
 	})
 }
