@@ -21,13 +21,7 @@ type writer struct {
 }
 
 type rootOut struct {
-	root ref
-	done []told
-	told
-}
-
-// told is notifications in groups.
-type told struct {
+	root  ref
 	notes []notify.Notification
 	ends  []int // of the groups
 }
@@ -70,14 +64,15 @@ func (p *pass) outOf(root ref) *rootOut {
 			return o
 		}
 	}
-	o := &rootOut{root: root, told: newTold(1 + 2*len(p.order))}
+	o := &rootOut{root: root, notes: make([]notify.Notification, 0, min(1+2*len(p.order), notify.BatchIndexes))}
 	p.out = append(p.out, o)
 	return o
 }
 
-// newTold makes room for some notifications, and for no more than go into one batch.
-func newTold(room int) told {
-	return told{notes: make([]notify.Notification, 0, min(room, notify.BatchIndexes))}
+// hand gives what was told of a root to the outbox, while the tree cannot be seen. Nobody else has the notes then.
+func (p *pass) hand(o *rootOut) {
+	p.t.out.add(p.t.s.node(o.root).id, o.notes, o.ends)
+	o.notes, o.ends = nil, nil
 }
 
 // changed forgets where the last entry was, before a name in the tree changes.
@@ -98,8 +93,8 @@ func (p *pass) close() {
 	if o != nil && p.floating == 0 && len(o.notes) > o.begin() {
 		o.ends = append(o.ends, len(o.notes))
 		if len(o.notes) > notify.BatchIndexes*7/8 { // rather than copy them all into a larger one
-			o.done = append(o.done, o.told)
-			o.told = newTold(notify.BatchIndexes)
+			p.hand(o)
+			o.notes = make([]notify.Notification, 0, notify.BatchIndexes)
 		}
 		p.cur = nil
 	}
@@ -119,9 +114,7 @@ func (p *pass) flush() {
 	p.close()
 	p.told = len(p.out) > 0
 	for _, o := range p.out {
-		for _, part := range append(o.done, o.told) {
-			p.t.out.add(p.t.s.node(o.root).id, part.notes, part.ends)
-		}
+		p.hand(o)
 	}
 	p.out = nil
 }

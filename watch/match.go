@@ -232,9 +232,9 @@ func (t *tree) wake(d *dirt, now time.Time) (older *dirt) {
 			chosen[group[i]] = true
 		}
 	}
-	n := 0
+	names, n := make([]bool, len(c.names)), 0
 	for i, g := range group {
-		if chosen[i] = chosen[g] || !waits[g]; chosen[i] {
+		if names[i] = chosen[g] || !waits[g]; names[i] {
 			n++
 		}
 	}
@@ -247,7 +247,7 @@ func (t *tree) wake(d *dirt, now time.Time) (older *dirt) {
 		t.carryDue = now.Add(halfWait / 2)
 		return nil
 	}
-	older, t.carry = c.split(chosen)
+	older, t.carry = c.split(names)
 	return older
 }
 

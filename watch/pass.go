@@ -743,7 +743,7 @@ func (p *pass) settle() (waiting bool) {
 				continue
 			}
 		}
-		if t.drained && !p.hold && p.stuckSince(w.since) {
+		if t.drained && !p.hold && p.tooLong(w.since) {
 			hopeless.touch(i.at, i.ops)
 			continue
 		}
@@ -798,7 +798,7 @@ func (p *pass) settle() (waiting bool) {
 	}
 	if next.empty() || p.told || p.heardNew() {
 		t.stuckSince = p.now
-	} else if p.stuckSince(t.stuckSince) {
+	} else if p.tooLong(t.stuckSince) {
 		hopeless.before(next)
 		next = newDirt()
 	}
@@ -825,8 +825,8 @@ func (p *pass) settle() (waiting bool) {
 // at, and how long directories may although nothing is heard or told at all.
 const stuckAfter = 5 * time.Second
 
-// stuckSince says whether something has been so for too long, while there were passes that could have changed it.
-func (p *pass) stuckSince(since time.Time) bool {
+// tooLong says whether something has been so for longer than stuckAfter, while there were passes that could have changed it.
+func (p *pass) tooLong(since time.Time) bool {
 	return p.now.Sub(since) > stuckAfter && p.now.Sub(p.t.awake) > stuckAfter
 }
 
