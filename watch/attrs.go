@@ -18,6 +18,7 @@ type writer struct {
 	last      ref
 	lastPath  string
 	lastSpine notify.Spine
+	emitted   int // notifications
 }
 
 type rootOut struct {
@@ -45,6 +46,7 @@ func (p *pass) emitStream(typ notify.Type, r ref, i *item, stream string) int {
 		p.cur = p.outOf(t.s.rootOf(r))
 	}
 	o := p.cur
+	p.emitted++
 	o.notes = append(o.notes, notify.Notification{Type: typ, Path: p.lastPath, Spine: p.lastSpine, Stream: stream})
 	n := &o.notes[len(o.notes)-1]
 	if i != nil && i.state == present && i.look.id == n.ID() {
@@ -126,7 +128,7 @@ const proofWait = 2 * time.Second
 func (p *pass) compare(i *item) {
 	t, r, a := p.t, i.node, &i.look.attr
 	n := t.s.node(r)
-	was := t.s.attrOf(n)
+	was, emitted := t.s.attrOf(n), p.emitted
 	touched := n.stamp != stampOf(a)
 	isDir := a.IsDir()
 	if a.IsRegular() {
@@ -174,6 +176,9 @@ func (p *pass) compare(i *item) {
 		p.emit(notify.ChildGroupChanged, r, i)
 	}
 	x, y := orNone(was.X), orNone(a.X)
+	if i.look.bare || n.x == unread { // how they differ is not known
+		x = y
+	}
 	if a.Perm() != was.Perm() || x.ACL != y.ACL {
 		p.emit(notify.ChildACLChanged, r, i)
 	}
@@ -186,13 +191,35 @@ func (p *pass) compare(i *item) {
 	if len(x.Streams)+len(y.Streams) > 0 {
 		p.streams(r, i, x.Streams, y.Streams)
 	}
-	if touched || a.Mtime != was.Mtime || a.Size != was.Size || !equalXattrs(was.X, a.X) {
+	first := n.x == unread && !i.look.bare
+	if first && p.emitted == emitted {
+		p.onlyXattrs(i, r, &was, touched)
+	}
+	if touched || a.Mtime != was.Mtime || a.Size != was.Size || first || !i.look.bare && !equalXattrs(was.X, a.X) {
 		keep := n.mtime
-		t.s.set(r, a)
+		if t.s.setStat(r, a); !i.look.bare {
+			t.s.setX(r, a.X)
+		}
 		if isDir {
 			n.mtime = keep // told on its own
 		}
 	}
+}
+
+// onlyXattrs sees to an entry whose extended attributes are read for the first time now, and of which nothing else was told: what made its
+// change time move can only have been they, unless it was a link or a rename, be it of another name.
+func (p *pass) onlyXattrs(i *item, r ref, was *notify.Attr, touched bool) {
+	a := &i.look.attr
+	link := i.from != nil || min(a.Nlink, 255) != was.Nlink || !i.records && !a.IsDir() && a.Nlink > 1
+	names := a.IsDir() && a.Ctime == a.Mtime // it was the directory's names that changed
+	if !touched || link || names || a.Mtime != was.Mtime || i.records && i.ops&OpAttrib == 0 {
+		p.t.digests.note(p.t.s.node(r), a.X)
+		return
+	}
+	if a.X != nil && a.X.ACL != 0 {
+		p.emit(notify.ChildACLChanged, r, i)
+	}
+	p.emit(notify.ChildExtraAttrsChanged, r, i)
 }
 
 // timesSet says whether a directory has got its modification time from somebody: one that comes of a change of its
@@ -309,7 +336,7 @@ func (p *pass) streams(r ref, i *item, was, is []notify.Stream) {
 // differs in the entry is not told then, for at most recordWait.
 func (p *pass) streamMoves(i *item) bool {
 	t, x := p.t, i.look.attr.X
-	if x == nil || len(x.Streams) < 2 {
+	if x == nil || len(x.Streams) < 2 || t.s.node(i.node).x == unread {
 		return false
 	}
 	was := orNone(t.s.attrOf(t.s.node(i.node)).X).Streams

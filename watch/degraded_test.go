@@ -537,6 +537,14 @@ func (m *memory) ResetTree(_ context.Context, _ notify.FileID, note []byte, walk
 	return 1, walk(func(notify.FileID, string, notify.FileID, *notify.Attr) error { return nil })
 }
 
+func (m *memory) AmendTree(_ context.Context, _ notify.FileID, note []byte, amend func(notify.FileID, *notify.Attr) bool) error {
+	m.note = note
+	for i := range m.entries {
+		amend(m.entries[i].ID(), &m.entries[i].Attr)
+	}
+	return nil
+}
+
 // A remembered tree finds its mounts again, those that are shut too.
 func TestMountsOverARestart(t *testing.T) {
 	needRoot(t, "mount")
@@ -557,8 +565,9 @@ func TestMountsOverARestart(t *testing.T) {
 				t.Errorf("start %d: %s%d was not told", i+1, p, i)
 			}
 		}
-		past.entries = r.Snap(t).Entries
+		entries := r.Snap(t).Entries
 		r.Stop()
+		past.entries = entries
 		sh(t, top, patient+fmt.Sprintf("touch m/a/d%d d/e/d%d; umount n; mount -t tmpfs none n; touch n/d%d", i, i, i))
 	}
 }

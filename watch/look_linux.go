@@ -23,7 +23,8 @@ type looker struct {
 	xlist  []byte
 	xval   []byte
 	proc   []byte
-	met    []ref // children that a listing has met
+	met    []ref  // children that a listing has met
+	found  []look // what it has found
 }
 
 // dirFD is an open directory; -1 is none.

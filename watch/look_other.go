@@ -27,8 +27,9 @@ import (
 
 // looker asks the disk.
 type looker struct {
-	met []ref   // children that a listing has met
-	gen [8]byte // generation of what was asked for last
+	met   []ref   // children that a listing has met
+	found []look  // what it has found
+	gen   [8]byte // generation of what was asked for last
 }
 
 // dirFD is an open directory; nil is none.

@@ -23,15 +23,15 @@ func (p *pass) agree() {
 	if !several {
 		return
 	}
-	newest := make(map[notify.FileID]*notify.Attr)
+	newest := make(map[notify.FileID]*look)
 	files(func(i *item) {
-		if a := newest[i.look.id]; a == nil || a.Ctime < i.look.attr.Ctime {
-			newest[i.look.id] = &i.look.attr
+		if k := newest[i.look.id]; k == nil || k.attr.Ctime < i.look.attr.Ctime {
+			newest[i.look.id] = &i.look
 		}
 	})
 	files(func(i *item) {
-		if a := newest[i.look.id]; a.Ctime > i.look.attr.Ctime && a.Ino == i.look.attr.Ino {
-			i.look.attr = *a
+		if k := newest[i.look.id]; k.attr.Ctime > i.look.attr.Ctime && k.attr.Ino == i.look.attr.Ino {
+			i.look.attr, i.look.bare = k.attr, k.bare
 		}
 	})
 }

@@ -17,6 +17,9 @@ type Past interface {
 	// ResetTree begins the root anew with the entries that walk adds: cursors from before are gone. It returns
 	// when that is durable.
 	ResetTree(ctx context.Context, root notify.FileID, note []byte, walk func(add PastEntry) error) (notify.BatchNumber, error)
+	// AmendTree has amend look at every entry of a root as last told, and keeps it as amend has changed it if that is true, together with
+	// another note: all of it, or nothing.
+	AmendTree(ctx context.Context, root notify.FileID, note []byte, amend func(id notify.FileID, attr *notify.Attr) bool) error
 }
 
 // forgetter is a past that can say what it remembers, and forget it. *journal.Journal is one.
@@ -58,11 +61,12 @@ type PastEntry = func(dir notify.FileID, name string, id notify.FileID, attr *no
 type pastNote struct {
 	Version int               `json:"version"`
 	Name    string            `json:"name"`
-	IDs     map[string]string `json:"ids"` // by the place of the mount: "handle", ...
+	IDs     map[string]string `json:"ids"`            // by the place of the mount: "handle", ...
+	Bare    bool              `json:"bare,omitempty"` // entries without extended attributes may have some
 }
 
 func (t *tree) noteOf(ri *rootInfo, m *mount) []byte {
-	b, _ := json.Marshal(pastNote{1, ri.Name, map[string]string{"": m.kind.String()}})
+	b, _ := json.Marshal(pastNote{1, ri.Name, map[string]string{"": m.kind.String()}, ri.bare})
 	return b
 }
 
@@ -99,20 +103,37 @@ func (w *Watcher) restore(ctx context.Context, ri *rootInfo, m *mount) bool {
 		ri.indexed++
 		return nil
 	})
-	if err == nil && string(note) == string(t.noteOf(ri, m)) {
+	ri.bare = false
+	whole := string(t.noteOf(ri, m))
+	ri.bare = true
+	ri.bare = string(note) == string(t.noteOf(ri, m))
+	if err == nil && (ri.bare || string(note) == whole) {
 		ri.restored = true
+		if ri.bare {
+			t.strip(ri)
+		}
 		w.log.Info("root remembered: what changed meanwhile is swept", "root", ri.Name, "entries", ri.indexed, "took", time.Since(start).Round(time.Millisecond).String())
 		return true
 	}
 	if err == nil || notify.KindOf(err) != notify.NotFound {
 		w.log.Warn("what was remembered of the root cannot be used: it is scanned anew, and older cursors are gone", "root", ri.Name, "err", err)
 	}
-	ri.indexed = 0
+	ri.indexed, ri.bare = 0, false
 	for _, c := range t.s.childList(ri.node) {
 		t.discard(c)
 	}
 	t.s.recycle()
 	return false
+}
+
+// strip notes of the entries of a root that have no extended attributes that these are unread.
+func (t *tree) strip(ri *rootInfo) {
+	for r := ref(1); uint32(r) < t.s.nodes.n; r++ {
+		if n := t.s.node(r); n.x == 0 && n.parent != 0 && t.s.rootOf(r) == ri.node {
+			t.s.leaveX(r)
+		}
+	}
+	t.digests.begin(t.now())
 }
 
 // discard takes an entry and all below it out of the tree; nobody was told of them.

@@ -26,6 +26,10 @@ func (m *notebook) ResetTree(_ context.Context, _ notify.FileID, _ []byte, walk 
 	return 0, walk(func(notify.FileID, string, notify.FileID, *notify.Attr) error { return nil })
 }
 
+func (m *notebook) AmendTree(context.Context, notify.FileID, []byte, func(notify.FileID, *notify.Attr) bool) error {
+	return nil
+}
+
 func (m *notebook) TreeNotes() map[notify.FileID][]byte { return m.notes }
 
 func (m *notebook) ForgetTree(root notify.FileID) error {

@@ -3,7 +3,7 @@ package watch
 import (
 	"context"
 	"errors"
-	"slices"
+	"sync"
 	"time"
 
 	"fs_notify/notify"
@@ -49,34 +49,18 @@ func (w *Watcher) scan(ctx context.Context, ri *rootInfo) error {
 	if w.restore(ctx, ri, m) {
 		return nil
 	}
+	ri.bare = true
 	rec := w.record(ctx, ri, m)
-	guess := entriesOn(ri.Dir)
 	late := newDirt()
-	frontier := []*job{{dir: r, list: true, watch: true, fresh: true}}
-	for len(frontier) > 0 {
-		if ctx.Err() != nil {
-			rec.finish()
-			return ctx.Err()
-		}
-		n := min(len(frontier), 256)
-		jobs := slices.Clone(frontier[len(frontier)-n:])
-		frontier = frontier[:len(frontier)-n]
-		t.run(jobs)
-		var told []pastItem
-		t.mu.Lock()
-		for _, j := range jobs {
-			frontier = t.plant(j, frontier, late, rec != nil, &told)
-			ri.indexed += int64(len(j.looks))
-			j.looks = nil
-		}
-		ri.guess = min(float64(ri.indexed)/float64(max(guess, ri.indexed+1)), 0.99)
-		t.mu.Unlock()
-		rec.add(told)
+	if err := w.scanBelow(ctx, ri, rec, late); err != nil {
+		rec.finish()
+		return err
 	}
 	w.in.ask(func(d *dirt) { d.before(late) })
 	if err := rec.finish(); err != nil {
 		w.log.Error("the tree could not be stored: a restart will begin anew", "root", ri.Name, "err", err)
 	}
+	w.beginDigests(ctx)
 	t.mu.Lock()
 	ri.phase = notify.Live
 	t.mu.Unlock()
@@ -84,10 +68,54 @@ func (w *Watcher) scan(ctx context.Context, ri *rootInfo) error {
 	return nil
 }
 
+// scanAhead is how many directories of a first scan are given out to be listed, or wait to be put into the tree.
+const scanAhead = 64
+
+// scanBelow lists everything below a root. Two workers look at the disk; what they found goes into the tree meanwhile.
+func (w *Watcher) scanBelow(ctx context.Context, ri *rootInfo, rec *recorder, late *dirt) error {
+	t := w.t
+	guess := entriesOn(ri.Dir)
+	roots := &openRoots{t: t, fds: make(map[ref]dirFD), err: make(map[ref]error)}
+	defer roots.close()
+	roots.open(t.lookers[0], ri.node) // the workers must not ask the tree; an error they find there
+	todo, done := make(chan *job, scanAhead), make(chan *job, scanAhead)
+	var workers sync.WaitGroup
+	defer workers.Wait()
+	defer close(todo)
+	for _, l := range t.lookers {
+		workers.Go(func() {
+			for j := range todo {
+				t.perform(l, j, roots)
+				done <- j
+			}
+		})
+	}
+	frontier := []ref{ri.node}
+	for out := 0; out > 0 || len(frontier) > 0; out-- {
+		for ; out < scanAhead && len(frontier) > 0; out++ {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			r := frontier[len(frontier)-1]
+			frontier = frontier[:len(frontier)-1]
+			todo <- &job{dir: r, site: t.siteOf(r), list: true, watch: true, fresh: true, bare: true}
+		}
+		j := <-done
+		var told []pastItem
+		t.mu.Lock()
+		frontier = t.plant(j, frontier, late, rec != nil, &told)
+		ri.indexed += int64(len(j.looks))
+		ri.guess = min(float64(ri.indexed)/float64(max(guess, ri.indexed+1)), 0.99)
+		t.mu.Unlock()
+		rec.add(told)
+	}
+	return nil
+}
+
 // plant puts what a job of the first scan found into the tree, and adds the directories among it to what is to be listed. What
 // moved meanwhile is late: it is looked at again when all are watched, as the record of a move to where nobody watched
 // yet does not tell that place.
-func (t *tree) plant(j *job, more []*job, late *dirt, record bool, told *[]pastItem) []*job {
+func (t *tree) plant(j *job, more []ref, late *dirt, record bool, told *[]pastItem) []ref {
 	d := t.s.dir(j.dir)
 	switch {
 	case errors.Is(j.err, errElsewhere): // it is neither watched nor listed
@@ -128,7 +156,9 @@ func (t *tree) plant(j *job, more []*job, late *dirt, record bool, told *[]pastI
 		}
 		r := t.s.alloc(j.dir, k.name, k.id, k.attr.IsDir())
 		t.s.attach(r, j.dir, k.name)
-		t.s.set(r, &k.attr)
+		if t.s.set(r, &k.attr); k.bare {
+			t.s.leaveX(r)
+		}
 		if record {
 			*told = append(*told, pastItem{t.s.node(j.dir).id, k.name, k.id, k.attr})
 		}
@@ -141,7 +171,7 @@ func (t *tree) plant(j *job, more []*job, late *dirt, record bool, told *[]pastI
 			t.shut(r, k.mount)
 			continue
 		}
-		more = append(more, &job{dir: r, list: true, watch: true, fresh: true})
+		more = append(more, r)
 	}
 	return more
 }

@@ -36,6 +36,7 @@ func between(done *bool, dir string, f func(from, to string)) func(path string) 
 		case first == "":
 			first = name
 		default:
+			time.Sleep(20 * time.Millisecond) // the other one is listed by now
 			f(first, name)
 			time.Sleep(20 * time.Millisecond) // the reader is ahead of the looks
 			*done = true
@@ -85,8 +86,9 @@ func TestMovesDuringTheStart(t *testing.T) {
 					sh(t, dir, tree)
 					if start == "another" {
 						r := watchtest.Start(t, kind, dir, alone(kind), func(c *watch.Config) { c.Past = past })
-						past.entries = r.Snap(t).Entries
+						entries := r.Snap(t).Entries
 						r.Stop()
+						past.entries = entries
 					}
 					done := false
 					r := watchtest.Start(t, kind, dir, alone(kind), func(c *watch.Config) {

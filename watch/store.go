@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"unsafe"
 
 	"github.com/cespare/xxhash/v2"
@@ -28,7 +29,7 @@ type node struct {
 	byName ref // chains of the two indexes
 	byID   ref
 	owner  uint32 // interned ownerInfo
-	x      uint32 // interned xattrs, 0: none
+	x      uint32 // interned xattrs, 0: none, unread: not read yet
 	dir    uint32 // index of the dirInfo; 0: not a directory
 }
 
@@ -95,6 +96,7 @@ type store struct {
 	atimes   chunked[int64] // by ref, if reads are told
 	reads    bool
 	liveDirs int64
+	unread   atomic.Int64 // nodes whose extended attributes were not read yet
 }
 
 func (s *store) node(r ref) *node       { return s.nodes.at(uint32(r)) }
@@ -158,7 +160,7 @@ func (s *store) release(r ref) {
 	n := s.node(r)
 	s.names.drop(n.name)
 	s.owners.drop(n.owner)
-	s.xattrs.drop(n.x)
+	s.dropX(n.x)
 	if n.dir != 0 {
 		*s.dirs.at(n.dir) = dirInfo{first: ref(s.freeDir)}
 		s.freeDir = n.dir
@@ -346,6 +348,33 @@ func (s *store) childList(r ref) []ref {
 
 // set replaces what is remembered of a node's attributes.
 func (s *store) set(r ref, a *notify.Attr) {
+	s.setStat(r, a)
+	s.setX(r, a.X)
+}
+
+// setX replaces the extended attributes.
+func (s *store) setX(r ref, x *notify.Xattrs) {
+	if n := s.node(r); n.x != 0 || x != nil {
+		old := n.x
+		n.x = s.xattrs.put(x)
+		s.dropX(old)
+	}
+}
+
+// leaveX notes of a node without extended attributes that these were not read.
+func (s *store) leaveX(r ref) {
+	s.node(r).x = unread
+	s.unread.Add(1)
+}
+
+func (s *store) dropX(x uint32) {
+	if s.xattrs.drop(x); x == unread {
+		s.unread.Add(-1)
+	}
+}
+
+// setStat is set without the extended attributes.
+func (s *store) setStat(r ref, a *notify.Attr) {
 	n := s.node(r)
 	n.stamp, n.size, n.mtime = stampOf(a), a.Size, a.Mtime
 	if s.reads {
@@ -354,11 +383,6 @@ func (s *store) set(r ref, a *notify.Attr) {
 	if o := (ownerInfo{a.Mode, a.UID, a.GID, min(a.Nlink, 255), a.Flags}); n.owner == 0 || s.owners.get(n.owner) != o {
 		s.owners.drop(n.owner)
 		n.owner = s.owners.put(o)
-	}
-	if n.x != 0 || a.X != nil {
-		old := n.x
-		n.x = s.xattrs.put(a.X)
-		s.xattrs.drop(old)
 	}
 }
 
@@ -601,7 +625,10 @@ func (in *intern[T]) drop(i uint32) {
 	}
 }
 
-// internX interns extended attributes by their digest.
+// unread stands in a node in place of extended attributes that were not read yet: an index that none gets.
+const unread = ^uint32(0)
+
+// internX interns extended attributes by their digest. Of what is unread it knows nothing.
 type internX struct {
 	in     intern[uint64]
 	values map[uint64]*notify.Xattrs
@@ -622,14 +649,14 @@ func (x *internX) put(v *notify.Xattrs) uint32 {
 }
 
 func (x *internX) get(i uint32) *notify.Xattrs {
-	if i == 0 {
+	if i == 0 || i == unread {
 		return nil
 	}
 	return x.values[x.in.get(i)]
 }
 
 func (x *internX) drop(i uint32) {
-	if i == 0 {
+	if i == 0 || i == unread {
 		return
 	}
 	h := x.in.get(i)

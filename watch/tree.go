@@ -27,6 +27,7 @@ type rootInfo struct {
 	guess   float64 // progress of the first scan, 0 to 1
 
 	restored bool // filled from the past, and not swept yet
+	bare     bool // scanned, or remembered, without all extended attributes
 }
 
 // tree holds every entry's identity and attributes as last told, and compares them with the disk.
@@ -63,6 +64,7 @@ type tree struct {
 	// whose streams may be in the middle of a rename, and when that was first seen
 	streamsSince map[notify.FileID]time.Time
 	deadNames
+	digests  digests
 	trouble  map[ref]trouble // degraded directories
 	troubled sync.Mutex      // guards trouble for readers
 	carryDue time.Time       // when they are looked at again without a record
@@ -118,6 +120,9 @@ type job struct {
 	list  bool    // look at every name
 	watch bool    // and watch it before that
 	fresh bool    // found only now: nothing below it was ever told
+	bare  bool    // extended attributes are left for later
+	known []ref   // entries of which only the extended attributes are asked for
+	site  site    // where the directory is; if it has no root, the tree says so
 
 	err      error // of the directory itself; errElsewhere, errRootAway or what the kernel said
 	watchErr error
@@ -138,6 +143,22 @@ type look struct {
 	attr  notify.Attr
 	mount *mount // that it lies on
 	same  bool   // as it was told: identity and stamp
+	bare  bool   // the extended attributes in attr were not read
+}
+
+// site is where a directory is, and what is to be found there.
+type site struct {
+	root  ref
+	path  string
+	depth int
+	mount *mount
+	id    notify.FileID
+	stamp uint64
+}
+
+func (t *tree) siteOf(r ref) site {
+	n := t.s.node(r)
+	return site{t.s.rootOf(r), t.s.path(r), t.s.depth(r), t.ms.at(t.s.dir(r).mount), n.id, n.stamp}
 }
 
 // files opened for one round of looks; root directories are opened by path each time, so that nobody's umount fails.
@@ -226,20 +247,24 @@ func (t *tree) run(jobs []*job) {
 	wg.Wait()
 }
 
-// perform does one job: open the directory, make sure that it is the one, watch it, look at names.
+// perform does one job: open the directory, make sure that it is the one, watch it, look at names. Of a fresh directory whose site is given it
+// does not ask the tree, once the root is open.
 func (t *tree) perform(l *looker, j *job, roots *openRoots) {
 	j.err, j.watchErr, j.looks, j.listed, j.mount = nil, nil, nil, false, nil
-	root := t.s.rootOf(j.dir)
+	s := j.site
+	if s.root == 0 {
+		s = t.siteOf(j.dir)
+	}
+	root, path, m := s.root, s.path, s.mount
 	top, err := roots.open(l, root)
 	if err != nil {
 		j.err = err
 		return
 	}
-	path := t.s.path(j.dir)
 	if j.path != nil {
 		path = *j.path
 	}
-	if len(path) > maxPath || t.s.depth(j.dir) > maxDepth {
+	if len(path) > maxPath || s.depth > maxDepth {
 		j.err = errTooDeep
 		return
 	}
@@ -252,7 +277,6 @@ func (t *tree) perform(l *looker, j *job, roots *openRoots) {
 		return
 	}
 	defer closeFD(fd)
-	m := t.ms.at(t.s.dir(j.dir).mount)
 	mnt, _, err := l.stat(fd, "", &j.self)
 	if err == nil && mnt != m.num { // of a tree that was remembered the mounts are not known yet
 		if m = t.ms.of(root, mnt); m == nil {
@@ -263,9 +287,9 @@ func (t *tree) perform(l *looker, j *job, roots *openRoots) {
 			return
 		}
 	}
-	if err == nil && !sameInode(t.s.node(j.dir).stamp, stampOf(&j.self)) {
+	if err == nil && !sameInode(s.stamp, stampOf(&j.self)) {
 		var id notify.FileID
-		if id, err = l.identify(&t.ms, m, fd, "", &j.self); err == nil && id != t.s.node(j.dir).id {
+		if id, err = l.identify(&t.ms, m, fd, "", &j.self); err == nil && id != s.id {
 			err = errElsewhere
 		}
 	}
@@ -283,9 +307,12 @@ func (t *tree) perform(l *looker, j *job, roots *openRoots) {
 		t.srcMu.Unlock()
 		l.stat(fd, "", &j.self) // what changed it before the watch was in force is in no record
 	}
-	at := lookAt{l: l, root: root, fd: fd, m: m, path: path}
-	if j.looks = nil; len(j.items) > 0 {
-		j.looks = make([]look, 0, len(j.items))
+	at := lookAt{l: l, root: root, fd: fd, m: m, path: path, bare: j.bare}
+	if n := len(j.items) + len(j.known); n > 0 {
+		j.looks = make([]look, 0, n)
+	}
+	for _, r := range j.known {
+		j.looks = append(j.looks, t.digest(at, r))
 	}
 	for _, i := range j.items {
 		j.looks = append(j.looks, t.look(at, i.at.name, i.ops, i.old, i.came))
@@ -299,10 +326,13 @@ func (t *tree) perform(l *looker, j *job, roots *openRoots) {
 	}
 }
 
+// maxScratch is how many looks of a directory a looker keeps room for.
+const maxScratch = 4096
+
 // listing looks at every name that is in the directory or was told there. Those that are as they were told leave no trace.
 func (t *tree) listing(at lookAt, j *job) error {
 	l := at.l
-	l.met = l.met[:0]
+	l.met, l.found = l.met[:0], l.found[:0]
 	asked := make(map[string]struct{}, len(j.items))
 	for _, i := range j.items {
 		asked[i.at.name] = struct{}{}
@@ -319,10 +349,14 @@ func (t *tree) listing(at lookAt, j *job) error {
 		}
 		if k := t.look(at, name, 0, old, 0); !k.same {
 			k.name = strings.Clone(name)
-			j.looks = append(j.looks, k)
+			l.found = append(l.found, k)
 		}
 	})
-	if err != nil || len(l.met) == int(t.s.dir(j.dir).count) { // none is missing
+	j.looks = append(j.looks, l.found...)
+	if cap(l.found) > maxScratch {
+		l.found = nil
+	}
+	if err != nil || j.fresh || len(l.met) == int(t.s.dir(j.dir).count) { // none is missing
 		return err
 	}
 	slices.Sort(l.met)
@@ -345,6 +379,7 @@ type lookAt struct {
 	fd   dirFD
 	m    *mount
 	path string
+	bare bool // extended attributes are left for later
 }
 
 // look asks the disk about one name. Only what differs from the tree is asked for identity and attributes in full: from old, which was
@@ -376,13 +411,13 @@ func (t *tree) look(at lookAt, name string, ops Op, old, came ref) look {
 		if n.untouched(stamp, &k.attr) {
 			k.id = n.id
 			if ops&OpAttrib == 0 {
-				k.same, k.attr.X = true, t.s.xattrs.get(n.x)
+				k.same, k.attr.X, k.bare = true, t.s.xattrs.get(n.x), n.x == unread
 				return k
 			}
 			// A look ahead of this record may have seen the change time move, and passed the extended attributes over.
 		} else if k.attr.Btime != 0 && sameInode(n.stamp, stamp) {
 			k.id = n.id
-			if ops != 0 && ops&OpAttrib == 0 { // only its data was written
+			if ops != 0 && ops&OpAttrib == 0 && n.x != unread { // only its data was written
 				k.attr.X = t.s.xattrs.get(n.x)
 				return k
 			}
@@ -390,7 +425,7 @@ func (t *tree) look(at lookAt, name string, ops Op, old, came ref) look {
 	}
 	if came != 0 && k.id == 0 && k.attr.Btime != 0 && k.mount == m && !m.coarse && !k.attr.IsDir() {
 		if c := t.s.node(came); sameInode(c.stamp, stampOf(&k.attr)) {
-			if k.id = c.id; ops&OpAttrib == 0 {
+			if k.id = c.id; ops&OpAttrib == 0 && c.x != unread {
 				k.attr.X = t.s.xattrs.get(c.x)
 				return k
 			}
@@ -402,7 +437,7 @@ func (t *tree) look(at lookAt, name string, ops Op, old, came ref) look {
 			return t.look(at, name, ops, old, came)
 		}
 	}
-	if err == nil {
+	if k.bare = at.bare && !k.mount.coarse; err == nil && !k.bare {
 		k.attr.X, err = l.xattrs(at.fd, name)
 	}
 	k.err = err

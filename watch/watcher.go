@@ -55,6 +55,7 @@ type Watcher struct {
 	restAfter time.Time // sweeps pause until then
 	mountsSum uint64
 
+	amending  sync.WaitGroup // what is remembered
 	barrier   barrier
 	overflow  atomic.Int64
 	records   atomic.Int64
@@ -70,6 +71,7 @@ type Stats struct {
 	Sweeps    int64         // full ones that have ended
 	SweepTime time.Duration // all of these took together
 	Looks     int64         // at names on the disk
+	Unread    int           // entries whose extended attributes are still to be read
 	// Turns of the goroutine that works on the trees: one a second at least, unless it waits for the disk. Turns and
 	// Looks together stand still only if it hangs.
 	Turns   int64
@@ -173,7 +175,7 @@ func (w *Watcher) Ready() <-chan struct{} { return w.ready }
 // Stats may be called at any time.
 func (w *Watcher) Stats() Stats {
 	return Stats{Records: w.records.Load(), Overflows: w.overflow.Load(), Sweeps: w.sweeps.Load(), SweepTime: time.Duration(w.sweepTime.Load()),
-		Looks: w.t.looks.Load(), Turns: w.turns.Load(), Dirty: w.in.size(), Backlog: w.out.backlog()}
+		Looks: w.t.looks.Load(), Unread: int(w.t.s.unread.Load()), Turns: w.turns.Load(), Dirty: w.in.size(), Backlog: w.out.backlog()}
 }
 
 // Run watches until ctx ends, which is no error, or until the source or the sink fails for good.
@@ -207,6 +209,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 	})
 	writer.Go(w.forgetOthers)
 	w.work(ctx)
+	w.amending.Wait()
 	w.cfg.Source.Close()
 	reader.Wait()
 	stopWriting()
@@ -272,6 +275,9 @@ func (w *Watcher) work(ctx context.Context) {
 			rootsDue = now.Add(time.Second)
 			w.checkRoots()
 			w.barrier.mend(w.cfg.Source)
+		}
+		if g := &w.t.digests; g.next != 0 && !time.Now().Before(g.due) {
+			w.digestStep(ctx)
 		}
 		if d := w.next(); d != nil {
 			w.pass(d)
@@ -358,6 +364,9 @@ func (w *Watcher) pause() time.Duration {
 	}
 	if w.t.carry != nil {
 		earlier(w.t.carryDue)
+	}
+	if w.t.digests.next != 0 {
+		earlier(w.t.digests.due)
 	}
 	for _, due := range w.t.late {
 		earlier(due)

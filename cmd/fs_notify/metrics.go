@@ -172,6 +172,7 @@ var described = []struct{ name, help, label string }{
 	{"kernel_overflows_total", "Overflows of the kernel's queue; each costs a sweep.", ""},
 	{"sweep_duration_seconds", "Full sweeps that have ended, and how long they took.", ""},
 	{"looks_total", "Looks at names on the disk.", ""},
+	{"unread_entries", "Entries whose extended attributes the first scan has left, and which are still to be read.", ""},
 	{"dirty_names", "Names that wait to be looked at.", ""},
 	{"append_backlog_bytes", "Weight of the notifications that wait to be appended.", ""},
 	{"roots", "Roots, by phase: indexing, live, away.", "phase"},
@@ -231,6 +232,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	counter("kernel_overflows_total", w.Overflows)
 	out <- prometheus.MustNewConstSummary(c.descs["sweep_duration_seconds"], uint64(w.Sweeps), w.SweepTime.Seconds(), nil)
 	counter("looks_total", w.Looks)
+	gauge("unread_entries", float64(w.Unread))
 	gauge("dirty_names", float64(w.Dirty))
 	gauge("append_backlog_bytes", float64(w.Backlog))
 

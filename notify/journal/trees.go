@@ -856,26 +856,79 @@ func (t *trees) begin(ctx context.Context, root notify.FileID, r *treeRoot, know
 	return nil
 }
 
-// SaveMeta replaces what LoadTree will give back as meta. NotFound: there is no tree of this root.
-func (j *Journal) SaveMeta(root notify.FileID, meta []byte) error {
+// AmendTree has amend look at every entry of a root as LoadTree would give it, and keeps it as amend has changed it if that is true, together with
+// what LoadTree will give back as meta: all of it or, after an error, nothing. What amend is asked for, in what order, and how often is not defined.
+//
+// Errors: NotFound, there is no tree of this root; Unavailable, the journal is down, or what was appended is not in the checkpoint yet;
+// Corrupt, it is damaged.
+func (j *Journal) AmendTree(ctx context.Context, root notify.FileID, meta []byte, amend func(id notify.FileID, attr *notify.Attr) bool) error {
+	const op = "journal.AmendTree"
 	t := j.trees
 	t.work.Lock()
 	defer t.work.Unlock()
+	head := j.Bounds().Head
+	if err := t.foldAll(ctx); err != nil && ctx.Err() != nil {
+		return err
+	}
 	t.mu.Lock()
-	old := t.roots[root]
+	old, folded := t.roots[root], t.folded
 	t.mu.Unlock()
-	if old == nil || !old.valid {
-		return &notify.Error{Op: "journal.SaveMeta", Kind: notify.NotFound, Msg: fmt.Sprintf("there is no checkpoint of root %d", root)}
+	switch {
+	case old == nil || !old.valid:
+		return &notify.Error{Op: op, Kind: notify.NotFound, Msg: fmt.Sprintf("there is no checkpoint of root %d", root)}
+	case folded < head:
+		return &notify.Error{Op: op, Kind: notify.Unavailable, Retry: time.Second, Msg: "the checkpoint is behind the journal, which is down"}
 	}
 	r := *old
 	r.meta = slices.Clone(meta)
-	if err := t.in(func(tx *sql.Tx) error { return t.saveRoot(tx, root, &r) }); err != nil {
-		return openError("journal.SaveMeta", t.db.path, err)
+	err := t.in(func(tx *sql.Tx) error {
+		if err := t.amend(ctx, t.writer(tx, root, &r), amend); err != nil {
+			return err
+		}
+		return t.saveRoot(tx, root, &r)
+	})
+	switch {
+	case err == nil:
+		t.mu.Lock()
+		t.roots[root] = &r
+		t.mu.Unlock()
+		return nil
+	case ctx.Err() != nil, notify.KindOf(err) == notify.Corrupt:
+		return err
 	}
-	t.mu.Lock()
-	t.roots[root] = &r
-	t.mu.Unlock()
-	return nil
+	return openError(op, t.db.path, err)
+}
+
+// amend writes the chunks of a root anew in which amend has changed an entry.
+func (t *trees) amend(ctx context.Context, w *treeWriter, amend func(id notify.FileID, attr *notify.Attr) bool) error {
+	rows, err := t.db.read.QueryContext(ctx, "SELECT dir, first, body FROM dirs WHERE root = ?", int64(w.root))
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	var entries []entry
+	for rows.Next() {
+		var dir int64
+		var first, body sql.RawBytes
+		if err := scan(rows, &dir, &first, &body); err != nil {
+			return err
+		}
+		if entries, err = decodeChunk(entries[:0], w.root, notify.FileID(dir), string(first), body); err != nil {
+			return treeDamage(w.root, err)
+		}
+		changed := false
+		for i := range entries {
+			changed = amend(entries[i].id, &entries[i].attr) || changed
+		}
+		if !changed {
+			continue
+		}
+		w.r.digest -= storedSum(body)
+		if err := w.write(notify.FileID(dir), string(first), entries); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
 }
 
 // ForgetTree drops the tree of a root that is no longer served. Should the root come back, it begins a new life.

@@ -144,6 +144,9 @@ func (r *Rig) Settle(t testing.TB) {
 	}
 }
 
+// KeepAll is an option for Start: notifications are kept from the first one on.
+func KeepAll(c *watch.Config) { c.Sink.(*sink).keep = true }
+
 // Keep begins to keep notifications, Take returns those kept so far.
 func (r *Rig) Keep() {
 	r.sink.mu.Lock()
