@@ -2,6 +2,7 @@ package watch
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -68,8 +69,10 @@ func (o *outbox) add(root notify.FileID, notes []notify.Notification, ends []int
 		if end == from {
 			return
 		}
-		if b.notes == nil {
-			b.notes = notes[from:end:end] // nobody else has them
+		if b.notes == nil { // nobody else has them
+			if b.notes = notes[from:]; end < len(notes) {
+				b.notes = notes[from:end:end]
+			}
 		} else {
 			b.notes = append(b.notes, notes[from:end]...)
 		}
@@ -182,6 +185,9 @@ func (o *outbox) run(ctx context.Context, sink Sink) error {
 		o.queue[0] = nil
 		o.queue, o.flying = o.queue[1:], b
 		o.mu.Unlock()
+		if cap(b.notes)-len(b.notes) > len(b.notes)/4 { // they stay in memory for long
+			b.notes = slices.Clone(b.notes)
+		}
 		number, err := sink.Append(context.WithoutCancel(ctx), b.root, b.notes)
 		if err != nil {
 			return err
