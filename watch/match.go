@@ -19,6 +19,9 @@ func (p *pass) agree() {
 		}
 	}
 	several := false
+	for _, names := range p.gained { // each may have been looked at when it was the only one
+		several = several || len(names) > 1
+	}
 	files(func(i *item) { several = several || i.look.attr.Nlink > 1 })
 	if !several {
 		return
@@ -38,7 +41,6 @@ func (p *pass) agree() {
 
 // match decides for each name what it lost and what it gained.
 func (p *pass) match() {
-	p.agree()
 	for _, i := range p.order {
 		if i.loses() {
 			p.lostBy[i.oldID] = append(p.lostBy[i.oldID], i)
@@ -47,6 +49,7 @@ func (p *pass) match() {
 			p.gained[i.look.id] = append(p.gained[i.look.id], i)
 		}
 	}
+	p.agree()
 	for id, to := range p.gained {
 		from := p.lostBy[id]
 		for _, l := range from { // where the records saw it go

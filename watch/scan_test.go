@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"fs_notify/notify"
 	"fs_notify/watch"
 	"fs_notify/watch/watchtest"
 )
@@ -122,6 +123,42 @@ func TestNamesThatAreFoundAtOnceAgree(t *testing.T) {
 		sh(t, out, "mv d "+dir)
 		r.Check(t)
 		sameSizes(t, r)
+		if r.Stop(); !done {
+			t.Error("nothing changed between the looks")
+		}
+	})
+}
+
+// A file is found under its first name, gets another one, is written to, and loses the first one before it is found under the second: no look
+// has seen two names. What is told of its size by the first one is what it has in the end.
+func TestNameThatIsFoundWhenTheFirstHasGone(t *testing.T) {
+	eachSource(t, func(t *testing.T, kind string) {
+		dir, out := t.TempDir(), t.TempDir()
+		sh(t, out, "mkdir -p d/a d/b; echo one > d/a/k; echo one > d/b/k")
+		done := false
+		r := watchtest.Start(t, kind, dir, alone(kind), func(c *watch.Config) {
+			c.Source = &ambush{c.Source, between(&done, dir+"/d", func(from, to string) {
+				sh(t, dir, names(from, to, "cd d; ln -f FROM/k TO/k; echo two >> TO/k; rm FROM/k"))
+			})}
+		})
+		r.Keep()
+		sh(t, out, "mv d "+dir)
+		r.Sync(t) // it is all done by now
+		r.Check(t)
+		sizes := make(map[notify.FileID]int64)
+		for _, n := range r.Take() {
+			if n.Type == notify.ChildSizeChanged {
+				sizes[n.ID()] = n.Attr.Size
+			}
+		}
+		for _, e := range r.Snap(t).Entries {
+			if size, ok := sizes[e.ID()]; ok && size != e.Attr.Size {
+				t.Errorf("%s was told with %d bytes and has %d", e.Path, size, e.Attr.Size)
+			}
+		}
+		if len(sizes) == 0 {
+			t.Error("no size was told")
+		}
 		if r.Stop(); !done {
 			t.Error("nothing changed between the looks")
 		}
