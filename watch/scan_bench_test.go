@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -47,6 +48,8 @@ func benchTree(b *testing.B) string {
 	if err := os.WriteFile(filepath.Join(dir, "done"), nil, 0o644); err != nil {
 		b.Fatal(err)
 	}
+	unix.Sync() // or the disk is still being written to
+	time.Sleep(3 * time.Second)
 	return dir
 }
 
