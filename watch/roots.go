@@ -26,11 +26,11 @@ func (w *Watcher) away(ri *rootInfo, err error) {
 }
 
 // checkRoots looks whether each root still is where it was, and whether something was mounted or unmounted.
-func (w *Watcher) checkRoots() {
+func (w *Watcher) checkRoots(ctx context.Context) {
 	t := w.t
 	for _, ri := range t.roots {
 		if ri.node == 0 {
-			if err := w.scan(context.Background(), ri); err != nil {
+			if err := w.scan(ctx, ri); err != nil {
 				continue
 			}
 			continue

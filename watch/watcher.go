@@ -273,7 +273,7 @@ func (w *Watcher) work(ctx context.Context) {
 		}
 		if now := time.Now(); !now.Before(rootsDue) {
 			rootsDue = now.Add(time.Second)
-			w.checkRoots()
+			w.checkRoots(ctx)
 			w.barrier.mend(w.cfg.Source)
 		}
 		if g := &w.t.digests; g.next != 0 && !time.Now().Before(g.due) {
