@@ -10,6 +10,7 @@
 // and unmade between two looks, and the order of changes inside one batch beyond what validity asks.
 //
 // A Watcher runs three goroutines: the reader drains the source into the set of dirty names and never
-// waits for the others; the tree looks at names and builds batches; the writer appends them to
-// the [Sink]. [Watcher.Run] returns when all have ended. Lookups come from any goroutine.
+// waits for the others; the tree looks at names, with two workers where there are many, and builds batches;
+// the writer appends them to the [Sink]. Between its looks the tree reads the extended attributes that a first
+// scan has left. [Watcher.Run] returns when all have ended. Lookups come from any goroutine.
 package watch
