@@ -69,6 +69,7 @@ type item struct {
 	came    ref // a file that the records saw come here from another name, and of whose attributes they said nothing
 	state   itemState
 	tries   uint8 // looks that were too early
+	newer   int64 // change time of the object in a look at another name of it, which was heard of before the one at this name
 	look    look
 	from    *item // gained: where the object was told before
 	to      *item // lost: where the object is now
@@ -424,7 +425,11 @@ func (p *pass) seen(i *item, lk *look) {
 	i.state = present
 	p.changedElsewhere(i)
 	if i.old != 0 && !i.replaced() {
-		if !lk.same {
+		switch {
+		case lk.attr.Ctime < i.newer && i.tries < 2: // it was looked at before the object changed
+			i.tries++
+			p.again(i)
+		case !lk.same:
 			p.namesakes(i)
 		}
 		return
@@ -530,6 +535,9 @@ func (p *pass) namesakes(i *item) {
 		names++
 		other := p.want(at)
 		other.ops |= ops
+		if other.state == unseen { // that look may be the older one
+			other.newer = max(other.newer, i.look.attr.Ctime)
+		}
 		if other.state == present && other.look.id == i.look.id && other.look.attr.Ctime < i.look.attr.Ctime && other.tries < 2 {
 			other.tries++ // it was looked at before the object changed
 			p.again(other)
