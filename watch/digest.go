@@ -85,7 +85,7 @@ func (w *Watcher) beginDigests(ctx context.Context) {
 func (w *Watcher) digestStep(ctx context.Context) {
 	t, g := w.t, &w.t.digests
 	start := t.now()
-	roots := &openRoots{t: t, fds: make(map[ref]dirFD), err: make(map[ref]error)}
+	roots := t.newRoots()
 	defer roots.close()
 	var jobs []*job
 	names := 0
@@ -158,7 +158,7 @@ func (w *Watcher) digested(ctx context.Context) {
 		if w.cfg.Past == nil || w.cfg.OneLevel {
 			continue
 		}
-		id, note := ri.id, t.noteOf(ri, t.ms.at(t.s.dir(ri.node).mount))
+		id, note := ri.id, noteOf(ri, t.ms.at(t.s.dir(ri.node).mount), false)
 		w.amending.Go(func() {
 			if _, err := told.await(ctx); err != nil {
 				return

@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"time"
@@ -65,8 +66,8 @@ type pastNote struct {
 	Bare    bool              `json:"bare,omitempty"` // entries without extended attributes may have some
 }
 
-func (t *tree) noteOf(ri *rootInfo, m *mount) []byte {
-	b, _ := json.Marshal(pastNote{1, ri.Name, map[string]string{"": m.kind.String()}, ri.bare})
+func noteOf(ri *rootInfo, m *mount, bare bool) []byte {
+	b, _ := json.Marshal(pastNote{1, ri.Name, map[string]string{"": m.kind.String()}, bare})
 	return b
 }
 
@@ -103,11 +104,8 @@ func (w *Watcher) restore(ctx context.Context, ri *rootInfo, m *mount) bool {
 		ri.indexed++
 		return nil
 	})
-	ri.bare = false
-	whole := string(t.noteOf(ri, m))
-	ri.bare = true
-	ri.bare = string(note) == string(t.noteOf(ri, m))
-	if err == nil && (ri.bare || string(note) == whole) {
+	ri.bare = bytes.Equal(note, noteOf(ri, m, true))
+	if err == nil && (ri.bare || bytes.Equal(note, noteOf(ri, m, false))) {
 		ri.restored = true
 		if ri.bare {
 			t.strip(ri)
@@ -167,7 +165,7 @@ func (w *Watcher) record(ctx context.Context, ri *rootInfo, m *mount) *recorder 
 		return nil
 	}
 	rec := &recorder{chunks: make(chan []pastItem, 16), done: make(chan error, 1)}
-	id, note := ri.id, w.t.noteOf(ri, m)
+	id, note := ri.id, noteOf(ri, m, ri.bare)
 	go func() {
 		number, err := w.cfg.Past.ResetTree(ctx, id, note, func(add PastEntry) error {
 			for chunk := range rec.chunks {

@@ -75,7 +75,7 @@ const scanAhead = 64
 func (w *Watcher) scanBelow(ctx context.Context, ri *rootInfo, rec *recorder, late *dirt) error {
 	t := w.t
 	guess := entriesOn(ri.Dir)
-	roots := &openRoots{t: t, fds: make(map[ref]dirFD), err: make(map[ref]error)}
+	roots := t.newRoots()
 	defer roots.close()
 	roots.open(t.lookers[0], ri.node) // the workers must not ask the tree; an error they find there
 	todo, done := make(chan *job, scanAhead), make(chan *job, scanAhead)

@@ -161,12 +161,16 @@ func (t *tree) siteOf(r ref) site {
 	return site{t.s.rootOf(r), t.s.path(r), t.s.depth(r), t.ms.at(t.s.dir(r).mount), n.id, n.stamp}
 }
 
-// files opened for one round of looks; root directories are opened by path each time, so that nobody's umount fails.
+// openRoots are the roots that were opened for one round of looks; root directories are opened by path each time, so that nobody's umount fails.
 type openRoots struct {
 	t   *tree
 	mu  sync.Mutex
 	fds map[ref]dirFD
 	err map[ref]error
+}
+
+func (t *tree) newRoots() *openRoots {
+	return &openRoots{t: t, fds: make(map[ref]dirFD), err: make(map[ref]error)}
 }
 
 func (o *openRoots) open(l *looker, root ref) (dirFD, error) {
@@ -223,7 +227,7 @@ func (e errRootAway) Unwrap() error { return e.err }
 
 // run does the jobs, on two workers if there is much to do. The tree is not changed meanwhile.
 func (t *tree) run(jobs []*job) {
-	roots := &openRoots{t: t, fds: make(map[ref]dirFD), err: make(map[ref]error)}
+	roots := t.newRoots()
 	defer roots.close()
 	if len(jobs) < 8 {
 		for _, j := range jobs {
@@ -547,7 +551,7 @@ func (t *tree) echoBehind(names []place) uint64 {
 	if len(names) == 0 {
 		return 0
 	}
-	roots := &openRoots{t: t, fds: make(map[ref]dirFD), err: make(map[ref]error)}
+	roots := t.newRoots()
 	defer roots.close()
 	done := make(map[ref]bool)
 	for _, at := range names {
