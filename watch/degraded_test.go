@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -747,4 +748,67 @@ func deviceOf(t *testing.T, dir string) string {
 	}
 	device, _, _ := strings.Cut(strings.TrimSpace(string(out)), "[")
 	return device
+}
+
+// late takes a root away before the first look at it.
+type late struct {
+	watch.Source
+	root string
+	once sync.Once
+}
+
+func (l *late) Watch(ref watch.DirRef, at watch.Place) error {
+	if at.Private {
+		l.once.Do(func() { os.Rename(l.root, l.root+".away") })
+	}
+	return l.Source.Watch(ref, at)
+}
+
+// A root that is remembered, and away when the watcher starts, is swept and live when it comes.
+func TestRememberedRootThatComesLater(t *testing.T) {
+	eachSource(t, func(t *testing.T, kind string) {
+		root, past := filepath.Join(t.TempDir(), "root"), &memory{}
+		sh(t, filepath.Dir(root), "mkdir root; touch root/f")
+		r := watchtest.Start(t, kind, root, func(c *watch.Config) { c.Past = past })
+		entries := r.Snap(t).Entries
+		r.Stop()
+		past.entries = entries
+		src, err := watch.NewSource(kind, watch.SourceOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		k := &counter{}
+		w, err := watch.New(watch.Config{Roots: []watch.Root{{Name: "/root", Dir: root}}, Source: &late{Source: src, root: root}, Sink: k, Past: past})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- w.Run(ctx) }()
+		<-w.Ready()
+		if _, err := w.LookupPath(ctx, "/root/f"); notify.KindOf(err) != notify.Unavailable {
+			t.Errorf("while it is away: %v", err)
+		}
+		sh(t, filepath.Dir(root), "mv root.away root; touch root/g")
+		eventually(t, func() string {
+			for _, name := range []string{"/root/f", "/root/g"} {
+				if _, err := w.LookupPath(ctx, name); err != nil {
+					return err.Error()
+				}
+			}
+			return ""
+		})
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// counter is a sink that numbers what it gets.
+type counter struct{ n notify.BatchNumber }
+
+func (c *counter) Append(context.Context, notify.FileID, []notify.Notification) (notify.BatchNumber, error) {
+	c.n++
+	return c.n, nil
 }

@@ -144,11 +144,12 @@ func (w *Watcher) digestStep(ctx context.Context) {
 func (w *Watcher) digested(ctx context.Context) {
 	t := w.t
 	g := t.digests
+	if g.left { // they are tried again behind the next sweep, and are unread after a restart
+		t.digests = digests{notes: g.notes}
+		return
+	}
 	t.digests = digests{}
 	w.log.Debug("extended attributes are read", "entries", t.s.live)
-	if g.left {
-		return // they are unread after a restart too
-	}
 	told := w.out.seal()
 	for _, ri := range t.roots {
 		if !ri.bare {

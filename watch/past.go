@@ -124,14 +124,13 @@ func (w *Watcher) restore(ctx context.Context, ri *rootInfo, m *mount) bool {
 	return false
 }
 
-// strip notes of the entries of a root that have no extended attributes that these are unread.
+// strip notes of the entries of a root that have no extended attributes that these are unread. They are read behind the sweep.
 func (t *tree) strip(ri *rootInfo) {
 	for r := ref(1); uint32(r) < t.s.nodes.n; r++ {
 		if n := t.s.node(r); n.x == 0 && n.parent != 0 && t.s.rootOf(r) == ri.node {
 			t.s.leaveX(r)
 		}
 	}
-	t.digests.begin(t.now())
 }
 
 // discard takes an entry and all below it out of the tree; nobody was told of them.

@@ -30,8 +30,8 @@ func (w *Watcher) checkRoots(ctx context.Context) {
 	t := w.t
 	for _, ri := range t.roots {
 		if ri.node == 0 {
-			if err := w.scan(ctx, ri); err != nil {
-				continue
+			if err := w.scan(ctx, ri); err == nil && ri.restored {
+				w.ask(true)
 			}
 			continue
 		}

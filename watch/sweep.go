@@ -95,6 +95,9 @@ func (w *Watcher) sweepStepped(start time.Time) {
 	}
 	w.sweeps.Add(1)
 	w.sweepTime.Add(int64(now.Sub(s.began)))
+	if g := &w.t.digests; g.next == 0 && w.t.s.unread.Load() > 0 { // of a tree that was remembered, or that could not be reached before
+		g.begin(now)
+	}
 	w.t.mu.Lock()
 	defer w.t.mu.Unlock()
 	all := true
