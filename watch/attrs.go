@@ -102,6 +102,13 @@ func (p *pass) close() {
 	}
 }
 
+// closeLong is close for a group that has grown long, where nothing in it is linked to what follows: a group has to go into one batch.
+func (p *pass) closeLong() {
+	if o := p.cur; o != nil && len(o.notes)-o.begin() > maxOpen/notify.WideIndexes {
+		p.close()
+	}
+}
+
 // indexes is how many indexes notifications need.
 func indexes(notes []notify.Notification) (n int) {
 	for i := range notes {
@@ -300,6 +307,7 @@ func twin(s notify.Stream, list []notify.Stream) (found notify.Stream, ok bool) 
 func (p *pass) streams(r ref, i *item, was, is []notify.Stream) {
 	d := diffStreams(was, is)
 	for _, s := range d.kept {
+		p.closeLong()
 		k := slices.IndexFunc(was, func(o notify.Stream) bool { return o.Name == s.Name })
 		if sameContent(was[k], s) {
 			continue
@@ -311,6 +319,7 @@ func (p *pass) streams(r ref, i *item, was, is []notify.Stream) {
 	}
 	moved := make(map[string]bool)
 	for _, old := range d.gone {
+		p.closeLong()
 		now, ok := twin(old, d.come)
 		if _, only := twin(old, d.gone); ok && only {
 			from := p.emitStream(notify.ChildStreamMovedFrom, r, i, old.Name)
@@ -321,6 +330,7 @@ func (p *pass) streams(r ref, i *item, was, is []notify.Stream) {
 		p.emitStream(notify.ChildStreamRemoved, r, i, old.Name)
 	}
 	for _, s := range d.come {
+		p.closeLong()
 		if moved[s.Name] {
 			continue
 		}

@@ -315,13 +315,16 @@ func kernelAtLeast(major, minor int) bool {
 // itself if name is "": as ".", since what was opened with O_PATH has none to give. nil: there are none.
 func (l *looker) xattrs(dir dirFD, name string) (*notify.Xattrs, error) {
 	n, e := l.listXattr(dir, name)
-	if e == unix.EOPNOTSUPP || e == 0 && n == 0 {
+	var x notify.Xattrs
+	switch {
+	case e == unix.EOPNOTSUPP || e == 0 && n == 0:
 		return nil, nil
-	}
-	if e != 0 {
+	case e == unix.E2BIG: // their names alone are more than the kernel lists: that there are some can still be told
+		addXattr(&x, "", nil)
+		return &x, nil
+	case e != 0:
 		return nil, e
 	}
-	var x notify.Xattrs
 	for list := l.xlist[:n]; len(list) > 0; {
 		end := 0
 		for list[end] != 0 {

@@ -2,6 +2,7 @@ package watchtest
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"runtime/debug"
@@ -36,6 +37,13 @@ type sink struct {
 func (s *sink) Append(_ context.Context, root notify.FileID, notes []notify.Notification) (notify.BatchNumber, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	width := 0
+	for i := range notes {
+		width += notes[i].Width()
+	}
+	if width > notify.BatchIndexes {
+		return 0, fmt.Errorf("a batch of %d indexes", width)
+	}
 	b := &notify.Batch{Root: root, Notes: notes}
 	b.Assign(max(notify.NumberAt(time.Now()), s.number+1), s.number, 0)
 	s.number = b.Number
