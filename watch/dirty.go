@@ -216,19 +216,23 @@ func (d *dirt) split(chosen []bool) (out, rest *dirt) {
 
 // The bounds of what waits to be looked at. A pass takes about passNames. Beyond maxDirty names they collapse into
 // directories, beyond maxDirtyDirs directories into one sweep: what is forgotten is only who did
-// what, never that there is something to see.
+// what, never that there is something to see. namesMoves of the records that change names count like a name.
 const (
 	passNames    = 16384
 	maxDirty     = 1 << 20
 	maxDirtyDirs = 1 << 17
+	namesMoves   = 4
 )
+
+// size is how much d holds, in names.
+func (d *dirt) size() int { return max(len(d.names), len(d.moves)/namesMoves) }
 
 // inbox is where the reader leaves dirt and the tree fetches it, piece by piece. It never blocks the reader.
 type inbox struct {
 	mu    sync.Mutex
 	queue []*dirt // the newest, last, still grows
-	names int     // in all of them
-	most  int     // names, before they collapse
+	sizes int     // of all but the newest
+	most  int     // before they collapse
 	dirs  int     // directories, before they do
 	wake  chan struct{}
 	now   func() time.Time
@@ -258,8 +262,8 @@ func (in *inbox) put(recs []Record) {
 			d.touchBytes(r.Dir, nil, OpAttrib)
 			continue
 		}
-		if len(d.names) >= passNames {
-			in.names += len(d.names)
+		if d.size() >= passNames {
+			in.sizes += d.size()
 			d = newDirt()
 			in.queue = append(in.queue, d)
 		}
@@ -275,7 +279,7 @@ func (in *inbox) put(recs []Record) {
 			d.moves = append(d.moves, hint{k, r.Op & hintOps, r.Cookie, now})
 		}
 	}
-	if in.names > in.most {
+	if in.sizes > in.most {
 		in.collapse()
 	}
 	in.mu.Unlock()
@@ -286,7 +290,7 @@ func (in *inbox) put(recs []Record) {
 func (in *inbox) size() int {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	return in.names + len(in.newest().names)
+	return in.sizes + in.newest().size()
 }
 
 // collapse forgets the names and keeps the directories, or only that all has to be swept. A directory itself may be dirty
@@ -307,7 +311,7 @@ func (in *inbox) collapse() {
 	if len(all.lists)+len(all.names) > in.dirs {
 		all.lists, all.names, all.index, all.sweep = nil, nil, make(map[place]int32), true
 	}
-	in.queue, in.names = []*dirt{all}, 0
+	in.queue, in.sizes = []*dirt{all}, 0
 }
 
 // ask changes what is wanted besides names.
@@ -333,7 +337,7 @@ func (in *inbox) take() (d *dirt, last bool) {
 	if len(in.queue) > 1 {
 		in.queue[0] = nil
 		in.queue = in.queue[1:]
-		in.names -= len(d.names)
+		in.sizes -= d.size()
 		return d, false
 	}
 	if d.empty() {

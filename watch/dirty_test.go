@@ -51,7 +51,30 @@ func TestInboxCollapses(t *testing.T) {
 	}
 }
 
-// The same in a watcher that is far behind all the time: the tree ends up as the disk is.
+// A name that is made and removed without end is one name. What the records said of it has its bounds, too.
+func TestInboxOfOneName(t *testing.T) {
+	in := newInbox(time.Now)
+	in.most = 2 * passNames
+	recs := []Record{{Dir: 1, Name: []byte("lock"), Op: OpCreate}, {Dir: 1, Name: []byte("lock"), Op: OpDelete}}
+	for range 1 << 18 {
+		in.put(recs)
+	}
+	moves := 0
+	for _, d := range in.queue {
+		moves += len(d.moves)
+		if len(d.moves) > namesMoves*passNames {
+			t.Errorf("%d records in one piece", len(d.moves))
+		}
+	}
+	if most := namesMoves * (in.most + passNames); moves > most {
+		t.Errorf("%d records are kept, %d are the most", moves, most)
+	}
+	if n := in.size(); n > in.most+passNames {
+		t.Errorf("size is %d", n)
+	}
+}
+
+// Names collapse in a watcher that is far behind all the time: the tree ends up as the disk is.
 func TestTreeWithACollapsingInbox(t *testing.T) {
 	for _, dirs := range []int{2, 1 << 17} {
 		t.Run(fmt.Sprint(dirs), func(t *testing.T) {
