@@ -44,6 +44,7 @@ type mounts struct {
 	mu   sync.Mutex
 	all  []*mount // by index; 0 is none
 	salt map[saltKey]uint8
+	news bool // one was met that was not there before, or was another one
 }
 
 type saltKey struct {
@@ -61,13 +62,19 @@ func (ms *mounts) at(i uint32) *mount {
 func (ms *mounts) find(root ref, rootName, place string, num uint64, make func(*mount)) *mount {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
+	free := 0
 	for i, m := range ms.all {
-		if i > 0 && m.root == root && m.place == place {
+		if m == nil {
+			free = i
+			continue
+		}
+		if m.root == root && m.place == place {
 			if m.num != num { // mounted again, perhaps with something else
 				fresh := *m
 				fresh.num, fresh.opaque = num, ""
 				make(&fresh)
 				ms.all[i] = &fresh // others may be reading the old one
+				ms.news = true
 			}
 			return ms.all[i]
 		}
@@ -75,19 +82,44 @@ func (ms *mounts) find(root ref, rootName, place string, num uint64, make func(*
 	if len(ms.all) == 0 {
 		ms.all = append(ms.all, nil)
 	}
-	m := &mount{index: uint32(len(ms.all)), num: num, root: root, place: place,
+	if free == 0 {
+		free = len(ms.all)
+		ms.all = append(ms.all, nil)
+	}
+	m := &mount{index: uint32(free), num: num, root: root, place: place,
 		seed: xxhash.Sum64String(rootName + "\x00" + place)}
 	make(m)
-	ms.all = append(ms.all, m)
+	ms.all[free] = m
+	ms.news = true
 	return m
+}
+
+// takeNews says whether a mount was met since the last call.
+func (ms *mounts) takeNews() bool {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	news := ms.news
+	ms.news = false
+	return news
+}
+
+// prune forgets the mounts that are not to be kept: their indexes are given to others. Nobody may have one in hand.
+func (ms *mounts) prune(keep func(m *mount) bool) {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	for i, m := range ms.all {
+		if m != nil && !keep(m) {
+			ms.all[i] = nil
+		}
+	}
 }
 
 // of gives the mount of a tree with a kernel number, or nil.
 func (ms *mounts) of(root ref, num uint64) *mount {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
-	for i, m := range ms.all {
-		if i > 0 && m.root == root && m.num == num {
+	for _, m := range ms.all {
+		if m != nil && m.root == root && m.num == num {
 			return m
 		}
 	}

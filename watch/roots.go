@@ -3,7 +3,6 @@ package watch
 import (
 	"context"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -53,7 +52,8 @@ func (w *Watcher) checkRoots(ctx context.Context) {
 			w.ask(true)
 		}
 	}
-	if sum := mountsSum(); sum != w.mountsSum {
+	// What was mounted, met and unmounted again since the last look leaves the table as it was.
+	if sum, news := mountsSum(), t.ms.takeNews(); sum != w.mountsSum || news {
 		w.mountsSum = sum
 		w.mountsChanged()
 	}
@@ -73,6 +73,7 @@ func (w *Watcher) mountsChanged() {
 			recs = append(recs, Record{Dir: r, Name: []byte(name), Op: OpAttrib})
 		}
 	}
+	t.pruneMounts()
 	for _, m := range t.ms.list() {
 		look(m.root, m.place)
 	}
@@ -86,14 +87,31 @@ func (w *Watcher) mountsChanged() {
 	w.in.put(recs)
 }
 
+// pruneMounts forgets what was mounted once, and what no directory lies on any more.
+func (t *tree) pruneMounts() {
+	mounted := make(map[uint64]bool)
+	for _, l := range mountTable() {
+		mounted[l.id] = true
+	}
+	used := make(map[uint32]bool)
+	for i := uint32(1); i < t.s.dirs.n; i++ {
+		if d := t.s.dirs.at(i); d.node != 0 {
+			used[d.mount] = true
+		}
+	}
+	t.ms.prune(func(m *mount) bool { return used[m.index] || mounted[m.id] })
+}
+
 // list gives all mounts.
-func (ms *mounts) list() []*mount {
+func (ms *mounts) list() (all []*mount) {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
-	if len(ms.all) == 0 {
-		return nil
+	for _, m := range ms.all {
+		if m != nil {
+			all = append(all, m)
+		}
 	}
-	return slices.Clone(ms.all[1:])
+	return all
 }
 
 func mountsSum() uint64 {
