@@ -28,9 +28,10 @@ type barrier struct {
 }
 
 type barrierWait struct {
-	met  bool // its record has come and the names before it were looked at
-	late bool // modification times that are told later are waited for as well
-	done chan struct{}
+	met   bool // its record has come and the names before it were looked at
+	late  bool // modification times that are told later are waited for as well
+	ended bool // the watcher has, before that
+	done  chan struct{}
 }
 
 func (b *barrier) open(src Source) error {
@@ -90,9 +91,17 @@ func (b *barrier) close() {
 	os.RemoveAll(b.dir)
 	b.dir = ""
 	for n, w := range b.waiting {
+		w.ended = true
 		close(w.done)
 		delete(b.waiting, n)
 	}
+}
+
+// forget ends a wait that nobody is interested in any more.
+func (b *barrier) forget(n uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.waiting, n)
 }
 
 // pass takes the records of the private directory out of recs. Those before them go into the inbox first.
@@ -182,10 +191,11 @@ func (w *Watcher) sync(ctx context.Context, late bool) error {
 		return ctx.Err()
 	}
 	b := &w.barrier
+	closed := &notify.Error{Op: "watch.Sync", Kind: notify.Closed}
 	b.mu.Lock()
 	if b.dir == "" {
 		b.mu.Unlock()
-		return &notify.Error{Op: "watch.Sync", Kind: notify.Closed}
+		return closed
 	}
 	b.next++
 	n := b.next
@@ -193,6 +203,7 @@ func (w *Watcher) sync(ctx context.Context, late bool) error {
 	b.waiting[n] = wait
 	file, polled := filepath.Join(b.dir, strconv.FormatUint(n, 10)), b.polled
 	b.mu.Unlock()
+	defer b.forget(n)
 	if polled {
 		w.in.pollNow(n)
 	} else {
@@ -210,6 +221,9 @@ func (w *Watcher) sync(ctx context.Context, late bool) error {
 	for {
 		select {
 		case <-wait.done:
+			if wait.ended {
+				return closed
+			}
 			_, err := w.out.seal().await(ctx)
 			return err
 		case <-retry.C:
@@ -222,9 +236,6 @@ func (w *Watcher) sync(ctx context.Context, late bool) error {
 				return err
 			}
 		case <-ctx.Done():
-			b.mu.Lock()
-			delete(b.waiting, n)
-			b.mu.Unlock()
 			return ctx.Err()
 		}
 	}
