@@ -306,7 +306,18 @@ func TestUnreadableDirectory(t *testing.T) {
 					t.Errorf("%s is gone from the mirror", path)
 				}
 			}
-			sh(t, dir, "chmod 755 dir never; rm dir/new")
+			sh(t, dir, "chmod 755 dir never")
+			wantTroubles(t, r, nil)
+			r.Take()
+			sh(t, dir, "exec 3>>dir/new; chmod 644 dir; echo more >&3; sleep 0.1; chmod 755 dir")
+			var told []string
+			eventually(t, func() string {
+				if told = append(told, types(r)...); slices.Contains(told, "child_size_changed dir/new") {
+					return ""
+				}
+				return fmt.Sprintf("of what was written to a file that could not be looked at: %q", told)
+			})
+			sh(t, dir, "rm dir/new")
 			wantMirrored(t, r)
 			wantTroubles(t, r, nil)
 		})

@@ -101,9 +101,7 @@ func (l *looker) list(dir dirFD, f func(name string)) error {
 	for {
 		names, err := d.Readdirnames(1024)
 		for _, name := range names {
-			if len(name) <= 255 {
-				f(name)
-			}
+			f(name)
 		}
 		if err == io.EOF {
 			return nil
@@ -114,10 +112,10 @@ func (l *looker) list(dir dirFD, f func(name string)) error {
 	}
 }
 
-// probe fills in what a mount is: of the directory (or file) name in dir, or dir itself.
 // glance has nothing to wait for where records and directories are not ordered.
 func glance(dirFD) {}
 
+// probe fills in what a mount is: of the directory (or file) name in dir, or dir itself.
 func (l *looker) probe(dir dirFD, name string, m *mount) {
 	var a notify.Attr
 	var err error

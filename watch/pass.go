@@ -138,7 +138,7 @@ func (t *tree) newPass(d *dirt, hold bool) *pass {
 	for k := range d.names {
 		n := &d.names[k]
 		at := n.at
-		if !t.s.alive(at.dir) || len(at.name) > 255 {
+		if !t.s.alive(at.dir) || len(at.name) > maxName {
 			delete(t.patience, at)
 			continue
 		}
@@ -355,7 +355,7 @@ func (p *pass) merge(j *job) {
 	if j.watch {
 		p.recheck(j)
 	}
-	if j.listed && j.watchErr == nil || errors.Is(j.watchErr, ErrPolled) {
+	if (j.listed && j.watchErr == nil || errors.Is(j.watchErr, ErrPolled)) && !slices.ContainsFunc(j.looks, look.failed) {
 		t.heal(j.dir)
 	}
 	p.looks += len(j.looks)
@@ -416,9 +416,6 @@ func (p *pass) seen(i *item, lk *look) {
 		return
 	case lk.err != nil:
 		i.state = denied
-		if !lk.attr.IsDir() && i.old != 0 {
-			return
-		}
 		t.degrade(i.at.dir, lk.err)
 		return
 	}
@@ -718,9 +715,9 @@ func (p *pass) tellTime(r ref, mtime int64, filled bool) {
 		delete(t.late, r)
 		return
 	}
-	if due := time.Unix(0, d.told).Add(mtimePause); p.now.Before(due) {
+	if since := time.Duration(p.now.UnixNano() - d.told); since >= 0 && since < mtimePause { // less than none: the clock was set back
 		if _, ok := t.late[r]; !ok {
-			t.late[r] = due
+			t.late[r] = p.now.Add(mtimePause - since)
 		}
 		return
 	}

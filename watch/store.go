@@ -52,7 +52,6 @@ const (
 	dirDegraded                      // it is swept on a timer, as something is wrong
 	dirOpaque                        // its content does not belong to the tree: pseudo file systems, bind mounts
 	dirEntered                       // it came by a rename from outside
-	dirLate                          // its mtime has to be told later
 )
 
 // ownerInfo is what many entries have in common.
@@ -531,7 +530,7 @@ func (a *arena) put(name string) nameRef {
 	if name == "" {
 		return 0
 	}
-	if len(name) > 255 {
+	if len(name) > maxName {
 		panic("watch: a name longer than NAME_MAX")
 	}
 	u := units(len(name))

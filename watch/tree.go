@@ -76,6 +76,7 @@ type tree struct {
 
 	hasUnwatched atomic.Bool  // some directory is polled
 	looks        atomic.Int64 // at names, since the start
+	longName     sync.Once    // one was met, and the log says so
 }
 
 type trouble struct {
@@ -92,10 +93,11 @@ const (
 	coarseClock = 20 * time.Millisecond
 )
 
-// maxDepth and maxPath bound what is looked at below a root.
+// maxDepth levels and maxPath and maxName bytes bound what is looked at below a root.
 const (
 	maxDepth = 1024
 	maxPath  = 64 << 10
+	maxName  = 255
 )
 
 func newTree(src Source, out *outbox, log *slog.Logger, now func() time.Time) *tree {
@@ -145,6 +147,9 @@ type look struct {
 	same  bool   // as it was told: identity and stamp
 	bare  bool   // the extended attributes in attr were not read
 }
+
+// failed says whether nothing was learned of the name.
+func (lk look) failed() bool { return lk.err != nil && !isGone(lk.err) }
 
 // site is where a directory is, and what is to be found there.
 type site struct {
@@ -342,6 +347,12 @@ func (t *tree) listing(at lookAt, j *job) error {
 		asked[i.at.name] = struct{}{}
 	}
 	err := l.list(at.fd, func(name string) {
+		if len(name) > maxName {
+			t.longName.Do(func() {
+				t.log.Warn("names longer than 255 bytes are not told", "first", notify.EscapeName(join(at.path, name)))
+			})
+			return
+		}
 		if _, ok := asked[name]; ok {
 			return
 		}
