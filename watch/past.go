@@ -71,6 +71,9 @@ func noteOf(ri *rootInfo, m *mount, bare bool) []byte {
 	return b
 }
 
+// restoreStep is how many entries are put into the tree before others may look at it.
+const restoreStep = 4096
+
 // restore fills the tree of a root with what was last told of it. It is false if nothing is remembered.
 func (w *Watcher) restore(ctx context.Context, ri *rootInfo, m *mount) bool {
 	t, start := w.t, time.Now()
@@ -79,7 +82,7 @@ func (w *Watcher) restore(ctx context.Context, ri *rootInfo, m *mount) bool {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	parent, parentID := ri.node, ri.id
+	parent, parentID := ri.node, ri.id // nothing is moved or removed before the root is live
 	corrupt := func(why string) error {
 		return &notify.Error{Op: "watch.restore", Kind: notify.Corrupt, Msg: why}
 	}
@@ -92,7 +95,7 @@ func (w *Watcher) restore(ctx context.Context, ri *rootInfo, m *mount) bool {
 				return corrupt("a remembered entry lies in no directory")
 			}
 		}
-		if id == 0 || name == "" || len(name) > 255 || t.s.child(parent, name) != 0 {
+		if id == 0 || name == "" || len(name) > maxName || t.s.child(parent, name) != 0 {
 			return corrupt("a remembered entry is not possible")
 		}
 		r := t.s.alloc(parent, name, id, a.IsDir())
@@ -101,7 +104,10 @@ func (w *Watcher) restore(ctx context.Context, ri *rootInfo, m *mount) bool {
 		if a.IsDir() {
 			t.s.dir(r).mount = m.index
 		}
-		ri.indexed++
+		if ri.indexed++; ri.indexed%restoreStep == 0 { // whoever asks meanwhile is told that the root is being indexed
+			t.mu.Unlock()
+			t.mu.Lock()
+		}
 		return nil
 	})
 	ri.bare = bytes.Equal(note, noteOf(ri, m, true))

@@ -3,7 +3,6 @@
 package watch
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -99,19 +98,6 @@ func BenchmarkBareWalk(b *testing.B) {
 		}
 		wg.Wait()
 	}
-}
-
-// quietSource watches nothing: what is measured is the tree.
-type quietSource struct{}
-
-func (quietSource) Name() string              { return "quiet" }
-func (quietSource) Caps() Caps                { return Caps{} }
-func (quietSource) Watch(DirRef, Place) error { return nil }
-func (quietSource) Unwatch(DirRef)            {}
-func (q quietSource) Close() error            { return nil }
-func (q quietSource) Next(ctx context.Context, _ []Record) (int, bool, error) {
-	<-ctx.Done()
-	return 0, true, ctx.Err()
 }
 
 func benchWatcher(b *testing.B, dir string) *Watcher {

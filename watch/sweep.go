@@ -106,7 +106,7 @@ func (w *Watcher) sweepStepped(start time.Time) {
 			ri.restored, ri.phase = false, notify.Live
 			w.log.Info("root live", "root", ri.Name, "entries", w.t.s.live)
 		}
-		all = all && ri.phase != notify.Indexing
+		all = all && (ri.phase != notify.Indexing || ri.node == 0) // one that was not there at the start is not waited for
 	}
 	if all {
 		w.becomeReady()

@@ -352,14 +352,17 @@ func (w *Watcher) becomeReady() {
 // pause is how long there is nothing to do unless a record comes.
 func (w *Watcher) pause() time.Duration {
 	now := time.Now()
-	until := w.fullDue
+	until := now.Add(time.Hour)
 	earlier := func(t time.Time) {
 		if t.Before(until) {
 			until = t
 		}
 	}
-	earlier(w.pollDue)
-	if w.sweep != nil {
+	switch {
+	case w.sweep == nil:
+		earlier(w.fullDue)
+		earlier(w.pollDue)
+	case w.restAfter.After(now): // else it waits for what is carried
 		earlier(w.restAfter)
 	}
 	if w.t.carry != nil {

@@ -2,10 +2,16 @@ package watch
 
 import (
 	"context"
-	"fmt"
+	"errors"
+	"io/fs"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -63,38 +69,164 @@ func start(t *testing.T, dir string) (*Watcher, *memSink) {
 	return w, sink
 }
 
-func TestSmoke(t *testing.T) {
-	dir := t.TempDir()
+// What renames and removals of whole directories leave in the tree is what is on the disk, and its storage is in order.
+func TestStorageStaysInOrder(t *testing.T) {
+	top := t.TempDir()
+	dir := filepath.Join(top, "root")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	var w *Watcher
-	var sink *memSink
 	t.Cleanup(func() { // after the watcher has ended
 		if err := w.t.s.audit(); err != nil {
 			t.Error(err)
 		}
 	})
-	w, sink = start(t, dir)
+	w, _ = start(t, dir)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
 	for _, script := range []string{
-		"echo hi > a", "echo more >> a", "mv a b", "mkdir -p d/e/f; echo x > d/e/f/x", "mv d g", "touch g/e/new", "chmod 600 b; chown 1:2 b", "ln b c", "echo y >> c", "rm b", "mkdir p q; echo 1 > p/1; echo 2 > q/2; sync", "mv p t; mv q p; mv t q",
+		"echo hi > a", "mv a b", "mkdir -p d/e/f; echo x > d/e/f/x", "mv d g", "touch g/e/new", "ln b c", "rm b", "mkdir p q; echo 1 > p/1; echo 2 > q/2", "mv p t; mv q p; mv t q",
 		"mkdir -p X/c; touch X/c/f X/g", "mv X/c tmp; rm X/g; rmdir X; mv tmp X", // what is in a directory takes its name
 		"mkdir -p Y/c; touch Y/c/f Y/g", "mv Y/c tmp; mv Y tmp/b; mv tmp Y", // and the directory goes into it
-		"mkdir -p U/V/W; touch U/V/W/f", "mv U/V/W w; mv U/V v; mv U w/U; mv w U; mv v U/U/W; mv U/U/W/. u 2>/dev/null || true",
-		"rm -rf g", "touch c", "mv c /tmp/ccc; rm /tmp/ccc", "mkdir /tmp/in$$ /tmp/in$$/x; echo 1 > /tmp/in$$/x/f; mv /tmp/in$$ came", "mv came /tmp/out$$; rm -rf /tmp/out$$",
+		"mkdir -p U/V/W; touch U/V/W/f", "mv U/V/W w; mv U/V v; mv U w/U; mv w U; mv v U/U/W",
+		"rm -rf g", "mv c ../c; rm ../c", "mkdir -p ../in/x; echo 1 > ../in/x/f; mv ../in came", "mv came ../out; rm -r ../out",
 	} {
 		cmd := exec.Command("sh", "-c", script)
 		cmd.Dir = dir
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatal(err, string(out))
 		}
-		begin := time.Now()
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		if err := w.Settle(ctx); err != nil {
+			t.Fatal(err)
+		}
+		var disk, tree []string
+		err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+			disk = append(disk, strings.TrimPrefix(strings.TrimPrefix(path, dir), "/"))
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		snap, err := w.Snapshot(ctx, w.Roots()[0].ID, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range snap.Entries {
+			tree = append(tree, e.Path)
+		}
+		if slices.Sort(disk); !slices.Equal(disk, slices.Sorted(slices.Values(tree))) {
+			t.Errorf("after %s:\n the tree has %q\n the disk has %q", script, tree, disk)
+		}
+	}
+}
+
+// quietSource watches nothing: what is measured is the tree.
+type quietSource struct{}
+
+func (quietSource) Name() string              { return "quiet" }
+func (quietSource) Caps() Caps                { return Caps{} }
+func (quietSource) Watch(DirRef, Place) error { return nil }
+func (quietSource) Unwatch(DirRef)            {}
+func (q quietSource) Close() error            { return nil }
+func (q quietSource) Next(ctx context.Context, _ []Record) (int, bool, error) {
+	<-ctx.Done()
+	return 0, true, ctx.Err()
+}
+
+// newIdle is a watcher that was not started.
+func newIdle(t *testing.T, dir string) *Watcher {
+	t.Helper()
+	w, err := New(Config{Roots: []Root{{Dir: dir}}, Source: quietSource{}, Sink: &memSink{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// While a sweep rests there is nothing to do, whatever else would be due.
+func TestNothingIsDueWhileASweepRests(t *testing.T) {
+	w := newIdle(t, t.TempDir())
+	now := time.Now()
+	w.pollDue, w.fullDue = now.Add(-time.Second), now.Add(-time.Second)
+	if got := w.pause(); got != 0 {
+		t.Errorf("%v of rest while a sweep is due", got)
+	}
+	w.sweep, w.restAfter = &sweep{next: 1}, now.Add(time.Hour)
+	if got := w.pause(); got < time.Minute {
+		t.Errorf("%v of rest before the sweep goes on in an hour", got)
+	}
+}
+
+// The clock is set back by an hour: modification times of directories are told all the same.
+func TestDirectoryTimesWhenTheClockIsSetBack(t *testing.T) {
+	dir := t.TempDir()
+	src, err := NewFsnotify()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sink := &memSink{}
+	w, err := New(Config{Roots: []Root{{Dir: dir}}, Source: src, Sink: sink})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back atomic.Int64
+	w.t.now = func() time.Time { return time.Now().Add(-time.Duration(back.Load())) }
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		cancel()
-		var b strings.Builder
-		for _, n := range sink.take() {
-			fmt.Fprintf(&b, "    %-28s %s %v link=%d\n", n.Type, n.Path, n.Spine, n.Link&4095)
+	}()
+	<-w.Ready()
+	for i, name := range []string{"d", "d/a", "d/b"} {
+		if i == 2 {
+			back.Store(int64(time.Hour))
 		}
-		t.Logf("%s (%v)\n%s", script, time.Since(begin), b.String())
+		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		short, cancel := context.WithTimeout(ctx, time.Minute)
+		if err := w.Settle(short); err != nil {
+			t.Fatalf("after the making of %s: %v", name, err)
+		}
+		cancel()
+		told := slices.ContainsFunc(sink.take(), func(n notify.Notification) bool { return n.Type == notify.ChildMtimeChanged && n.Path == "d" })
+		if i > 0 && !told {
+			t.Errorf("%s was made, and the time of its directory is not told", name)
+		}
+	}
+}
+
+// Who waits is let go when the watcher ends, and told so; who cannot wait is not remembered.
+func TestSyncAtTheEnd(t *testing.T) {
+	w := newIdle(t, t.TempDir())
+	close(w.ready)
+	b := &w.barrier
+	b.waiting, b.dir = make(map[uint64]*barrierWait), filepath.Join(t.TempDir(), "gone")
+	if err := w.Sync(t.Context()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without a private directory: %v", err)
+	}
+	if len(b.waiting) > 0 {
+		t.Errorf("%d waits are left of one that failed", len(b.waiting))
+	}
+	b.polled = true
+	done := make(chan error)
+	go func() { done <- w.Sync(t.Context()) }()
+	for waits := 0; waits == 0; {
+		b.mu.Lock()
+		waits = len(b.waiting)
+		b.mu.Unlock()
+		runtime.Gosched()
+	}
+	b.close()
+	if err := <-done; !errors.Is(err, notify.Closed) {
+		t.Errorf("ended meanwhile: %v", err)
+	}
+	if err := w.Sync(t.Context()); !errors.Is(err, notify.Closed) {
+		t.Errorf("ended before: %v", err)
 	}
 }
