@@ -32,10 +32,11 @@ func (a *API) serveEntries(w http.ResponseWriter, r *http.Request, c call) error
 	if err != nil {
 		return err
 	}
-	snap, err := a.Files.Snapshot(r.Context(), dir.ID(), recursive)
+	snap, release, err := a.copyTree(r.Context(), dir.ID(), recursive)
 	if err != nil {
 		return err
 	}
+	defer release()
 	at := len(snap.Entries[0].Spine) - 1
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
@@ -187,11 +188,12 @@ func (a *API) serveAttributes(w http.ResponseWriter, r *http.Request, c call) er
 	e.Root, e.Path, e.Spine = found.Root, found.Path, found.Spine // of several names, the one that was asked for
 	children := 0
 	if e.Attr.IsDir() {
-		snap, err := a.Files.Snapshot(r.Context(), e.ID(), false)
+		snap, release, err := a.copyTree(r.Context(), e.ID(), false)
 		if err != nil {
 			return err
 		}
 		children = len(snap.Entries) - 1
+		release()
 	}
 	at := &e.Attr
 	full := a.fullPath(&e)

@@ -66,6 +66,7 @@ type stream struct {
 	inForce bool   // the root is live
 	sub     *feed.Sub
 	snap    *notify.Snapshot // what is to be told first
+	unsnap  func()           // says that it was told
 	out     frames
 
 	opened time.Time
@@ -116,6 +117,8 @@ func (s *stream) run(ctx context.Context) error {
 	if err := s.locate(ctx); err != nil {
 		return err
 	}
+	s.unsnap = func() {}
+	defer func() { s.unsnap() }()
 	first, err := s.position(ctx)
 	if err != nil {
 		return err
@@ -352,7 +355,7 @@ func (s *stream) watching() error {
 
 // takeSnapshot copies what is there now and subscribes from that moment.
 func (s *stream) takeSnapshot(ctx context.Context) (err error) {
-	if s.snap, err = s.Files.Snapshot(ctx, s.view.Dir, s.recursive); err != nil {
+	if s.snap, s.unsnap, err = s.copyTree(ctx, s.view.Dir, s.recursive); err != nil {
 		return err
 	}
 	s.sub, err = s.Feed.Subscribe(ctx, s.view, s.snap.Seq)
@@ -363,6 +366,7 @@ func (s *stream) takeSnapshot(ctx context.Context) (err error) {
 func (s *stream) sendSnapshot(ctx context.Context, reason string) error {
 	snap := s.snap
 	s.snap = nil // not to be held for as long as the stream lasts
+	defer s.unsnap()
 	if err := s.watching(); err != nil {
 		return err
 	}

@@ -69,6 +69,7 @@ type API struct {
 	Options
 	writers  atomic.Pointer[writers] // nil: Run does not run
 	inCharge streams                 // those that no writer has
+	snaps    *snapshots
 }
 
 // New makes an API.
@@ -94,7 +95,12 @@ func New(o Options) *API {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &API{Options: o}
+	return &API{Options: o, snaps: newSnapshots()}
+}
+
+// copyTree copies what is below a directory. release says that it is not needed any more.
+func (a *API) copyTree(ctx context.Context, dir notify.FileID, recursive bool) (snap *notify.Snapshot, release func(), err error) {
+	return a.snaps.take(ctx, func() (*notify.Snapshot, error) { return a.Files.Snapshot(ctx, dir, recursive) })
 }
 
 type nobody struct{}
