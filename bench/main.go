@@ -104,7 +104,7 @@ func run(args []string) error {
 		}
 		b.report.value("run-"+m.name, fmt.Sprintf("%s, %d runs, scale %g, load average of the machine before it %.1f", today(), b.runs, b.scale, load))
 	}
-	return nil
+	return b.report.err
 }
 
 // moduleDir is where the module is that this program belongs to.
@@ -143,7 +143,7 @@ func (b *bench) prepare() (end func(), err error) {
 	return func() { os.RemoveAll(dir) }, nil
 }
 
-// runRole is this program as one of its own helpers: the first argument says which.
+// runRole is this program in another role, as a writer, a subscriber, a server: the first argument says which.
 func runRole(args []string) (done bool, err error) {
 	if len(args) == 0 {
 		return false, nil
@@ -165,12 +165,14 @@ func runRole(args []string) (done bool, err error) {
 	case role == "walk" && len(a) == 1:
 		return true, roleWalk(a[0])
 	case role == "heap" && len(a) == 2:
-		return true, roleHeap(a[0], int(number(1)))
+		files := int(number(1))
+		return true, errors.Join(err, roleHeap(a[0], files))
 	case role == "fill" && len(a) == 4:
 		batches, notes := int(number(1)), int(number(2))
 		return true, errors.Join(err, roleFill(a[0], batches, notes, a[3] == "true"))
 	case role == "fan" && len(a) == 7:
-		return true, roleFan(a[0], a[1], a[2], int(number(3)), number(4), number(5), int(number(6)))
+		n, rate, seconds, stuck := int(number(3)), number(4), number(5), int(number(6))
+		return true, errors.Join(err, roleFan(a[0], a[1], a[2], n, rate, seconds, stuck))
 	case role == "fanserver" && len(a) == 1:
 		return true, roleFanServer(a[0])
 	case role == "pinned" && len(a) > 1:

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -22,6 +23,7 @@ import (
 type report struct {
 	file string // "": standard output
 	dry  bool
+	err  error // what could not be written
 }
 
 // table replaces what stands between two markers.
@@ -36,7 +38,7 @@ func (r *report) put(name, text string) {
 		return
 	}
 	if err := r.replace(name, text); err != nil {
-		fmt.Fprintf(os.Stderr, "bench: %s: %v\n", r.file, err)
+		r.err = errors.Join(r.err, fmt.Errorf("%s: %w", r.file, err))
 	}
 }
 

@@ -9,10 +9,7 @@ import (
 	"fs_notify/notify/journal/logtest"
 )
 
-var (
-	_ feed.Log         = (*journal.Journal)(nil)
-	_ journal.Appender = (*journal.Journal)(nil)
-)
+var _ feed.Log = (*journal.Journal)(nil)
 
 func TestJournal(t *testing.T) {
 	logtest.Run(t, func(t testing.TB, now func() time.Time, ringBytes int) logtest.Log {

@@ -11,10 +11,7 @@ import (
 	"fs_notify/notify/journal/logtest"
 )
 
-var (
-	_ feed.Log         = (*journal.Memory)(nil)
-	_ journal.Appender = (*journal.Memory)(nil)
-)
+var _ feed.Log = (*journal.Memory)(nil)
 
 func TestMemory(t *testing.T) {
 	logtest.Run(t, func(t testing.TB, now func() time.Time, ringBytes int) logtest.Log {
