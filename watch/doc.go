@@ -12,5 +12,7 @@
 // A Watcher runs three goroutines: the reader drains the source into the set of dirty names and never
 // waits for the others; the tree looks at names, with two workers where there are many, and builds batches;
 // the writer appends them to the [Sink]. Between its looks the tree reads the extended attributes that a first
-// scan has left. [Watcher.Run] returns when all have ended. Lookups come from any goroutine.
+// scan has left. Others come and go: at the start, one that hands a first scan to [Past] and one that drops what it remembers of
+// roots that are no longer served; later, one for each root that stores those attributes. The tree waits for the first and the last of these
+// before it ends. [Watcher.Run] returns when all have ended. Lookups come from any goroutine.
 package watch
