@@ -21,6 +21,7 @@ type writer struct {
 	emitted   int // notifications
 }
 
+// rootOut is what was told of a root and not handed on yet. Its room is used again.
 type rootOut struct {
 	root  ref
 	notes []notify.Notification
@@ -61,20 +62,19 @@ func (p *pass) emitStream(typ notify.Type, r ref, i *item, stream string) int {
 }
 
 func (p *pass) outOf(root ref) *rootOut {
-	for _, o := range p.out {
-		if o.root == root {
-			return o
-		}
+	ri := p.t.rootInfo(root)
+	if o := &ri.out; !slices.Contains(p.out, o) {
+		o.root = root
+		p.out = append(p.out, o)
 	}
-	o := &rootOut{root: root, notes: make([]notify.Notification, 0, min(1+2*len(p.order), notify.BatchIndexes))}
-	p.out = append(p.out, o)
-	return o
+	return &ri.out
 }
 
-// hand gives what was told of a root to the outbox, while the tree cannot be seen. Nobody else has the notes then.
+// hand gives what was told of a root to the outbox, while the tree cannot be seen.
 func (p *pass) hand(o *rootOut) {
 	p.t.out.add(p.t.s.node(o.root).id, o.notes, o.ends)
-	o.notes, o.ends = nil, nil
+	clear(o.notes)
+	o.notes, o.ends = o.notes[:0], o.ends[:0]
 }
 
 // changed forgets where the last entry was, before a name in the tree changes.
@@ -94,9 +94,8 @@ func (p *pass) close() {
 	}
 	if o != nil && p.floating == 0 && len(o.notes) > o.begin() {
 		o.ends = append(o.ends, len(o.notes))
-		if len(o.notes) > notify.BatchIndexes*7/8 { // rather than copy them all into a larger one
+		if len(o.notes) > notify.BatchIndexes*7/8 {
 			p.hand(o)
-			o.notes = make([]notify.Notification, 0, notify.BatchIndexes)
 		}
 		p.cur = nil
 	}

@@ -14,10 +14,11 @@ type place struct {
 
 // dirtyName is what the records said about one name since it was last looked at.
 type dirtyName struct {
-	at  place
-	ino uint64 // Record.ObjectIno of the last record that had it
-	ops Op
-	pid int32
+	at   place
+	ino  uint64 // Record.ObjectIno of the last record that had it
+	hash uint32 // of at
+	ops  Op
+	pid  int32
 
 	carried bool // nothing new was said of it since it was last looked at
 }
@@ -25,7 +26,7 @@ type dirtyName struct {
 // dirt is a set of names to be looked at, in the order of their first records.
 type dirt struct {
 	names    []dirtyName
-	index    map[place]int32  // of names
+	table    []int32          // finds them by place: an open hash table of indexes of names plus one, at most half full
 	text     []byte           // where the names themselves are; full pieces stay with who uses them
 	moves    []hint           // the records that change names, in their order
 	lists    map[ref]struct{} // directories of which every name is dirty
@@ -46,19 +47,59 @@ type hint struct {
 
 const hintOps = OpCreate | OpDelete | OpMovedFrom | OpMovedTo
 
-func newDirt() *dirt { return &dirt{index: make(map[place]int32)} }
+func newDirt() *dirt { return &dirt{} }
 
 func (d *dirt) empty() bool {
 	return len(d.names) == 0 && len(d.lists) == 0 && len(d.lost) == 0 && !d.sweep && !d.poll && len(d.barriers) == 0
 }
 
+// find gives the index of a name; false: it is not dirty.
+func (d *dirt) find(at place) (int32, bool) {
+	i := d.lookup(at, nameHash(at.dir, at.name))
+	return i, i >= 0
+}
+
+func (d *dirt) lookup(at place, hash uint32) int32 {
+	if len(d.table) == 0 {
+		return -1
+	}
+	for k := hash; ; k++ {
+		i := d.table[int(k)&(len(d.table)-1)] - 1
+		if i < 0 || d.names[i].hash == hash && d.names[i].at == at {
+			return i
+		}
+	}
+}
+
+// insert adds a name that is not there.
+func (d *dirt) insert(at place, hash uint32) int32 {
+	d.names = append(d.names, dirtyName{at: at, hash: hash})
+	if 2*len(d.names) > len(d.table) {
+		d.table = make([]int32, max(4*len(d.table), 16))
+		for i := range d.names {
+			d.enter(int32(i))
+		}
+	} else {
+		d.enter(int32(len(d.names) - 1))
+	}
+	return int32(len(d.names) - 1)
+}
+
+func (d *dirt) enter(i int32) {
+	for k := d.names[i].hash; ; k++ {
+		if at := &d.table[int(k)&(len(d.table)-1)]; *at == 0 {
+			*at = i + 1
+			return
+		}
+	}
+}
+
 // touch makes a name dirty and gives its index.
 func (d *dirt) touch(at place, ops Op) int32 {
-	i, ok := d.index[at]
-	if !ok {
-		i = int32(len(d.names))
-		d.names = append(d.names, dirtyName{at: at})
-		d.index[at] = i
+	hash := nameHash(at.dir, at.name)
+	i := d.lookup(at, hash)
+	if i < 0 {
+		i = d.insert(at, hash)
 	}
 	d.names[i].ops |= ops
 	return i
@@ -66,19 +107,27 @@ func (d *dirt) touch(at place, ops Op) int32 {
 
 // touchBytes is touch for a name that is not the caller's to keep.
 func (d *dirt) touchBytes(dir ref, name []byte, ops Op) int32 {
-	if i, ok := d.index[place{dir, string(name)}]; ok { // without a copy of the name
-		d.names[i].ops |= ops
-		return i
+	at := place{dir, unsafe.String(unsafe.SliceData(name), len(name))} // for as long as this call
+	hash := nameHash(dir, at.name)
+	i := d.lookup(at, hash)
+	if i < 0 {
+		if at.name = ""; len(name) > 0 {
+			at.name = d.keep(name)
+		}
+		i = d.insert(at, hash)
 	}
-	if len(name) == 0 {
-		return d.touch(place{dir, ""}, ops)
-	}
+	d.names[i].ops |= ops
+	return i
+}
+
+// keep copies a name to where it stays for as long as anybody uses it.
+func (d *dirt) keep(name []byte) string {
 	if cap(d.text)-len(d.text) < len(name) {
-		d.text = make([]byte, 0, max(min(2*cap(d.text), 32<<10), 256))
+		d.text = make([]byte, 0, max(min(2*cap(d.text), 32<<10), 256, len(name)))
 	}
 	from := len(d.text)
 	d.text = append(d.text, name...)
-	return d.touch(place{dir, unsafe.String(&d.text[from], len(name))}, ops)
+	return unsafe.String(&d.text[from], len(name))
 }
 
 func (d *dirt) list(r ref) {
@@ -309,7 +358,7 @@ func (in *inbox) collapse() {
 		all.before(d)
 	}
 	if len(all.lists)+len(all.names) > in.dirs {
-		all.lists, all.names, all.index, all.sweep = nil, nil, make(map[place]int32), true
+		all.lists, all.names, all.table, all.sweep = nil, nil, nil, true
 	}
 	in.queue, in.sizes = []*dirt{all}, 0
 }

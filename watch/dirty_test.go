@@ -25,7 +25,6 @@ func TestInboxCollapses(t *testing.T) {
 	put(40)
 	in.ask(func(d *dirt) { d.barriers = append(d.barriers, 2) })
 	var all dirt
-	all.index = make(map[place]int32)
 	for last := false; !last; {
 		var d *dirt
 		if d, last = in.take(); d != nil {
@@ -41,7 +40,7 @@ func TestInboxCollapses(t *testing.T) {
 	if _, ok := all.lost[88]; !ok || len(all.lists) != 40 || all.sweep {
 		t.Errorf("lost %v, %d directories to be listed, sweep %v; want 88, 40, false", slices.Collect(maps.Keys(all.lost)), len(all.lists), all.sweep)
 	}
-	if _, ok := all.index[place{77, ""}]; !ok {
+	if _, ok := all.find(place{77, ""}); !ok {
 		t.Error("that a directory itself was changed is forgotten")
 	}
 

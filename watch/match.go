@@ -222,7 +222,7 @@ func (t *tree) wake(d *dirt, now time.Time) (older *dirt) {
 	for i := range c.names {
 		at := c.names[i].at
 		w, waiting := t.patience[at]
-		_, heard := d.index[at]
+		_, heard := d.find(at)
 		switch {
 		case heard || t.carryAll || waiting && (w.echo <= echoed || now.Sub(w.since) >= maxWait):
 			chosen[group[i]] = true

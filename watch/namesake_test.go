@@ -54,7 +54,8 @@ func TestLooksAtTwoNamesThatPassEachOther(t *testing.T) {
 		d.touch(place{b, "old"}, OpModify)
 		p := tr.newPass(d, false)
 		clear(p.todo)
-		old := tr.look(inB, "old", OpModify, tr.s.child(b, "old"), 0)
+		fresh, old := p.named[0], p.named[1]
+		tr.look(inB, &old.look, "old", OpModify, tr.s.child(b, "old"), 0)
 		f, err := os.OpenFile(filepath.Join(dir, "b/old"), os.O_APPEND|os.O_WRONLY, 0)
 		if err != nil {
 			t.Fatal(err)
@@ -64,13 +65,13 @@ func TestLooksAtTwoNamesThatPassEachOther(t *testing.T) {
 		if err := os.Rename(filepath.Join(dir, "b/old"), filepath.Join(dir, "a/new")); err != nil {
 			t.Fatal(err)
 		}
-		fresh := tr.look(inA, "new", OpMovedTo, 0, 0)
+		tr.look(inA, &fresh.look, "new", OpMovedTo, 0, 0)
 		if newFirst {
-			p.seen(p.named[0], &fresh)
-			p.seen(p.named[1], &old)
+			p.seen(fresh)
+			p.seen(old)
 		} else {
-			p.seen(p.named[1], &old)
-			p.seen(p.named[0], &fresh)
+			p.seen(old)
+			p.seen(fresh)
 		}
 		p.see()
 		p.match()

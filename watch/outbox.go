@@ -53,7 +53,7 @@ func (o *outbox) signal() {
 }
 
 // add puts notifications of one root into the queue. ends are the ends of the groups in notes: a
-// group stays in one batch, and a Link in it is the place in the group plus one.
+// group stays in one batch, and a Link in it is the place in the group plus one. notes stay the caller's.
 func (o *outbox) add(root notify.FileID, notes []notify.Notification, ends []int) {
 	if len(ends) == 0 {
 		return
@@ -69,13 +69,7 @@ func (o *outbox) add(root notify.FileID, notes []notify.Notification, ends []int
 		if end == from {
 			return
 		}
-		if b.notes == nil { // nobody else has them
-			if b.notes = notes[from:]; end < len(notes) {
-				b.notes = notes[from:end:end]
-			}
-		} else {
-			b.notes = append(b.notes, notes[from:end]...)
-		}
+		b.notes = append(slices.Grow(b.notes, end-from), notes[from:end]...)
 		from = end
 	}
 	for _, end := range ends {

@@ -110,6 +110,26 @@ const (
 	maxPlaces   = 8 // where one directory is looked for in a pass
 )
 
+// room is for the items of the names that records spoke of. It is used again in the next pass: it would be most of what a pass allocates.
+type room struct{ items []item }
+
+// take gives n items, each to be set before anything else.
+func (m *room) take(n int) []item {
+	if n > cap(m.items) {
+		m.items = make([]item, max(n, min(2*cap(m.items), passNames)))
+	}
+	m.items = m.items[:n]
+	return m.items
+}
+
+// give ends their use, of which nothing is kept.
+func (m *room) give() {
+	clear(m.items)
+	if m.items = m.items[:0]; cap(m.items) > 2*passNames {
+		m.items = nil
+	}
+}
+
 func (t *tree) newPass(d *dirt, hold bool) *pass {
 	p := &pass{t: t, now: t.now(), hold: hold, dirt: d, named: make([]*item, len(d.names)), order: make([]*item, 0, len(d.names)), todo: make(map[ref]*job),
 		gained: make(map[notify.FileID][]*item), lostBy: make(map[notify.FileID][]*item), fresh: make(map[notify.FileID]ref),
@@ -133,7 +153,7 @@ func (t *tree) newPass(d *dirt, hold bool) *pass {
 	}
 	t.passed = p.now
 	hints := d.hints()
-	slab := make([]item, len(d.names))
+	slab := t.room.take(len(d.names))
 	var selves []ref
 	for k := range d.names {
 		n := &d.names[k]
@@ -163,7 +183,8 @@ func (t *tree) newPass(d *dirt, hold bool) *pass {
 	}
 	for _, r := range selves { // the directory itself; the roots are checked by path
 		if parent := t.s.node(r).parent; parent != 0 {
-			p.want(place{parent, t.s.name(r)}).heard(&d.names[d.index[place{r, ""}]])
+			k, _ := d.find(place{r, ""})
+			p.want(place{parent, t.s.name(r)}).heard(&d.names[k])
 		}
 	}
 	for r, due := range t.late {
@@ -202,7 +223,7 @@ func (i *item) heard(n *dirtyName) {
 
 // item finds what is known of a name in this pass; nil: nothing.
 func (p *pass) item(at place) *item {
-	if k, ok := p.dirt.index[at]; ok && p.named[k] != nil {
+	if k, ok := p.dirt.find(at); ok && p.named[k] != nil {
 		return p.named[k]
 	}
 	return p.other[at]
@@ -358,19 +379,21 @@ func (p *pass) merge(j *job) {
 	if (j.listed && j.watchErr == nil || errors.Is(j.watchErr, ErrPolled)) && !slices.ContainsFunc(j.looks, look.failed) {
 		t.heal(j.dir)
 	}
-	p.looks += len(j.looks)
+	p.looks += len(j.items) + len(j.looks)
+	for _, i := range j.items {
+		p.seen(i)
+	}
 	for k := range j.looks {
 		lk := &j.looks[k]
-		var i *item
-		if k < len(j.items) {
-			i = j.items[k]
-		} else if i = p.item(place{j.dir, lk.name}); i == nil {
+		i := p.item(place{j.dir, lk.name})
+		if i == nil {
 			if lk.same && t.s.child(j.dir, lk.name) != 0 {
 				continue // as it was told
 			}
 			i = p.addItem(place{j.dir, lk.name})
 		}
-		p.seen(i, lk)
+		i.look = *lk
+		p.seen(i)
 	}
 }
 
@@ -402,10 +425,9 @@ func (t *tree) changedSinceTold(j *job) bool {
 	return n.parent != 0 && t.s.dir(j.dir).flags&dirAttached != 0 && n.stamp != stampOf(&j.self)
 }
 
-// seen notes what was found under a name and looks where that leads.
-func (p *pass) seen(i *item, lk *look) {
-	t := p.t
-	i.look = *lk
+// seen takes in what was found under a name and looks where that leads.
+func (p *pass) seen(i *item) {
+	t, lk := p.t, &i.look
 	switch {
 	case lk.err != nil && isGone(lk.err):
 		i.state = absent
@@ -866,13 +888,13 @@ func (p *pass) undecided(next *dirt) {
 	}
 	cookies := make(map[uint32]bool)
 	for _, m := range p.dirt.moves {
-		if _, ok := next.index[p.dirt.names[m.name].at]; ok && m.cookie != 0 {
+		if _, ok := next.find(p.dirt.names[m.name].at); ok && m.cookie != 0 {
 			cookies[m.cookie] = true
 		}
 	}
 	for _, m := range p.dirt.moves {
 		at := p.dirt.names[m.name].at
-		if _, ok := next.index[at]; ok || cookies[m.cookie] {
+		if _, ok := next.find(at); ok || cookies[m.cookie] {
 			m.name = next.touch(at, 0)
 			next.moves = append(next.moves, m)
 		}

@@ -140,6 +140,9 @@ func (t *tree) plant(j *job, more []ref, late *dirt, record bool, told *[]pastIt
 	t.s.node(j.dir).mtime = max(t.s.node(j.dir).mtime, j.self.Mtime)
 	for i := range j.looks {
 		k := &j.looks[i]
+		if k.failed() {
+			t.degrade(j.dir, k.err)
+		}
 		if k.err != nil {
 			continue // gone again: its record is in the queue
 		}

@@ -2,6 +2,7 @@ package watch
 
 import (
 	"encoding/binary"
+	"hash/maphash"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -400,8 +401,11 @@ func stampOf(a *notify.Attr) uint64 {
 // the number was given to a new file in the same clock tick, and a record said so.
 func sameInode(a, b uint64) bool { return a>>32 == b>>32 }
 
+// hashSeed is another one in each process, so that nobody can choose names that meet in one place.
+var hashSeed = maphash.MakeSeed()
+
 func nameHash(parent ref, name string) uint32 {
-	return mix(xxhash.Sum64String(name) ^ uint64(parent)*0x9e3779b97f4a7c15)
+	return mix(maphash.String(hashSeed, name) ^ uint64(parent)*0x9e3779b97f4a7c15)
 }
 
 func idHash(id notify.FileID) uint32 { return mix(uint64(id)) }

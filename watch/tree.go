@@ -28,6 +28,8 @@ type rootInfo struct {
 
 	restored bool // filled from the past, and not swept yet
 	bare     bool // scanned, or remembered, without all extended attributes
+
+	out rootOut // of the pass under way
 }
 
 // tree holds every entry's identity and attributes as last told, and compares them with the disk.
@@ -49,6 +51,7 @@ type tree struct {
 
 	actors   actors
 	lookers  [2]*looker
+	room     room               // of the pass under way
 	drained  bool               // nothing waits behind the pass under way
 	carry    *dirt              // names that could not be decided yet
 	carryAll bool               // and all of them are to be looked at again, as directories have moved meanwhile
@@ -130,7 +133,7 @@ type job struct {
 	watchErr error
 	self     notify.Attr // of the directory, from before the looks
 	mount    *mount      // that it lies on, if that is news
-	looks    []look
+	looks    []look      // of known, and what the listing found; what is under the names of items is there
 	listed   bool
 	tries    int
 	path     *string  // where it was found, if not where the tree has it
@@ -317,14 +320,11 @@ func (t *tree) perform(l *looker, j *job, roots *openRoots) {
 		l.stat(fd, "", &j.self) // what changed it before the watch was in force is in no record
 	}
 	at := lookAt{l: l, root: root, fd: fd, m: m, path: path, bare: j.bare}
-	if n := len(j.items) + len(j.known); n > 0 {
-		j.looks = make([]look, 0, n)
-	}
 	for _, r := range j.known {
 		j.looks = append(j.looks, t.digest(at, r))
 	}
 	for _, i := range j.items {
-		j.looks = append(j.looks, t.look(at, i.at.name, i.ops, i.old, i.came))
+		t.look(at, &i.look, i.at.name, i.ops, i.old, i.came)
 	}
 	if j.list {
 		j.err = t.listing(at, j)
@@ -362,9 +362,12 @@ func (t *tree) listing(at lookAt, j *job) error {
 				l.met = append(l.met, old)
 			}
 		}
-		if k := t.look(at, name, 0, old, 0); !k.same {
+		n := len(l.found)
+		l.found = slices.Grow(l.found, 1)[:n+1]
+		if k := &l.found[n]; t.look(at, k, name, 0, old, 0) {
+			l.found = l.found[:n]
+		} else {
 			k.name = strings.Clone(name)
-			l.found = append(l.found, k)
 		}
 	})
 	j.looks = append(j.looks, l.found...)
@@ -381,7 +384,8 @@ func (t *tree) listing(at lookAt, j *job) error {
 		}
 		name := t.s.name(c)
 		if _, ok := asked[name]; !ok {
-			j.looks = append(j.looks, t.look(at, name, 0, c, 0))
+			j.looks = append(j.looks, look{})
+			t.look(at, &j.looks[len(j.looks)-1], name, 0, c, 0)
 		}
 	})
 	return nil
@@ -397,20 +401,20 @@ type lookAt struct {
 	bare bool // extended attributes are left for later
 }
 
-// look asks the disk about one name. Only what differs from the tree is asked for identity and attributes in full: from old, which was
-// told under the name, and from came, which the records saw come there.
-func (t *tree) look(at lookAt, name string, ops Op, old, came ref) look {
+// look asks the disk about one name and fills k with what it finds: whether that is as it was told. Only what differs from the tree is asked for
+// identity and attributes in full: from old, which was told under the name, and from came, which the records saw come there.
+func (t *tree) look(at lookAt, k *look, name string, ops Op, old, came ref) (same bool) {
 	l, m := at.l, at.m
 	t.looks.Add(1)
-	k := look{name: name, mount: m}
+	*k = look{name: name, mount: m}
 	mnt, dev, err := l.stat(at.fd, name, &k.attr)
 	if err != nil {
 		k.err = err
-		return k
+		return false
 	}
 	if len(t.own) > 0 && t.own[[2]uint64{dev, k.attr.Ino}] || t.exclude != nil && t.exclude(join(at.path, name), k.attr.IsDir()) {
 		k.err = errGone
-		return k
+		return false
 	}
 	if mnt != m.num {
 		k.mount = t.mountPoint(l, at.root, at.fd, strings.Clone(join(at.path, name)), name, mnt)
@@ -427,14 +431,14 @@ func (t *tree) look(at lookAt, name string, ops Op, old, came ref) look {
 			k.id = n.id
 			if ops&OpAttrib == 0 {
 				k.same, k.attr.X, k.bare = true, t.s.xattrs.get(n.x), n.x == unread
-				return k
+				return true
 			}
 			// A look ahead of this record may have seen the change time move, and passed the extended attributes over.
 		} else if k.attr.Btime != 0 && sameInode(n.stamp, stamp) {
 			k.id = n.id
 			if ops != 0 && ops&OpAttrib == 0 && n.x != unread { // only its data was written
 				k.attr.X = t.s.xattrs.get(n.x)
-				return k
+				return false
 			}
 		}
 	}
@@ -442,14 +446,14 @@ func (t *tree) look(at lookAt, name string, ops Op, old, came ref) look {
 		if c := t.s.node(came); sameInode(c.stamp, stampOf(&k.attr)) {
 			if k.id = c.id; ops&OpAttrib == 0 && c.x != unread {
 				k.attr.X = t.s.xattrs.get(c.x)
-				return k
+				return false
 			}
 		}
 	}
 	if k.id == 0 {
 		k.id, err = l.identify(&t.ms, k.mount, at.fd, name, &k.attr)
 		if err == errTwoObjects { // the name changed hands between the calls
-			return t.look(at, name, ops, old, came)
+			return t.look(at, k, name, ops, old, came)
 		}
 	}
 	if k.bare = at.bare && !k.mount.coarse; err == nil && !k.bare {
@@ -457,7 +461,7 @@ func (t *tree) look(at lookAt, name string, ops Op, old, came ref) look {
 	}
 	k.err = err
 	k.same = n != nil && err == nil && ops&OpAttrib == 0 && n.id == k.id && n.untouched(stampOf(&k.attr), &k.attr)
-	return k
+	return k.same
 }
 
 // untouched says whether a is what was told of n. The size of a file counts besides its stamp: in a power cut it may

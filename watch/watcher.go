@@ -388,6 +388,7 @@ func (w *Watcher) pass(d *dirt) {
 	p.match()
 	p.tell()
 	waiting := p.settle()
+	t.room.give()
 	if t.wantSweep {
 		t.wantSweep = false
 		w.ask(true)
