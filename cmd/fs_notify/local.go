@@ -167,12 +167,16 @@ func (t *tap) drain(ctx context.Context, sub *feed.Sub, timeout time.Duration) e
 		case err != nil:
 			return err
 		}
-		records := make([]record, len(part.Hits))
-		for i, h := range part.Hits {
-			records[i] = t.record(h.Note, h.At)
-		}
-		if err := t.take(records, sub.Cursor().Dir); err != nil {
-			return err
+		for hits := part.Hits; len(hits) > 0; {
+			n := feed.Together(hits)
+			records := make([]record, n)
+			for i, h := range hits[:n] {
+				records[i] = t.record(h.Note, h.At)
+			}
+			hits = hits[n:]
+			if err := t.take(records, sub.Cursor().Dir); err != nil {
+				return err
+			}
 		}
 		if err := t.moved(sub.Cursor()); err != nil {
 			return err

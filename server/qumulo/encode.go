@@ -31,6 +31,7 @@ type frames struct {
 	notes int   // notifications in buf
 
 	open  int // where the array of the open frame begins; 0: no frame is open
+	aside feed.Aside
 	last  notify.Seq
 	spare []byte
 }
@@ -57,10 +58,7 @@ func (f *frames) addSome(hits []feed.Hit, limit int) (all bool) {
 			f.buf, f.notes, f.open = f.buf[:f.cuts[n-1].end], f.cuts[n-1].notes, 0
 			return false
 		}
-		n := 1
-		for hits[n-1].Glued && n < len(hits) {
-			n++
-		}
+		n := feed.Operation(hits)
 		f.operation(hits[:n])
 		hits = hits[n:]
 	}
@@ -72,6 +70,9 @@ func (f *frames) addSome(hits []feed.Hit, limit int) (all bool) {
 
 // operation appends what must stay in one frame.
 func (f *frames) operation(hits []feed.Hit) {
+	if f.open != 0 && f.aside.Returns(hits) {
+		f.close()
+	}
 	start := len(f.buf)
 	first := f.open == 0
 	if first {
@@ -91,6 +92,7 @@ func (f *frames) operation(hits []feed.Hit) {
 		f.begin()
 		f.buf = append(f.buf, f.spare...)
 	}
+	f.aside.Add(hits)
 	f.last = hits[len(hits)-1].Note.Seq
 	f.notes += len(hits)
 }
@@ -100,6 +102,7 @@ func (f *frames) begin() {
 		f.buf = (*buffers.Get().(*[]byte))[:0]
 	}
 	f.buf = append(f.buf, dataPrefix...)
+	f.aside.Clear()
 	f.open = len(f.buf)
 	f.buf = append(f.buf, '[')
 }

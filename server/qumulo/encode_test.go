@@ -116,6 +116,62 @@ func TestPendingPartsMerge(t *testing.T) {
 	}
 }
 
+// What left and comes back by itself is not in one array with its leaving: a mirror would take what it has set aside for it. What is renamed
+// within the view is.
+func TestWhatComesBackBeginsAFrame(t *testing.T) {
+	hit := func(typ notify.Type, id notify.FileID, glued bool) feed.Hit {
+		return feed.Hit{Note: &notify.Notification{Seq: 5, Type: typ, Path: "x", Spine: notify.Spine{2, id}}, Glued: glued}
+	}
+	from, to := notify.ChildDirMovedFrom, notify.ChildDirMovedTo
+	for _, tt := range []struct {
+		name string
+		hits []feed.Hit
+		want string
+	}{
+		{"out and in", []feed.Hit{hit(from, 7, false), hit(to, 7, false), hit(notify.ChildFileAdded, 8, false)}, "[7] [7 8]"},
+		{"a file", []feed.Hit{hit(notify.ChildFileMovedFrom, 7, false), hit(notify.ChildFileMovedTo, 7, false)}, "[7] [7]"},
+		{"twice", []feed.Hit{hit(from, 7, false), hit(to, 7, false), hit(from, 7, false), hit(to, 7, false)}, "[7] [7 7] [7]"},
+		{"renamed", []feed.Hit{hit(from, 7, true), hit(to, 7, false), hit(from, 7, true), hit(to, 7, false)}, "[7 7 7 7]"},
+		{"exchanged", []feed.Hit{hit(from, 7, true), hit(from, 8, true), hit(to, 7, true), hit(to, 8, false)}, "[7 8 7 8]"},
+		{"out, in, and renamed", []feed.Hit{hit(from, 7, false), hit(to, 7, false), hit(from, 7, true), hit(to, 7, false)}, "[7] [7 7 7]"},
+		{"another one", []feed.Hit{hit(from, 7, false), hit(to, 8, false)}, "[7 8]"},
+	} {
+		for _, stream := range []bool{true, false} {
+			out := frames{form: form{dir: 2, stream: stream}}
+			if stream {
+				out.add(tt.hits)
+			} else { // as if each were a part
+				for rest := tt.hits; len(rest) > 0; {
+					n := feed.Operation(rest)
+					out.add(rest[:n])
+					rest = rest[n:]
+				}
+			}
+			out.close()
+			var got []string
+			for _, f := range parseFrames(t, out.buf) {
+				got = append(got, fmt.Sprint(f.ids))
+			}
+			if s := strings.Join(got, " "); s != tt.want {
+				t.Errorf("%s, stream %v: %s, want %s", tt.name, stream, s, tt.want)
+			}
+		}
+		var got []string
+		for rest := tt.hits; len(rest) > 0; {
+			n := feed.Together(rest)
+			var ids []notify.FileID
+			for _, h := range rest[:n] {
+				ids = append(ids, h.Note.ID())
+			}
+			got = append(got, fmt.Sprint(ids))
+			rest = rest[n:]
+		}
+		if s := strings.Join(got, " "); s != tt.want {
+			t.Errorf("%s, together: %s, want %s", tt.name, s, tt.want)
+		}
+	}
+}
+
 func BenchmarkFrames(b *testing.B) {
 	for _, f := range []notify.Fields{notify.FieldsQumulo, notify.FieldsAll} {
 		b.Run(map[notify.Fields]string{notify.FieldsQumulo: "qumulo", notify.FieldsAll: "all"}[f], func(b *testing.B) {
