@@ -13,6 +13,43 @@ type deadNames [2]map[place]notify.FileID // new ones, older ones
 
 const maxDeadNames = 4096
 
+// newcomers are the newest files in the tree, by inode number. One that was made without a name (O_TMPFILE) and linked somewhere goes on
+// being written by whoever made it, and the kernel's records bear the name that it never had: "#" and the inode number, in the directory of the open.
+type newcomers struct {
+	all  []newcomer // in a circle
+	next int
+}
+
+type newcomer struct {
+	ino uint64
+	id  notify.FileID
+}
+
+const maxNewcomers = 8192 // 128 KiB
+
+func (c *newcomers) add(ino uint64, id notify.FileID) {
+	if len(c.all) < maxNewcomers {
+		c.all = append(c.all, newcomer{ino, id})
+		return
+	}
+	c.all[c.next] = newcomer{ino, id}
+	c.next = (c.next + 1) % maxNewcomers
+}
+
+// find gives the newest one with an inode number that is still to be had; 0: there is none.
+func (c *newcomers) find(ino uint64, alive func(id notify.FileID) bool) notify.FileID {
+	for k := range c.all {
+		i := c.next - 1 - k
+		if i < 0 {
+			i += len(c.all)
+		}
+		if n := c.all[i]; n.ino == ino && alive(n.id) {
+			return n.id
+		}
+	}
+	return 0
+}
+
 func (d *deadNames) add(at place, id notify.FileID) {
 	if d[0] == nil || len(d[0]) >= maxDeadNames {
 		d[1], d[0] = d[0], make(map[place]notify.FileID)

@@ -142,3 +142,46 @@ func (o onlyOf) LoadTree(ctx context.Context, root notify.FileID, each watch.Pas
 	}
 	return o.memory.LoadTree(ctx, root, each)
 }
+
+// A file is made without a name, gets one in another directory, and is written on. The records of that bear a name which it never had.
+func TestFileWithoutANameIsLinkedElsewhere(t *testing.T) {
+	for _, first := range []string{"written before", ""} {
+		t.Run(first, func(t *testing.T) {
+			eachSource(t, func(t *testing.T, kind string) {
+				t.Parallel()
+				dir := t.TempDir()
+				sh(t, dir, "mkdir made linked")
+				r := watchtest.Start(t, kind, dir, alone(kind), watchtest.KeepAll)
+				fd, err := unix.Open(filepath.Join(dir, "made"), unix.O_TMPFILE|unix.O_WRONLY, 0o644)
+				if err != nil {
+					t.Skip("no files without names here: ", err)
+				}
+				write := func(text string) {
+					t.Helper()
+					if _, err := unix.Write(fd, []byte(text)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if first != "" {
+					write(first)
+				}
+				if err := unix.Linkat(unix.AT_FDCWD, fmt.Sprint("/proc/self/fd/", fd), unix.AT_FDCWD, filepath.Join(dir, "linked/f"), unix.AT_SYMLINK_FOLLOW); err != nil {
+					t.Fatal(err)
+				}
+				for _, text := range []string{"more", "and more"} { // with a look before each
+					r.Sync(t)
+					r.Take()
+					write(text)
+					r.Sync(t)
+					if got := strings.Join(types(r), "\n"); !strings.Contains(got, "child_data_written linked/f") || !strings.Contains(got, "child_size_changed linked/f") {
+						t.Errorf("of %q is told:\n%s", text, got)
+					}
+				}
+				if err := unix.Close(fd); err != nil {
+					t.Fatal(err)
+				}
+				r.Check(t)
+			})
+		})
+	}
+}

@@ -444,6 +444,9 @@ func (p *pass) arrive(g *item) {
 	p.emit(pick(g.node, t, types[0], types[1]), g.node, g)
 	p.close()
 	g.new = !entered && !linked
+	if !t.s.isDir(g.node) && !linked {
+		t.newcomers.add(g.look.attr.Ino, g.look.id)
+	}
 }
 
 // pick chooses between the type for files and the one for directories.

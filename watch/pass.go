@@ -3,6 +3,7 @@ package watch
 import (
 	"errors"
 	"slices"
+	"strconv"
 	"time"
 
 	"fs_notify/notify"
@@ -582,9 +583,18 @@ func isTmpfileName(name string) bool {
 	return true
 }
 
-// tmpfile: a record by that name means a file which was linked into this directory since; which one, a listing tells.
+// tmpfile: a record by that name means a file which was linked into some directory since. If it is not a new one, which the name is remembered
+// of, a listing of this directory may tell.
 func (p *pass) tmpfile(i *item) {
-	if t := p.t; t.s.alive(i.at.dir) && t.s.dir(i.at.dir).flags&dirAttached != 0 {
+	t := p.t
+	known := func(id notify.FileID) bool { return t.s.byID(id) != 0 }
+	if ino, err := strconv.ParseUint(i.at.name[1:], 10, 64); err == nil {
+		if id := t.newcomers.find(ino, known); id != 0 {
+			t.deadNames.add(i.at, id)
+			return
+		}
+	}
+	if !known(t.deadNames.find(i.at)) && t.s.alive(i.at.dir) && t.s.dir(i.at.dir).flags&dirAttached != 0 {
 		p.job(i.at.dir).list = true
 	}
 }

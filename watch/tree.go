@@ -67,10 +67,11 @@ type tree struct {
 	// whose streams may be in the middle of a rename, and when that was first seen
 	streamsSince map[notify.FileID]time.Time
 	deadNames
-	digests  digests
-	trouble  map[ref]trouble // degraded directories
-	troubled sync.Mutex      // guards trouble for readers
-	carryDue time.Time       // when they are looked at again without a record
+	newcomers newcomers
+	digests   digests
+	trouble   map[ref]trouble // degraded directories
+	troubled  sync.Mutex      // guards trouble for readers
+	carryDue  time.Time       // when they are looked at again without a record
 
 	passed     time.Time // when the last pass began
 	awake      time.Time // since when they follow each other: before that there was nothing to do, or the process was stopped
