@@ -2,16 +2,37 @@ package watch
 
 import (
 	"math"
+	"slices"
 
 	"fs_notify/notify"
 )
 
-// deadNames are names that were unlinked while their object lives on under another one. Who had it open by such a
-// name goes on writing there, and the kernel's records bear the dead name: the object is found by these. The newest
-// thousands are kept.
-type deadNames [2]map[place]notify.FileID // new ones, older ones
+// deadNames are names that were unlinked while their object lives on under another one, and which object that was: of one name, perhaps
+// several, one after the other. Who had it open by such a name goes on writing there, and the kernel's records bear the dead name: the object is
+// found by these. The newest thousands are kept.
+type deadNames [2]map[place][]notify.FileID // new ones, older ones
 
-const maxDeadNames = 4096
+const (
+	maxDeadNames = 4096
+	maxDead      = 8 // of one name
+)
+
+// add notes that a name was one of an object.
+func (d *deadNames) add(at place, id notify.FileID) {
+	ids := slices.DeleteFunc(slices.Clone(d.find(at)), func(x notify.FileID) bool { return x == id })
+	if d[0] == nil || len(d[0]) >= maxDeadNames {
+		d[1], d[0] = d[0], make(map[place][]notify.FileID)
+	}
+	d[0][at] = append(ids[max(len(ids)-maxDead+1, 0):], id)
+}
+
+// find gives the objects that a name was one of, the newest last.
+func (d *deadNames) find(at place) []notify.FileID {
+	if ids := d[0][at]; ids != nil {
+		return ids
+	}
+	return d[1][at]
+}
 
 // newcomers are the newest files in the tree, by inode number. One that was made without a name (O_TMPFILE) and linked somewhere goes on
 // being written by whoever made it, and the kernel's records bear the name that it never had: "#" and the inode number, in the directory of the open.
@@ -50,20 +71,6 @@ func (c *newcomers) find(ino uint64, alive func(id notify.FileID) bool) notify.F
 	return 0
 }
 
-func (d *deadNames) add(at place, id notify.FileID) {
-	if d[0] == nil || len(d[0]) >= maxDeadNames {
-		d[1], d[0] = d[0], make(map[place]notify.FileID)
-	}
-	d[0][at] = id
-}
-
-func (d *deadNames) find(at place) notify.FileID {
-	if id := d[0][at]; id != 0 {
-		return id
-	}
-	return d[1][at]
-}
-
 // changeOps are the records that speak of an object, whatever name it was reached by.
 const changeOps = OpModify | OpCloseWrite | OpAttrib
 
@@ -76,7 +83,7 @@ func (p *pass) changedElsewhere(i *item) {
 	if i.ops&changeOps == 0 {
 		return
 	}
-	if id := p.t.deadNames.find(i.at); id != 0 {
+	for _, id := range p.t.deadNames.find(i.at) {
 		p.others(i, id)
 	}
 }

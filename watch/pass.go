@@ -594,7 +594,7 @@ func (p *pass) tmpfile(i *item) {
 			return
 		}
 	}
-	if !known(t.deadNames.find(i.at)) && t.s.alive(i.at.dir) && t.s.dir(i.at.dir).flags&dirAttached != 0 {
+	if !slices.ContainsFunc(t.deadNames.find(i.at), known) && t.s.alive(i.at.dir) && t.s.dir(i.at.dir).flags&dirAttached != 0 {
 		p.job(i.at.dir).list = true
 	}
 }
