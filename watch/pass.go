@@ -795,6 +795,9 @@ func (p *pass) settle() (waiting bool) {
 		if !t.s.alive(r) || t.s.dir(r).flags&dirAttached == 0 {
 			continue
 		}
+		if _, ok := t.late[r]; !ok { // what was asked for in it may have been found elsewhere, and its time is still to be looked at
+			t.late[r] = p.now.Add(recordWait)
+		}
 		switch {
 		case !j.list && !j.watch:
 		case p.hold && !p.moved:
