@@ -39,8 +39,12 @@ type poll struct {
 	until   time.Time
 	turn    int // in which of hangUpTick ticks its client is looked for
 	left    bool
+	lease   context.Context // its end ends the poll; nil: nothing does
 	release func()
 }
+
+// revoked says whether who polls may not do so any more, or sees something else now: the client comes again and hears of it.
+func (p *poll) revoked() bool { return p.lease != nil && p.lease.Err() != nil }
 
 // serveServers answers OPTIONS /2.0/events with the place for long polls, which is this server.
 func (a *API) serveServers(w http.ResponseWriter, r *http.Request) error {
@@ -109,7 +113,7 @@ func (a *API) servePoll(w http.ResponseWriter, r *http.Request) error {
 	}
 	a.Observer.StreamOpened(Protocol)
 	rc := http.NewResponseController(w)
-	p := &poll{until: time.Now().Add(a.PollTimeout), release: release}
+	p := &poll{until: time.Now().Add(a.PollTimeout), lease: notify.GrantOf(r.Context()).Lease, release: release}
 	if conn, _, err := rc.Hijack(); err == nil {
 		conn.SetDeadline(time.Time{})
 		p.conn, p.head = conn, headOf(w.Header())
@@ -339,13 +343,19 @@ func (a *API) Run(ctx context.Context) error {
 	}
 }
 
-// due takes out the polls that are to be answered now: with news, since their time has come, and those whose clients have left. The
+// due takes out the polls that are to be answered now: with news, since their time or what lets them ask has ended, and those whose clients have left. The
 // caller holds the tail's lock.
 func (a *API) due(visible notify.Seq, now time.Time, ticked bool, tick int) (woke, late, left []*poll) {
 	t := &a.tail
 	for key, g := range t.groups {
 		if g.ready(visible, now) {
-			woke = append(woke, g.polls...)
+			for _, p := range g.polls {
+				if p.revoked() {
+					late = append(late, p)
+				} else {
+					woke = append(woke, p)
+				}
+			}
 			g.polls = nil
 		}
 		if ticked {
@@ -354,7 +364,7 @@ func (a *API) due(visible notify.Seq, now time.Time, ticked bool, tick int) (wok
 				switch {
 				case p.left, p.conn != nil && p.turn == tick%hangUpTick && hungUp(p.conn):
 					left = append(left, p)
-				case now.After(p.until):
+				case now.After(p.until), p.revoked():
 					late = append(late, p)
 				default:
 					kept = append(kept, p)

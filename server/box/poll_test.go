@@ -1,6 +1,7 @@
 package box_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -229,6 +230,32 @@ func TestLongPollsEndWithTheServer(t *testing.T) {
 		w.until(t, 3)
 	})
 	want(t, answers, 3, "reconnect")
+}
+
+// leased lets everybody see everything, until the lease ends.
+type leased struct{ lease context.Context }
+
+func (l leased) Authorize(r *http.Request) (*http.Request, error) {
+	g := *notify.Everything
+	g.Lease = l.lease
+	return r.WithContext(notify.WithGrant(r.Context(), &g)), nil
+}
+
+// What lets a client ask ends while its poll waits: it hears of no news any more, and is told to come again.
+func TestLongPollsEndWithTheirLease(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	w := &watcher{}
+	lease, revoke := context.WithCancel(t.Context())
+	base := serve(t, tree, func(o *server.Options) { o.Metrics, o.Auth = w, leased{lease} })
+	answers := poll(t, &http.Client{Transport: &http.Transport{}}, pollURL(t, base, "")+"now", 3)
+	w.until(t, 3)
+	revoke()
+	tree.Create("f")
+	want(t, answers, 3, "reconnect")
+	w.until(t, 0)
+	if w.ended["reconnect"] != 3 {
+		t.Errorf("polls ended so: %v", w.ended)
+	}
 }
 
 // Over TLS a poll is parked as well, over HTTP/2 it has a goroutine.
