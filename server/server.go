@@ -345,6 +345,7 @@ func (s *Server) fail(c echo.Context, words errorWriter, err error) {
 // routeError answers what the router itself refuses: a path or a method that is not routed.
 func (s *Server) routeError(err error, c echo.Context) {
 	var he *echo.HTTPError
+	guard(c.Response().Header())
 	switch {
 	case !errors.As(err, &he):
 		s.fail(c, qumulo.WriteError, err)

@@ -3,6 +3,7 @@ package access
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"mime"
 	"net/http"
 	"net/url"
@@ -207,8 +208,12 @@ func readForm(w http.ResponseWriter, r *http.Request) (f form, err error) {
 		var v url.Values = r.PostForm
 		return form{v.Get("username"), v.Get("password"), v.Get("token"), true}, nil
 	}
-	if err := json.NewDecoder(body).Decode(&f); err != nil {
+	d := json.NewDecoder(body)
+	if err := d.Decode(&f); err != nil {
 		return bad(errors.New("not JSON"))
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return bad(errors.New("something follows the JSON"))
 	}
 	return f, nil
 }
@@ -221,7 +226,8 @@ func only(w http.ResponseWriter, r *http.Request, methods ...string) bool {
 		}
 	}
 	w.Header().Set("Allow", strings.Join(methods, ", "))
-	http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
+	writeJSON(w, r, http.StatusMethodNotAllowed, map[string]any{"description": "this can only be asked for with " + strings.Join(methods, ", "),
+		"module": "fs_notify", "error_class": "invalid_request_error", "stack": []string{}, "user_visible": true})
 	return false
 }
 
