@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -14,7 +15,7 @@ import (
 )
 
 // Every flag can also be set in the environment (--state-dir: FS_NOTIFY_STATE_DIR; an empty value sets nothing) and in
-// a YAML file (state-dir:), in this order of precedence. Lists are separated by colons in the environment, and are
+// a YAML file (state-dir:), in this order of precedence. Lists are taken apart as envList says in the environment, and are
 // lists or single values in the file. A key of the file must be a flag of some command; those of other
 // commands are passed over, so that one file serves all.
 
@@ -57,11 +58,24 @@ func (a *app) fromEnvironment(cmd *cobra.Command) error {
 		}
 		values := []string{v}
 		if f.Value.Type() == "stringArray" {
-			values = slices.DeleteFunc(strings.Split(v, string(os.PathListSeparator)), func(s string) bool { return s == "" })
+			values = envList(f.Name, v)
 		}
 		errs = append(errs, a.set(f, origin(name), values))
 	})
 	return errors.Join(errs...)
+}
+
+// envList takes a list in the environment apart: at colons, as PATH is; origins and networks, which have colons, at spaces and commas;
+// anything at line breaks, if there are some.
+func envList(flag, v string) []string {
+	separates := func(r rune) bool { return r == os.PathListSeparator }
+	switch {
+	case strings.Contains(v, "\n"):
+		separates = func(r rune) bool { return r == '\n' }
+	case flag == "cors-origin" || flag == "trusted-proxies":
+		separates = func(r rune) bool { return r == ' ' || r == ',' }
+	}
+	return strings.FieldsFunc(v, separates)
 }
 
 func (a *app) fromFile(cmd *cobra.Command, path string) error {
@@ -135,8 +149,12 @@ func readConfig(path string) (yaml.MapSlice, error) {
 		return nil, fmt.Errorf("%s has more than %d bytes", path, maxConfig)
 	}
 	var values yaml.MapSlice
-	if err := yaml.Unmarshal(text, &values); err != nil {
+	d := yaml.NewDecoder(bytes.NewReader(text))
+	if err := d.Decode(&values); err != nil && err != io.EOF {
 		return nil, fmt.Errorf("%s: %s", path, firstLine(yaml.FormatError(err, false, false)))
+	}
+	if err := d.Decode(new(any)); err != io.EOF {
+		return nil, fmt.Errorf("%s holds more than one document: put all settings into one, without a line ---", path)
 	}
 	return values, nil
 }

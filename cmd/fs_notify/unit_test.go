@@ -363,3 +363,36 @@ func TestSelfSigned(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Lists in the environment are taken apart where no element can have what separates them.
+func TestListsInTheEnvironment(t *testing.T) {
+	for _, tt := range []struct {
+		flag, value string
+		want        []string
+	}{
+		{"root", "/a:/b", []string{"/a", "/b"}},
+		{"root", ":/a::", []string{"/a"}},
+		{"root", "/a:b\n/c\n", []string{"/a:b", "/c"}},
+		{"exclude", "**/*.tmp", []string{"**/*.tmp"}},
+		{"cors-origin", "https://app.example", []string{"https://app.example"}},
+		{"cors-origin", "https://app.example, http://localhost:3000", []string{"https://app.example", "http://localhost:3000"}},
+		{"trusted-proxies", "fd00::/8 10.0.0.1", []string{"fd00::/8", "10.0.0.1"}},
+	} {
+		if got := envList(tt.flag, tt.value); !slices.Equal(got, tt.want) {
+			t.Errorf("%s=%q: %q, want %q", tt.flag, tt.value, got, tt.want)
+		}
+	}
+}
+
+// Settings behind a line --- would be lost in silence.
+func TestConfigurationOfTwoDocuments(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "c.yaml")
+	for text, ok := range map[string]bool{"": true, "# nothing\n": true, "listen: :8000\n": true, "---\nlisten: :8000\n": true, "listen: :8000\n---\nroot: /a\n": false} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := readConfig(file); (err == nil) != ok {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}

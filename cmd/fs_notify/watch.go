@@ -30,7 +30,8 @@ itself and goes on where it left off. ^C, ^D, SIGTERM and SIGQUIT end it, with e
 
 Every flag can also be set in the environment (FS_NOTIFY_STATE_DIR for --state-dir) and
 in the YAML file that --config names (state-dir: …); flags win over the environment, and
-that over the file. Lists are separated by colons in the environment.`
+that over the file. Lists are separated by colons in the environment, origins and
+networks by spaces, and anything by line breaks.`
 
 const watchExample = `  fs_notify --path . --recursive
   fs_notify --path /srv/data --recursive --filter child_file_added child_file_moved_to --ndjson | jq -r .path
