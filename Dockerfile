@@ -19,12 +19,12 @@ COPY . .
 ARG VERSION=""
 RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags="-s -w -X main.release=$VERSION" -o /out/usr/bin/fs_notify ./cmd/fs_notify
 RUN mkdir -p /out/var/lib/fs_notify /out/data /out/tmp /out/etc/ssl/certs \
- && chmod 1777 /out/tmp && chmod 0700 /out/var/lib/fs_notify \
+ && chmod 1777 /out/tmp && chmod 0770 /out/var/lib/fs_notify \
  && cp /etc/ssl/certs/ca-certificates.crt /out/etc/ssl/certs/
 
-# No shell, no library, nothing but the program.
+# No shell, no library, nothing but the program. The state directory is of group 0, so that root without capabilities may write there too.
 FROM scratch
-COPY --from=build --chown=65532:65532 /out/ /
+COPY --from=build --chown=65532:0 /out/ /
 USER 65532:65532
 VOLUME /var/lib/fs_notify
 ENTRYPOINT ["/usr/bin/fs_notify"]
