@@ -280,7 +280,15 @@ func (w *Watcher) work(ctx context.Context) {
 			w.digestStep(ctx)
 		}
 		if d := w.next(); d != nil {
+			start := time.Now()
 			w.pass(d)
+			if rest := w.gather(time.Since(start)); rest > 0 {
+				timer.Reset(rest)
+				select {
+				case <-timer.C:
+				case <-ctx.Done():
+				}
+			}
 			continue
 		}
 		timer.Reset(min(w.pause(), time.Until(rootsDue)))
@@ -290,6 +298,20 @@ func (w *Watcher) work(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	}
+}
+
+const (
+	longPass    = 2 * time.Millisecond
+	longestRest = 10 * time.Millisecond
+)
+
+// gather is how long to rest after a pass that took so long, if more waits already, but not yet enough for a full one: what comes meanwhile is
+// looked at together with it, in directories that are opened once for all of it.
+func (w *Watcher) gather(took time.Duration) time.Duration {
+	if n := w.in.size(); took < longPass || n == 0 || n >= passNames {
+		return 0
+	}
+	return min(took, longestRest)
 }
 
 // next collects what is to be looked at now; nil: nothing.
