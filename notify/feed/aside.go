@@ -1,6 +1,10 @@
 package feed
 
-import "fs_notify/notify"
+import (
+	"slices"
+
+	"fs_notify/notify"
+)
 
 // Aside is what an array of notifications has told to have left, and not where to. Who mirrors a directory sets that aside until the array
 // ends, in case it comes back: then it is as it was. But what comes back by itself is told with all that is in it, as it may have changed where
@@ -13,10 +17,12 @@ func (a *Aside) Returns(op []Hit) bool {
 		return false
 	}
 	for i := range op {
-		if n := op[i].Note; n.Type == notify.ChildFileMovedTo || n.Type == notify.ChildDirMovedTo {
-			if _, ok := a.ids[n.ID()]; ok && !leaves(op[:i], n.ID()) {
-				return true
-			}
+		n := op[i].Note
+		if !movedTo.Has(n.Type) {
+			continue
+		}
+		if _, ok := a.ids[n.ID()]; ok && !tells(op[:i], movedFrom, n.ID()) {
+			return true
 		}
 	}
 	return false
@@ -26,7 +32,7 @@ func (a *Aside) Returns(op []Hit) bool {
 func (a *Aside) Add(op []Hit) {
 	for i := range op {
 		n := op[i].Note
-		if n.Type != notify.ChildFileMovedFrom && n.Type != notify.ChildDirMovedFrom || comes(op[i+1:], n.ID()) {
+		if !movedFrom.Has(n.Type) || tells(op[i+1:], movedTo, n.ID()) {
 			continue
 		}
 		if a.ids == nil {
@@ -62,20 +68,12 @@ func Operation(hits []Hit) int {
 	return n
 }
 
-func leaves(op []Hit, id notify.FileID) bool {
-	for i := range op {
-		if n := op[i].Note; (n.Type == notify.ChildFileMovedFrom || n.Type == notify.ChildDirMovedFrom) && n.ID() == id {
-			return true
-		}
-	}
-	return false
-}
+var (
+	movedFrom = notify.SetOf(notify.ChildFileMovedFrom, notify.ChildDirMovedFrom)
+	movedTo   = notify.SetOf(notify.ChildFileMovedTo, notify.ChildDirMovedTo)
+)
 
-func comes(op []Hit, id notify.FileID) bool {
-	for i := range op {
-		if n := op[i].Note; (n.Type == notify.ChildFileMovedTo || n.Type == notify.ChildDirMovedTo) && n.ID() == id {
-			return true
-		}
-	}
-	return false
+// tells says whether one of the hits is of these types and of an object.
+func tells(op []Hit, types notify.TypeSet, id notify.FileID) bool {
+	return slices.ContainsFunc(op, func(h Hit) bool { return types.Has(h.Note.Type) && h.Note.ID() == id })
 }

@@ -27,8 +27,8 @@ func newSnapshots() *snapshots {
 	return &snapshots{turn: make(chan struct{}, 1), less: make(chan struct{})}
 }
 
-// take has snap made when there is room for it. release has to be called, once or more often, when it is not needed any more; it is never nil.
-func (s *snapshots) take(ctx context.Context, make func() (*notify.Snapshot, error)) (snap *notify.Snapshot, release func(), err error) {
+// take takes a snapshot when there is room for it. release has to be called, once or more often, when it is not needed any more; it is never nil.
+func (s *snapshots) take(ctx context.Context, take func() (*notify.Snapshot, error)) (snap *notify.Snapshot, release func(), err error) {
 	release = func() {}
 	late := time.NewTimer(snapshotWait)
 	defer late.Stop()
@@ -57,7 +57,7 @@ func (s *snapshots) take(ctx context.Context, make func() (*notify.Snapshot, err
 			return nil, release, context.Cause(ctx)
 		}
 	}
-	if snap, err = make(); err != nil {
+	if snap, err = take(); err != nil {
 		return nil, release, err
 	}
 	n := len(snap.Entries)
