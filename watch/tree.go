@@ -365,7 +365,8 @@ func (t *tree) listing(at lookAt, j *job) error {
 		}
 		n := len(l.found)
 		l.found = slices.Grow(l.found, 1)[:n+1]
-		if k := &l.found[n]; t.look(at, k, name, 0, old, 0) {
+		k := &l.found[n]
+		if t.look(at, k, name, 0, old, 0); k.same { // it leaves no trace
 			l.found = l.found[:n]
 		} else {
 			k.name = strings.Clone(name)
@@ -402,20 +403,20 @@ type lookAt struct {
 	bare bool // extended attributes are left for later
 }
 
-// look asks the disk about one name and fills k with what it finds: whether that is as it was told. Only what differs from the tree is asked for
+// look asks the disk about one name and fills k with what it finds. Only what differs from the tree is asked for
 // identity and attributes in full: from old, which was told under the name, and from came, which the records saw come there.
-func (t *tree) look(at lookAt, k *look, name string, ops Op, old, came ref) (same bool) {
+func (t *tree) look(at lookAt, k *look, name string, ops Op, old, came ref) {
 	l, m := at.l, at.m
 	t.looks.Add(1)
 	*k = look{name: name, mount: m}
 	mnt, dev, err := l.stat(at.fd, name, &k.attr)
 	if err != nil {
 		k.err = err
-		return false
+		return
 	}
 	if len(t.own) > 0 && t.own[[2]uint64{dev, k.attr.Ino}] || t.exclude != nil && t.exclude(join(at.path, name), k.attr.IsDir()) {
 		k.err = errGone
-		return false
+		return
 	}
 	if mnt != m.num {
 		k.mount = t.mountPoint(l, at.root, at.fd, strings.Clone(join(at.path, name)), name, mnt)
@@ -432,14 +433,14 @@ func (t *tree) look(at lookAt, k *look, name string, ops Op, old, came ref) (sam
 			k.id = n.id
 			if ops&OpAttrib == 0 {
 				k.same, k.attr.X, k.bare = true, t.s.xattrs.get(n.x), n.x == unread
-				return true
+				return
 			}
 			// A look ahead of this record may have seen the change time move, and passed the extended attributes over.
 		} else if k.attr.Btime != 0 && sameInode(n.stamp, stamp) {
 			k.id = n.id
 			if ops != 0 && ops&OpAttrib == 0 && n.x != unread { // only its data was written
 				k.attr.X = t.s.xattrs.get(n.x)
-				return false
+				return
 			}
 		}
 	}
@@ -447,14 +448,15 @@ func (t *tree) look(at lookAt, k *look, name string, ops Op, old, came ref) (sam
 		if c := t.s.node(came); sameInode(c.stamp, stampOf(&k.attr)) {
 			if k.id = c.id; ops&OpAttrib == 0 && c.x != unread {
 				k.attr.X = t.s.xattrs.get(c.x)
-				return false
+				return
 			}
 		}
 	}
 	if k.id == 0 {
 		k.id, err = l.identify(&t.ms, k.mount, at.fd, name, &k.attr)
 		if err == errTwoObjects { // the name changed hands between the calls
-			return t.look(at, k, name, ops, old, came)
+			t.look(at, k, name, ops, old, came)
+			return
 		}
 	}
 	if k.bare = at.bare && !k.mount.coarse; err == nil && !k.bare {
@@ -462,7 +464,6 @@ func (t *tree) look(at lookAt, k *look, name string, ops Op, old, came ref) (sam
 	}
 	k.err = err
 	k.same = n != nil && err == nil && ops&OpAttrib == 0 && n.id == k.id && n.untouched(stampOf(&k.attr), &k.attr)
-	return k.same
 }
 
 // untouched says whether a is what was told of n. The size of a file counts besides its stamp: in a power cut it may
