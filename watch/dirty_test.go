@@ -1,7 +1,6 @@
 package watch
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"os"
@@ -78,25 +77,8 @@ func TestTreeWithACollapsingInbox(t *testing.T) {
 	for _, dirs := range []int{2, 1 << 17} {
 		t.Run(fmt.Sprint(dirs), func(t *testing.T) {
 			dir := t.TempDir()
-			src, err := NewFsnotify()
-			if err != nil {
-				t.Fatal(err)
-			}
-			w, err := New(Config{Roots: []Root{{Name: "/root", Dir: dir}}, Source: src, Sink: &memSink{}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			w.in.most, w.in.dirs = -1, dirs // at all times
-			ctx, cancel := context.WithCancel(t.Context())
-			done := make(chan error, 1)
-			go func() { done <- w.Run(ctx) }()
-			defer func() {
-				cancel()
-				if err := <-done; err != nil {
-					t.Error(err)
-				}
-			}()
-			<-w.Ready()
+			w, _ := start(t, dir, func(w *Watcher) { w.in.most, w.in.dirs = -1, dirs }) // at all times
+			ctx := t.Context()
 			for i := range 8 {
 				d := filepath.Join(dir, fmt.Sprint("d", i))
 				if err := os.Mkdir(d, 0o755); err != nil {
@@ -120,11 +102,7 @@ func TestTreeWithACollapsingInbox(t *testing.T) {
 			if err := w.Sync(ctx); err != nil {
 				t.Fatal(err)
 			}
-			root, err := w.LookupPath(ctx, "/root")
-			if err != nil {
-				t.Fatal(err)
-			}
-			snap, err := w.Snapshot(ctx, root.ID(), true)
+			snap, err := w.Snapshot(ctx, w.Roots()[0].ID, true)
 			if err != nil {
 				t.Fatal(err)
 			}

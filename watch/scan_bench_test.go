@@ -139,13 +139,7 @@ func BenchmarkSweep(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		w.begin(&sweep{})
-		for w.sweep != nil {
-			d := newDirt()
-			w.sweepStep(d)
-			w.sweep.stepped = true
-			w.pass(d)
-		}
+		sweepAll(w)
 	}
 	if w.sweeps.Load() == 0 {
 		b.Fatal("no sweep has ended")

@@ -49,13 +49,7 @@ func TestUnreadEntriesAreTriedAgainBehindASweep(t *testing.T) {
 	if err := os.Rename(root+".away", root); err != nil {
 		t.Fatal(err)
 	}
-	w.begin(&sweep{})
-	for w.sweep != nil {
-		d := newDirt()
-		w.sweepStep(d)
-		w.sweep.stepped = true
-		w.pass(d)
-	}
+	sweepAll(w)
 	for w.t.digests.next != 0 {
 		w.digestStep(t.Context())
 	}

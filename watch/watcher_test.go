@@ -45,7 +45,8 @@ func (m *memSink) take() (out []notify.Notification) {
 	return out
 }
 
-func start(t *testing.T, dir string) (*Watcher, *memSink) {
+// start watches dir until the test ends; what is given changes the watcher before.
+func start(t *testing.T, dir string, changes ...func(w *Watcher)) (*Watcher, *memSink) {
 	t.Helper()
 	src, err := NewFsnotify()
 	if err != nil {
@@ -55,6 +56,9 @@ func start(t *testing.T, dir string) (*Watcher, *memSink) {
 	w, err := New(Config{Roots: []Root{{Dir: dir}}, Source: src, Sink: sink})
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, f := range changes {
+		f(w)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -134,6 +138,17 @@ func (q quietSource) Next(ctx context.Context, _ []Record) (int, bool, error) {
 	return 0, true, ctx.Err()
 }
 
+// sweepAll does a whole sweep of a watcher that was not started.
+func sweepAll(w *Watcher) {
+	w.begin(&sweep{})
+	for w.sweep != nil {
+		d := newDirt()
+		w.sweepStep(d)
+		w.sweep.stepped = true
+		w.pass(d)
+	}
+}
+
 // newIdle is a watcher that was not started.
 func newIdle(t *testing.T, dir string) *Watcher {
 	t.Helper()
@@ -161,27 +176,10 @@ func TestNothingIsDueWhileASweepRests(t *testing.T) {
 // The clock is set back by an hour: modification times of directories are told all the same.
 func TestDirectoryTimesWhenTheClockIsSetBack(t *testing.T) {
 	dir := t.TempDir()
-	src, err := NewFsnotify()
-	if err != nil {
-		t.Fatal(err)
-	}
-	sink := &memSink{}
-	w, err := New(Config{Roots: []Root{{Dir: dir}}, Source: src, Sink: sink})
-	if err != nil {
-		t.Fatal(err)
-	}
 	var back atomic.Int64
-	w.t.now = func() time.Time { return time.Now().Add(-time.Duration(back.Load())) }
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- w.Run(ctx) }()
-	defer func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}()
-	<-w.Ready()
+	w, sink := start(t, dir, func(w *Watcher) {
+		w.t.now = func() time.Time { return time.Now().Add(-time.Duration(back.Load())) }
+	})
 	for i, name := range []string{"d", "d/a", "d/b"} {
 		if i == 2 {
 			back.Store(int64(time.Hour))
@@ -189,7 +187,7 @@ func TestDirectoryTimesWhenTheClockIsSetBack(t *testing.T) {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		short, cancel := context.WithTimeout(ctx, time.Minute)
+		short, cancel := context.WithTimeout(t.Context(), time.Minute)
 		if err := w.Settle(short); err != nil {
 			t.Fatalf("after the making of %s: %v", name, err)
 		}
