@@ -78,35 +78,65 @@ const changeOps = OpModify | OpCloseWrite | OpAttrib
 // that name, or where it was for a while.
 func (p *pass) changedElsewhere(i *item) {
 	if i.loses() && !i.oldDir {
-		p.others(i, i.oldID)
+		p.others(i.old, i.oldID, i.passedOn(), i.pid)
 	}
 	if i.ops&changeOps == 0 {
 		return
 	}
 	for _, id := range p.t.deadNames.find(i.at) {
-		p.others(i, id)
+		p.others(i.old, id, i.passedOn(), i.pid)
 	}
 }
 
-func (p *pass) others(i *item, id notify.FileID) {
-	t, ops := p.t, i.passedOn()
+// objects has the names of objects looked at that records spoke of, where the names by which they did may not lead to them any more, or never
+// were in the tree.
+func (p *pass) objects() {
+	t, d := p.t, p.dirt
+	for k := range d.said {
+		s := &d.said[k]
+		if i := p.named[s.name]; i == nil {
+			d.hear(s.object, s.ops, d.names[s.name].pid) // the directory has gone
+		} else if id := t.objectID(s.object, i.at.dir); id != 0 && id != i.oldID { // else the look leads to it
+			p.others(i.old, id, s.ops, i.pid)
+		}
+	}
+	for object, h := range d.heard {
+		for _, id := range t.objectIDs(object) {
+			p.others(0, id, h.ops, h.pid)
+		}
+	}
+}
+
+// others has the names of an object looked at, but for one, and tells them what was said of it.
+func (p *pass) others(but ref, id notify.FileID, ops Op, pid int32) {
 	known, ok := p.shared[id]
 	if ok && ops&^known.ops == 0 {
 		return
 	}
 	names := 0
-	for k := t.s.byID(id); k != 0; k = t.s.sameID(k) {
-		if n := t.s.node(k); n.parent != 0 && k != i.old {
-			names++
-			p.want(place{n.parent, t.s.name(k)}).ops |= ops
+	p.names(id, but, func(at place) {
+		names++
+		i := p.want(at)
+		if i.ops |= ops; i.pid == 0 {
+			i.pid = pid
 		}
-	}
+	})
 	if names >= manyNames {
 		if !ok {
 			known.ctime = math.MinInt64 // nobody was looked at
 		}
 		known.ops |= ops
 		p.share(id, known)
+	}
+}
+
+// names calls f for the names of an object in the tree, but for one.
+func (p *pass) names(id notify.FileID, but ref, f func(at place)) {
+	s := &p.t.s
+	for k := s.byID(id); k != 0; k = s.sameID(k) {
+		if n := s.node(k); n.parent != 0 && k != but {
+			f(place{n.parent, s.name(k)})
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"strings"
 	"sync"
 	"time"
 	"unsafe"
@@ -15,8 +16,8 @@ type place struct {
 // dirtyName is what the records said about one name since it was last looked at.
 type dirtyName struct {
 	at   place
-	ino  uint64 // Record.ObjectIno of the last record that had it
 	hash uint32 // of at
+	said int32  // index in dirt.said of what was said last of an object by this name, plus one
 	ops  Op
 	pid  int32
 
@@ -26,15 +27,17 @@ type dirtyName struct {
 // dirt is a set of names to be looked at, in the order of their first records.
 type dirt struct {
 	names    []dirtyName
-	table    []int32          // finds them by place: an open hash table of indexes of names plus one, at most half full
-	text     []byte           // where the names themselves are; full pieces stay with who uses them
-	moves    []hint           // the records that change names, in their order
-	lists    map[ref]struct{} // directories of which every name is dirty
-	lost     map[ref]struct{} // directories whose watch has ended: watch, then list
-	sweep    bool             // every name is dirty
-	poll     bool             // every name is dirty that is not watched
-	barriers []uint64         // all that happened before these is in here, or was taken before
-	echo     uint64           // the newest barrier that came out of the source; all records before it are in here, or were taken before
+	table    []int32           // finds them by place: an open hash table of indexes of names plus one, at most half full
+	text     []byte            // where the names themselves are; full pieces stay with who uses them
+	moves    []hint            // the records that change names, in their order
+	said     []said            // what was said of objects by these names
+	heard    map[string]*heard // and of objects by names that nobody watches: by Record.Object
+	lists    map[ref]struct{}  // directories of which every name is dirty
+	lost     map[ref]struct{}  // directories whose watch has ended: watch, then list
+	sweep    bool              // every name is dirty
+	poll     bool              // every name is dirty that is not watched
+	barriers []uint64          // all that happened before these is in here, or was taken before
+	echo     uint64            // the newest barrier that came out of the source; all records before it are in here, or were taken before
 }
 
 // hint is a record that changes names: it supplies what the disk cannot tell.
@@ -45,12 +48,26 @@ type hint struct {
 	seen   time.Time
 }
 
+// said is what records said of an object by a name, where they say of which. When somebody looks, the name may lead to another
+// object, or nowhere: this one has changed nonetheless, and may have other names.
+type said struct {
+	name   int32  // index of the dirty name
+	object string // Record.Object
+	ops    Op     // of changeOps
+}
+
+// heard is what records said of an object by names that nobody watches.
+type heard struct {
+	ops Op // of changeOps
+	pid int32
+}
+
 const hintOps = OpCreate | OpDelete | OpMovedFrom | OpMovedTo
 
 func newDirt() *dirt { return &dirt{} }
 
 func (d *dirt) empty() bool {
-	return len(d.names) == 0 && len(d.lists) == 0 && len(d.lost) == 0 && !d.sweep && !d.poll && len(d.barriers) == 0
+	return len(d.names) == 0 && len(d.heard) == 0 && len(d.lists) == 0 && len(d.lost) == 0 && !d.sweep && !d.poll && len(d.barriers) == 0
 }
 
 // find gives the index of a name; false: it is not dirty.
@@ -120,6 +137,41 @@ func (d *dirt) touchBytes(dir ref, name []byte, ops Op) int32 {
 	return i
 }
 
+// say notes what a record said of an object by a name.
+func (d *dirt) say(name int32, object []byte, ops Op) {
+	n := &d.names[name]
+	if k := n.said - 1; k >= 0 && d.said[k].object == string(object) {
+		d.said[k].ops |= ops
+		return
+	}
+	d.said = append(d.said, said{name, d.keep(object), ops})
+	n.said = int32(len(d.said))
+}
+
+// hear notes what a record said of an object, whose handle is not the caller's to keep.
+func (d *dirt) hear(object string, ops Op, pid int32) {
+	h := d.heard[object]
+	if h == nil {
+		if d.heard == nil {
+			d.heard = make(map[string]*heard)
+		}
+		h = new(heard)
+		d.heard[strings.Clone(object)] = h
+	}
+	if h.ops |= ops; pid != 0 {
+		h.pid = pid
+	}
+}
+
+// saidOf adds what was said by the names of another dirt, which are here under other indexes.
+func (d *dirt) saidOf(o *dirt, moved []int32) {
+	for _, s := range o.said {
+		s.name = moved[s.name]
+		d.said = append(d.said, s)
+		d.names[s.name].said = int32(len(d.said))
+	}
+}
+
 // keep copies a name to where it stays for as long as anybody uses it.
 func (d *dirt) keep(name []byte) string {
 	if cap(d.text)-len(d.text) < len(name) {
@@ -160,9 +212,6 @@ func (d *dirt) before(old *dirt) {
 		if m := &d.names[k]; m.pid == 0 {
 			m.pid = n.pid
 		}
-		if m := &d.names[k]; m.ino == 0 {
-			m.ino = n.ino
-		}
 	}
 	if len(old.moves) > 0 {
 		moves := make([]hint, 0, len(old.moves)+len(d.moves))
@@ -172,6 +221,7 @@ func (d *dirt) before(old *dirt) {
 		}
 		d.moves = append(moves, d.moves...)
 	}
+	d.saidOf(old, moved)
 	d.barriers = append(old.barriers, d.barriers...)
 	d.join(old)
 }
@@ -183,6 +233,9 @@ func (d *dirt) join(o *dirt) {
 	}
 	for r := range o.lost {
 		d.lose(r)
+	}
+	for object, h := range o.heard {
+		d.hear(object, h.ops, h.pid)
 	}
 	d.sweep, d.poll, d.echo = d.sweep || o.sweep, d.poll || o.poll, max(d.echo, o.echo)
 }
@@ -197,14 +250,12 @@ func (d *dirt) after(newer *dirt) {
 		if n.pid != 0 {
 			d.names[k].pid = n.pid
 		}
-		if n.ino != 0 {
-			d.names[k].ino = n.ino
-		}
 	}
 	for _, m := range newer.moves {
 		m.name = moved[m.name]
 		d.moves = append(d.moves, m)
 	}
+	d.saidOf(newer, moved)
 	d.barriers = append(d.barriers, newer.barriers...)
 	d.join(newer)
 }
@@ -249,7 +300,17 @@ func (d *dirt) split(chosen []bool) (out, rest *dirt) {
 		}
 		k := to.touch(n.at, n.ops)
 		to.names[k] = *n
+		to.names[k].said = 0
 		moved[i] = k
+	}
+	for _, s := range d.said {
+		to := rest
+		if chosen[s.name] {
+			to = out
+		}
+		s.name = moved[s.name]
+		to.said = append(to.said, s)
+		to.names[s.name].said = int32(len(to.said))
 	}
 	for _, m := range d.moves {
 		to := rest
@@ -259,13 +320,13 @@ func (d *dirt) split(chosen []bool) (out, rest *dirt) {
 		m.name = moved[m.name]
 		to.moves = append(to.moves, m)
 	}
-	out.lists, out.lost, out.sweep, out.poll, out.barriers, out.echo = d.lists, d.lost, d.sweep, d.poll, d.barriers, d.echo
+	out.heard, out.lists, out.lost, out.sweep, out.poll, out.barriers, out.echo = d.heard, d.lists, d.lost, d.sweep, d.poll, d.barriers, d.echo
 	return out, rest
 }
 
 // The bounds of what waits to be looked at. A pass takes about passNames. Beyond maxDirty names they collapse into
 // directories, beyond maxDirtyDirs directories into one sweep: what is forgotten is only who did
-// what, never that there is something to see. namesMoves of the records that change names count like a name.
+// what, and that an object was changed by a name that it lost. namesMoves of the records that change names count like a name.
 const (
 	passNames    = 16384
 	maxDirty     = 1 << 20
@@ -274,7 +335,9 @@ const (
 )
 
 // size is how much d holds, in names.
-func (d *dirt) size() int { return max(len(d.names), len(d.moves)/namesMoves) }
+func (d *dirt) size() int {
+	return max(len(d.names), len(d.heard), len(d.moves)/namesMoves, len(d.said)/namesMoves)
+}
 
 // inbox is where the reader leaves dirt and the tree fetches it, piece by piece. It never blocks the reader.
 type inbox struct {
@@ -293,16 +356,26 @@ func newInbox(now func() time.Time) *inbox {
 
 func (in *inbox) newest() *dirt { return in.queue[len(in.queue)-1] }
 
-// put adds records. Names that records share cost one entry.
+// put adds records. Names that records share cost one entry. Records of nothing that is watched wake nobody: they are for whoever comes.
 func (in *inbox) put(recs []Record) {
 	if len(recs) == 0 {
 		return
 	}
-	now := in.now()
+	now, names := in.now(), false
 	in.mu.Lock()
 	d := in.newest()
 	for i := range recs {
 		r := &recs[i]
+		if d.size() >= passNames {
+			in.sizes += d.size()
+			d = newDirt()
+			in.queue = append(in.queue, d)
+		}
+		if r.Dir == 0 {
+			d.hear(unsafe.String(unsafe.SliceData(r.Object), len(r.Object)), r.Op, r.PID)
+			continue
+		}
+		names = true
 		switch {
 		case r.Op&OpLost != 0:
 			d.lose(r.Dir)
@@ -311,18 +384,13 @@ func (in *inbox) put(recs []Record) {
 			d.touchBytes(r.Dir, nil, OpAttrib)
 			continue
 		}
-		if d.size() >= passNames {
-			in.sizes += d.size()
-			d = newDirt()
-			in.queue = append(in.queue, d)
-		}
 		k := d.touchBytes(r.Dir, r.Name, r.Op)
 		n := &d.names[k]
 		if r.PID != 0 {
 			n.pid = r.PID
 		}
-		if r.ObjectIno != 0 {
-			n.ino = r.ObjectIno
+		if r.Op&changeOps != 0 && len(r.Object) > 0 {
+			d.say(k, r.Object, r.Op&changeOps)
 		}
 		if r.Op&hintOps != 0 {
 			d.moves = append(d.moves, hint{k, r.Op & hintOps, r.Cookie, now})
@@ -332,7 +400,9 @@ func (in *inbox) put(recs []Record) {
 		in.collapse()
 	}
 	in.mu.Unlock()
-	in.nudge()
+	if names {
+		in.nudge()
+	}
 }
 
 // size is how many names wait.
@@ -354,11 +424,11 @@ func (in *inbox) collapse() {
 				all.list(n.at.dir)
 			}
 		}
-		d.names, d.moves = nil, nil
+		d.names, d.moves, d.said = nil, nil, nil
 		all.before(d)
 	}
-	if len(all.lists)+len(all.names) > in.dirs {
-		all.lists, all.names, all.table, all.sweep = nil, nil, nil, true
+	if len(all.lists)+len(all.names)+len(all.heard) > in.dirs {
+		all.lists, all.names, all.table, all.heard, all.sweep = nil, nil, nil, nil, true
 	}
 	in.queue, in.sizes = []*dirt{all}, 0
 }

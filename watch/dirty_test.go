@@ -176,3 +176,48 @@ func TestSweepsDoNotChaseEachOther(t *testing.T) {
 		t.Errorf("%d sweeps, with %d losses during the first; want 2", got, during)
 	}
 }
+
+// What is said of objects outlives the buffer of the reader, is said once for each, and stays with its name.
+func TestInboxKeepsObjects(t *testing.T) {
+	in := newInbox(time.Now)
+	name, object := []byte("n1"), []byte("object 1")
+	put := func(dir DirRef, n, o string, op Op) {
+		copy(name, n)
+		copy(object, o)
+		r := Record{Dir: dir, Op: op, Object: object, PID: 7}
+		if dir != 0 {
+			r.Name = name
+		}
+		in.put([]Record{r})
+	}
+	put(1, "n1", "object 1", OpModify)
+	put(1, "n1", "object 1", OpCloseWrite)
+	put(1, "n1", "object 2", OpModify)
+	put(1, "n2", "object 3", OpCreate) // says nothing of its content
+	for range 2 {
+		put(0, "", "object 4", OpModify)
+		put(0, "", "object 5", OpAttrib)
+	}
+	copy(name, "xx")
+	copy(object, "overwritten")
+	d, _ := in.take()
+	later := newDirt()
+	later.touch(place{1, "n2"}, OpModify)
+	later.before(d)
+	d = later
+	var got []string
+	for _, s := range d.said {
+		got = append(got, fmt.Sprintf("%s: %s %x", d.names[s.name].at.name, s.object, s.ops))
+	}
+	for object, h := range d.heard {
+		got = append(got, fmt.Sprintf("%s %x by %d", object, h.ops, h.pid))
+	}
+	slices.Sort(got)
+	want := []string{
+		fmt.Sprintf("n1: object 1 %x", OpModify|OpCloseWrite), fmt.Sprintf("n1: object 2 %x", OpModify),
+		fmt.Sprintf("object 4 %x by 7", OpModify), fmt.Sprintf("object 5 %x by 7", OpAttrib),
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

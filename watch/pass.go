@@ -61,7 +61,6 @@ type item struct {
 	hint    *nameHint
 	ops     Op
 	pid     int32
-	ino     uint64
 	records bool // a record spoke of it
 	carried bool // but none since the last pass
 	old     ref  // what was told; 0: nothing
@@ -188,6 +187,7 @@ func (t *tree) newPass(d *dirt, hold bool) *pass {
 			p.want(place{parent, t.s.name(r)}).heard(&d.names[k])
 		}
 	}
+	p.objects()
 	for r, due := range t.late {
 		if !t.s.alive(r) {
 			delete(t.late, r)
@@ -216,9 +216,6 @@ func (i *item) heard(n *dirtyName) {
 	i.carried = n.carried
 	if n.pid != 0 {
 		i.pid = n.pid
-	}
-	if n.ino != 0 {
-		i.ino = n.ino
 	}
 }
 
@@ -763,11 +760,44 @@ func (p *pass) tellTime(r ref, mtime int64, filled bool) {
 // settle keeps what could not be decided for the next pass, and gives back what was found but not told.
 func (p *pass) settle() (waiting bool) {
 	t := p.t
-	next, hopeless := newDirt(), newDirt()
-	var unasked []place
+	next, hopeless, unasked := p.unfinished()
+	p.undecided(next)
+	p.unopened(next)
+	p.giveBack()
+	if p.moved {
+		for r := range t.parked {
+			next.list(r)
+		}
+		clear(t.parked)
+	}
+	if echo := t.echoBehind(unasked); echo != 0 {
+		for _, at := range unasked {
+			t.patience[at] = wait{t.patience[at].since, echo}
+		}
+	}
+	if next.empty() || p.told || p.heardNew() {
+		t.stuckSince = p.now
+	} else if p.tooLong(t.stuckSince) {
+		hopeless.before(next)
+		next = newDirt()
+	}
+	if !hopeless.empty() {
+		t.giveUp(hopeless)
+	}
+	return p.carryOn(next)
+}
+
+// unfinished gives the names that could not be decided: those that the next pass looks at, those that have waited too long, and which of the former wait
+// for an echo that is still to be asked for.
+func (p *pass) unfinished() (next, hopeless *dirt, unasked []place) {
+	t := p.t
+	next, hopeless = newDirt(), newDirt()
 	for _, i := range p.order {
 		w := p.waitOf(i)
 		delete(t.patience, i.at)
+		if i.state == unreachable && i.old != 0 && i.passedOn() != 0 { // this name may never be looked at again
+			p.names(i.oldID, i.old, func(at place) { next.touch(at, i.passedOn()) })
+		}
 		if !i.undone() || !t.s.alive(i.at.dir) || i.state == denied {
 			continue
 		}
@@ -784,13 +814,17 @@ func (p *pass) settle() (waiting bool) {
 			hopeless.touch(i.at, i.ops)
 			continue
 		}
-		n := &next.names[next.touch(i.at, i.ops)]
-		n.pid, n.ino = i.pid, i.ino
+		next.names[next.touch(i.at, i.ops)].pid = i.pid
 		if t.patience[i.at] = w; w.echo == 0 && i.held {
 			unasked = append(unasked, i.at)
 		}
 	}
-	p.undecided(next)
+	return next, hopeless, unasked
+}
+
+// unopened keeps the directories that were not where they should be, and the listings that are left to the next pass.
+func (p *pass) unopened(next *dirt) {
+	t := p.t
 	for r, j := range p.stuck {
 		if !t.s.alive(r) || t.s.dir(r).flags&dirAttached == 0 {
 			continue
@@ -811,6 +845,11 @@ func (p *pass) settle() (waiting bool) {
 			next.list(j.dir)
 		}
 	}
+}
+
+// giveBack forgets the directories that were found but not told, and with them all that is remembered of what has gone.
+func (p *pass) giveBack() {
+	t := p.t
 	for r := range p.freshAt {
 		if t.s.alive(r) && t.s.dir(r).flags&dirAttached == 0 {
 			p.abandon(r)
@@ -820,31 +859,16 @@ func (p *pass) settle() (waiting bool) {
 	t.mu.Lock()
 	t.s.recycle()
 	t.mu.Unlock()
-	if p.moved {
-		for r := range t.parked {
-			next.list(r)
-		}
-		clear(t.parked)
-	}
 	for id, since := range t.streamsSince {
 		if p.now.Sub(since) >= recordWait {
 			delete(t.streamsSince, id)
 		}
 	}
-	if echo := t.echoBehind(unasked); echo != 0 {
-		for _, at := range unasked {
-			t.patience[at] = wait{t.patience[at].since, echo}
-		}
-	}
-	if next.empty() || p.told || p.heardNew() {
-		t.stuckSince = p.now
-	} else if p.tooLong(t.stuckSince) {
-		hopeless.before(next)
-		next = newDirt()
-	}
-	if !hopeless.empty() {
-		t.giveUp(hopeless)
-	}
+}
+
+// carryOn leaves names to a later pass, and says whether any wait for one.
+func (p *pass) carryOn(next *dirt) (waiting bool) {
+	t := p.t
 	switch {
 	case t.carry == nil && next.empty():
 		clear(t.patience)

@@ -27,7 +27,8 @@ type Source interface {
 	Unwatch(ref DirRef)
 	// Next blocks until there is something, fills recs and says whether the kernel's queue is
 	// drained. The names in recs are valid until the next call. ErrOverflow: some records are lost,
-	// sweep, go on. A record of a directory that is not (yet, any more) watched is dropped.
+	// sweep, go on. Of a record of a directory that is not (yet, any more) watched nothing is left but which object changed, and how: its Dir
+	// is 0, and it has no Name. If that is not known either, it is dropped.
 	Next(ctx context.Context, recs []Record) (n int, drained bool, err error)
 	Close() error
 }
@@ -62,16 +63,16 @@ const (
 
 // Record is one thing that the kernel said.
 type Record struct {
-	Dir  DirRef
+	Dir  DirRef // 0: some directory that is not watched
 	Op   Op
-	Name []byte // of the entry in Dir; empty for OpLost and OpSelf
+	Name []byte // of the entry in Dir; empty for OpLost and OpSelf, and without a Dir
 	// Cookie joins the MovedFrom and MovedTo of one rename; 0 in an OpMovedFrom or OpMovedTo: there
 	// is no other half in the watched directories. A source that has both halves in one record gives two records, From first.
 	Cookie uint32
 	PID    int32 // thread group that did it; 0 unknown
-	// ObjectIno is the inode number of the entry itself where the kernel says it (0: it does not): names
-	// such as "#123" of O_TMPFILE are found by it.
-	ObjectIno uint64
+	// Object is the file handle of the entry itself, type and bytes as name_to_handle_at(2) gives them; nil: the kernel does not say it.
+	// It is valid as long as Name. By the time that somebody looks, the name may be another object's, or gone.
+	Object []byte
 }
 
 // Caps is what a source can see.

@@ -30,9 +30,7 @@ const (
 
 // Handle types of the kernel's include/linux/exportfs.h.
 const (
-	fanIno32    = 0x01 // ext4, f2fs, xfs with small inodes; tmpfs, longer
-	fanIno64XFS = 0x81
-	fanBtrfs    = 0x4d
+	fanBtrfs = 0x4d
 )
 
 // NewFanotify returns the source over fanotify: Linux 5.17, CAP_SYS_ADMIN. The first Watch of a directory marks its
@@ -273,8 +271,8 @@ func (q *fanQueue) records(ev *fanEvent) (first, second Record) {
 	if ev.mask&unix.FAN_RENAME != 0 {
 		from, hasFrom := q.dirOf(ev.oldDir)
 		to, hasTo := q.dirOf(ev.newDir)
-		first = Record{Dir: from, Op: OpMovedFrom, Name: ev.oldName, PID: ev.pid, ObjectIno: ev.ino}
-		second = Record{Dir: to, Op: OpMovedTo, Name: ev.newName, PID: ev.pid, ObjectIno: ev.ino}
+		first = Record{Dir: from, Op: OpMovedFrom, Name: ev.oldName, PID: ev.pid, Object: ev.object}
+		second = Record{Dir: to, Op: OpMovedTo, Name: ev.newName, PID: ev.pid, Object: ev.object}
 		switch {
 		case hasFrom && hasTo:
 			q.renames++
@@ -290,7 +288,10 @@ func (q *fanQueue) records(ev *fanEvent) (first, second Record) {
 	}
 	ref, ok := q.dirOf(ev.dir)
 	if !ok {
-		return Record{}, Record{}
+		if op := fanOp(ev.mask) & changeOps; op != 0 && len(ev.object) > 0 && len(ev.name) > 0 && ev.pid != q.pid {
+			first = Record{Op: op, Object: ev.object, PID: ev.pid} // the object may have a name that is watched
+		}
+		return first, Record{}
 	}
 	if len(ev.name) == 0 || len(ev.name) == 1 && ev.name[0] == '.' { // the directory itself
 		if ev.mask&unix.FAN_ATTRIB != 0 {
@@ -302,7 +303,7 @@ func (q *fanQueue) records(ev *fanEvent) (first, second Record) {
 	if ev.pid == q.pid {
 		op &^= OpAccess
 	}
-	first = Record{Dir: ref, Op: op &^ OpDelete, Name: ev.name, PID: ev.pid, ObjectIno: ev.ino}
+	first = Record{Dir: ref, Op: op &^ OpDelete, Name: ev.name, PID: ev.pid, Object: ev.object}
 	if op&OpDelete != 0 {
 		second = first
 		second.Op = OpDelete
@@ -353,7 +354,7 @@ func fanOp(mask uint64) (op Op) {
 type fanEvent struct {
 	mask            uint64
 	pid             int32
-	ino             uint64 // of the object; 0: not known
+	object          []byte // type and bytes of its handle; nil: not known
 	dir, name       []byte
 	oldDir, oldName []byte // FAN_RENAME
 	newDir, newName []byte
@@ -396,7 +397,7 @@ func fanDecode(b []byte) (ev fanEvent, size int, ok bool) {
 		}
 		switch kind {
 		case unix.FAN_EVENT_INFO_TYPE_FID:
-			ev.ino = fanIno(key)
+			ev.object = key[len(fanFsid{})+4:]
 		case unix.FAN_EVENT_INFO_TYPE_DFID:
 			ev.dir = key
 		case unix.FAN_EVENT_INFO_TYPE_DFID_NAME:
@@ -425,20 +426,6 @@ func fanSplit(info []byte) (key, name []byte, ok bool) {
 		name = name[:i:i]
 	}
 	return key, name, true
-}
-
-// fanIno reads the inode number out of the handle in a key, for the file systems of which we know where it is.
-func fanIno(key []byte) uint64 {
-	kind, h := binary.NativeEndian.Uint32(key[12:]), key[fanFid:]
-	switch {
-	case kind == fanIno32 && len(h) == 8: // inode, generation
-		return uint64(binary.NativeEndian.Uint32(h))
-	case kind == fanIno32 && len(h) == 12: // tmpfs: generation, inode, its upper half
-		return uint64(binary.NativeEndian.Uint32(h[4:])) | uint64(binary.NativeEndian.Uint32(h[8:]))<<32
-	case kind == fanIno64XFS && len(h) == 12, kind == fanBtrfs && len(h) == 20:
-		return binary.NativeEndian.Uint64(h)
-	}
-	return 0
 }
 
 // fanHandleOf returns the file handle of an open directory as name_to_handle_at(2) gives it: length, type, bytes. Records

@@ -161,7 +161,6 @@ func (q *inoQueue) parse(recs []Record) (n int, err error) {
 				continue
 			}
 			rec.Name, rec.Cookie = ev.name, ev.cookie
-			rec.ObjectIno = srcTmpIno(ev.name)
 		}
 		recs[n] = rec
 		n++
@@ -237,17 +236,4 @@ func inoOp(mask uint32) (op Op) {
 		op |= OpAccess
 	}
 	return op
-}
-
-// srcTmpIno reads the inode number out of "#123", which is what the kernel calls a file that was opened with O_TMPFILE, even after
-// it has been linked to a name. A file may also be called so by someone; its number is as good as any hint then.
-func srcTmpIno(name []byte) uint64 {
-	if len(name) < 2 || name[0] != '#' {
-		return 0
-	}
-	ino, err := strconv.ParseUint(string(name[1:]), 10, 64)
-	if err != nil {
-		return 0
-	}
-	return ino
 }

@@ -88,7 +88,10 @@ func (r *srcRig) read(enough func(recs []Record) bool) (recs []Record, err error
 			return recs, err
 		}
 		for _, rec := range buf[:n] {
-			rec.Name = slices.Clone(rec.Name)
+			if rec.Dir == 0 {
+				continue // of what is not watched
+			}
+			rec.Name, rec.Object = slices.Clone(rec.Name), slices.Clone(rec.Object)
 			recs = append(recs, rec)
 		}
 		if drained && (enough == nil || enough(recs)) {
@@ -130,7 +133,7 @@ func (r *srcRig) lines(recs []Record) (out []string) {
 			dir = fmt.Sprintf("?%d", rec.Dir)
 		}
 		name := string(rec.Name)
-		if srcTmpIno(rec.Name) != 0 {
+		if isTmpfileName(string(rec.Name)) {
 			name = "#"
 		}
 		line := strings.Join(ops, "+") + " " + filepath.Join(dir, name)

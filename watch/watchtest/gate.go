@@ -120,7 +120,7 @@ func (g *Gate) keep(recs []watch.Record, err error) bool {
 			g.lost = watch.ErrOverflow
 			continue
 		}
-		r.Name = bytes.Clone(r.Name)
+		r.Name, r.Object = bytes.Clone(r.Name), bytes.Clone(r.Object)
 		g.recs = append(g.recs, r)
 	}
 	return true
