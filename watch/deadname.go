@@ -92,16 +92,24 @@ func (p *pass) changedElsewhere(i *item) {
 // were in the tree.
 func (p *pass) objects() {
 	t, d := p.t, p.dirt
+	var ids []notify.FileID
 	for k := range d.said {
 		s := &d.said[k]
-		if i := p.named[s.name]; i == nil {
-			d.hear(s.object, s.ops, d.names[s.name].pid) // the directory has gone
-		} else if id := t.objectID(s.object, i.at.dir); id != 0 && id != i.oldID { // else the look leads to it
-			p.others(i.old, id, s.ops, i.pid)
+		var told ref
+		var toldID notify.FileID // the look leads to this one
+		if i := p.named[s.name]; i != nil {
+			told, toldID = i.old, i.oldID
+		}
+		ids = t.ms.objectIDs(ids[:0], s.object)
+		for _, id := range ids {
+			if id != toldID {
+				p.others(told, id, s.ops, d.names[s.name].pid)
+			}
 		}
 	}
 	for object, h := range d.heard {
-		for _, id := range t.objectIDs(object) {
+		ids = t.ms.objectIDs(ids[:0], object)
+		for _, id := range ids {
 			p.others(0, id, h.ops, h.pid)
 		}
 	}

@@ -157,23 +157,14 @@ func (ms *mounts) hash(m *mount, handle []byte, ino uint64, btime int64) notify.
 	return id
 }
 
-// objectID gives the file ID of an object on the file system of a directory by its handle, type and bytes; 0: IDs are made of something
-// else there.
-func (t *tree) objectID(handle string, dir ref) notify.FileID {
-	m := t.ms.at(t.s.dir(dir).mount)
-	if m == nil || m.kind != idByHandle {
-		return 0
-	}
-	return t.ms.makeID(m, []byte(handle), 0, 0) // of two objects with one ID (see collide), the first
-}
-
-// objectIDs gives the file IDs that an object may have by its handle, for want of a directory: one for each mount.
-func (t *tree) objectIDs(handle string) (ids []notify.FileID) {
-	t.ms.mu.Lock()
-	defer t.ms.mu.Unlock()
-	for _, m := range t.ms.all {
+// objectIDs appends the file IDs that an object may have, by its handle (type and bytes): one for each mount whose IDs are made of handles. Of two
+// objects with one ID (see collide), it is the first one's.
+func (ms *mounts) objectIDs(ids []notify.FileID, handle string) []notify.FileID {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	for _, m := range ms.all {
 		if m != nil && m.kind == idByHandle {
-			ids = append(ids, t.ms.hash(m, []byte(handle), 0, 0))
+			ids = append(ids, ms.hash(m, []byte(handle), 0, 0))
 		}
 	}
 	return ids

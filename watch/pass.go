@@ -176,7 +176,8 @@ func (t *tree) newPass(d *dirt, hold bool) *pass {
 	}
 	for k := range hints {
 		if i, h := p.named[k], &hints[k]; i != nil && h.source >= 0 {
-			if from := p.named[h.source]; from != nil && !from.oldDir && from.ops&OpAttrib == 0 {
+			from := p.named[h.source]
+			if from != nil && !from.oldDir && from.ops&OpAttrib == 0 && t.s.dir(from.at.dir).mount == t.s.dir(i.at.dir).mount { // else it has another ID here
 				i.came = from.old
 			}
 		}
