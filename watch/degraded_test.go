@@ -266,6 +266,58 @@ func TestNoInotifyInstance(t *testing.T) {
 	}
 }
 
+// The process may open nothing more for a while: nobody can look, which does not mean that anything has gone, least of all the root.
+func TestNoDescriptorLeft(t *testing.T) {
+	if !again(t, func(*exec.Cmd) {}) {
+		return
+	}
+	for _, kind := range sources(t) {
+		t.Run(kind, func(t *testing.T) {
+			dir := t.TempDir()
+			sh(t, dir, "mkdir d; touch d/f d/g")
+			r := watchtest.Start(t, kind, dir, often)
+			r.Keep()
+			f, err := os.OpenFile(filepath.Join(dir, "d/f"), os.O_WRONLY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var had unix.Rlimit
+			if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &had); err != nil {
+				t.Fatal(err)
+			}
+			limit := func(l unix.Rlimit) {
+				if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
+					t.Fatal(err)
+				}
+			}
+			limit(unix.Rlimit{Cur: 3, Max: had.Max})
+			if _, err := f.WriteString("hello"); err != nil {
+				t.Error(err)
+			}
+			eventually(t, func() string {
+				if len(r.Roots()[0].Degraded) == 0 {
+					return "nobody has failed to look yet"
+				}
+				return ""
+			})
+			limit(had)
+			f.Close()
+			wantTroubles(t, r, nil)
+			r.Sync(t)
+			got := types(r)
+			for _, line := range got {
+				if strings.Contains(line, "removed") || strings.Contains(line, "moved_from") {
+					t.Errorf("told while nothing could be opened: %s", line)
+				}
+			}
+			if !slices.Contains(got, "child_size_changed d/f") {
+				t.Errorf("told: %q", got)
+			}
+			r.Check(t)
+		})
+	}
+}
+
 // A directory that may not be read keeps what was told of it, and comes back when it may.
 func TestUnreadableDirectory(t *testing.T) {
 	if os.Geteuid() == 0 && !again(t, asNobody) { // root may read everything

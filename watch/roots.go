@@ -2,6 +2,7 @@ package watch
 
 import (
 	"context"
+	"errors"
 	"os"
 	"strconv"
 	"strings"
@@ -36,9 +37,11 @@ func (w *Watcher) checkRoots(ctx context.Context) {
 		}
 		fd, err := t.openRoot(t.lookers[0], ri.node)
 		closeFD(fd)
+		var away errRootAway
 		switch {
-		case err != nil:
+		case errors.As(err, &away):
 			w.away(ri, err)
+		case err != nil: // nobody can look now
 		case ri.phase == notify.Away:
 			w.log.Info("root is back: it is swept", "root", ri.Name)
 			t.mu.Lock()

@@ -1,11 +1,13 @@
 package watch
 
 import (
+	"errors"
 	"log/slog"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"fs_notify/notify"
@@ -199,12 +201,12 @@ func (o *openRoots) close() {
 	}
 }
 
-// openRoot opens a root and makes sure that it still is the directory that it was.
+// openRoot opens a root and makes sure that it still is the directory that it was. errRootAway: it is not; any other error says nothing of that.
 func (t *tree) openRoot(l *looker, root ref) (dirFD, error) {
 	ri := t.rootInfo(root)
 	fd, err := openRoot(ri.Dir)
 	if err != nil {
-		return noFD, errRootAway{err}
+		return noFD, awayUnless(err)
 	}
 	var a notify.Attr
 	mnt, _, err := l.stat(fd, "", &a)
@@ -225,7 +227,17 @@ func (t *tree) openRoot(l *looker, root ref) (dirFD, error) {
 	if err == nil {
 		err = errElsewhere
 	}
-	return noFD, errRootAway{err}
+	return noFD, awayUnless(err)
+}
+
+// awayUnless takes an error of a root's directory for a sign that it is not there, unless it only says that nobody can look now.
+func awayUnless(err error) error {
+	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EACCES, syscall.EIO} {
+		if errors.Is(err, e) {
+			return err
+		}
+	}
+	return errRootAway{err}
 }
 
 // errRootAway says that the path of a root does not lead to its directory now.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
 	"net/url"
@@ -110,12 +111,24 @@ func parseNetworks(args []string) ([]netip.Prefix, error) {
 	return out, nil
 }
 
+// keptFiles is how many descriptors are not for streams: the disk is looked at, the journal written and other requests answered with them.
+const keptFiles = 256
+
+// roomForStreams is how many streams a process may have that may have so many files open.
+func roomForStreams(files uint64) int {
+	return int(min(files-min(keptFiles, files/2), math.MaxInt32))
+}
+
 // apply tells a server to be who may ask. run follows the files until ctx ends; reload reads them again at once.
 func (o *accessFlags) apply(s *server.Options, stateDir string) (run func(context.Context) error, reload func() error, err error) {
 	s.TrustedProxies, _ = parseNetworks(o.proxies) // was checked
 	s.CORSOrigins = o.cors
 	s.MaxStreams, s.Pagers, s.MaxHeaderBytes, s.MaxBodyBytes, s.ReadHeaderTimeout = o.streams, o.replays, int(o.header), int(o.body), time.Duration(o.headerTimeout)
 	s.MaxTokenStreams, s.MaxAddressStreams, s.ConnectRate = max(o.tokenStreams, 0), max(o.addressStreams, 0), max(o.connectRate, 0)
+	if room := roomForStreams(maxFiles()); s.MaxStreams > room {
+		s.Log.Warn("not so many streams as --max-streams: the process may not have more files open (RLIMIT_NOFILE, LimitNOFILE= of systemd)", "max-streams", s.MaxStreams, "streams", room)
+		s.MaxStreams = room
+	}
 	s.Guarded, s.Open = map[string]access.Handler{}, map[string]access.Handler{}
 	if !o.guarded() {
 		s.Auth = thisMachine(o.hosts)

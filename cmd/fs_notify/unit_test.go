@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -279,6 +280,14 @@ func TestCursorFile(t *testing.T) {
 	}
 	if err := (&cursorFile{path: filepath.Join(dir, "no", "cursor")}).save(want); err == nil {
 		t.Error("saved in a directory that is not there")
+	}
+}
+
+func TestRoomForStreams(t *testing.T) {
+	for files, want := range map[uint64]int{0: 0, 60: 30, 1024: 768, 20_000: 19_744, math.MaxUint64: math.MaxInt32} {
+		if got := roomForStreams(files); got != want {
+			t.Errorf("%d files: %d streams, want %d", files, got, want)
+		}
 	}
 }
 

@@ -2,12 +2,15 @@ package access
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
 	"strings"
 	"sync"
+	"syscall"
+	"time"
 
 	"fs_notify/notify"
 )
@@ -41,7 +44,10 @@ func (l Local) Authorize(r *http.Request) (*http.Request, error) {
 		return r, nil
 	}
 	uid, err := peer.owner(r)
-	if err != nil {
+	switch {
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		return nil, &notify.Error{Op: "access.Local", Kind: notify.Unavailable, Retry: 2 * time.Second, Err: err, Msg: "the user who asks cannot be found out now, try again soon"}
+	case err != nil:
 		return nil, &notify.Error{Op: "access.Local", Kind: notify.Forbidden, Err: err, Msg: "the user who asks could not be found out: use tokens"}
 	}
 	if uid == 0 {
