@@ -51,7 +51,9 @@ func (p *pass) emitStream(typ notify.Type, r ref, i *item, stream string) int {
 	o.notes = append(o.notes, notify.Notification{Type: typ, Path: p.lastPath, Spine: p.lastSpine, Stream: stream})
 	n := &o.notes[len(o.notes)-1]
 	if i != nil && i.state == present && i.look.id == n.ID() {
-		n.Attr = i.look.attr
+		if n.Attr = i.look.attr; n.Attr.IsDir() {
+			n.Attr.Mtime = t.s.node(r).mtime // what was told: the present one is told on its own, after a restart too
+		}
 	} else {
 		n.Attr = t.s.attr(r)
 	}

@@ -199,6 +199,47 @@ func TestDirectoryTimesWhenTheClockIsSetBack(t *testing.T) {
 	}
 }
 
+// While the modification time of a directory still has to be told, other notifications of it bear the one that was told: who keeps
+// their attributes, as the journal does, would else find nothing to tell after a restart.
+func TestDirectoryTimeThatWaits(t *testing.T) {
+	dir := t.TempDir()
+	var later atomic.Int64
+	begin := time.Now()
+	w, sink := start(t, dir, func(w *Watcher) {
+		w.t.now = func() time.Time { return begin.Add(time.Duration(later.Load())) } // it stands still
+	})
+	step := func(f func() error) (notes []notify.Notification) {
+		t.Helper()
+		if err := errors.Join(f(), w.Sync(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		return slices.DeleteFunc(sink.take(), func(n notify.Notification) bool { return n.Path != "d" })
+	}
+	d := filepath.Join(dir, "d")
+	step(func() error { return os.Mkdir(d, 0o755) })
+	notes := step(func() error { return os.Mkdir(filepath.Join(d, "x"), 0o755) })
+	if len(notes) != 1 || notes[0].Type != notify.ChildMtimeChanged {
+		t.Fatalf("told of the first name: %v", notes)
+	}
+	told := notes[0].Attr.Mtime
+	if notes = step(func() error { return os.Mkdir(filepath.Join(d, "y"), 0o755) }); len(notes) > 0 {
+		t.Fatalf("told of the second name at the same time: %v", notes)
+	}
+	notes = step(func() error { return os.Chmod(d, 0o700) })
+	if len(notes) != 1 || notes[0].Type != notify.ChildACLChanged || notes[0].Attr.Mtime != told || notes[0].Attr.Perm() != 0o700 {
+		t.Errorf("told of the mode, with the time %d before: %v", told, notes)
+	}
+	later.Store(int64(2 * mtimePause))
+	st, err := os.Stat(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	notes = step(func() error { return w.Settle(t.Context()) })
+	if len(notes) != 1 || notes[0].Type != notify.ChildMtimeChanged || notes[0].Attr.Mtime != st.ModTime().UnixNano() {
+		t.Errorf("told when it was time: %v, the time is %d", notes, st.ModTime().UnixNano())
+	}
+}
+
 // Who waits is let go when the watcher ends, and told so; who cannot wait is not remembered.
 func TestSyncAtTheEnd(t *testing.T) {
 	w := newIdle(t, t.TempDir())
