@@ -574,6 +574,33 @@ func TestOpaqueMounts(t *testing.T) {
 	})
 }
 
+// A file that is mounted over another one stands in its place, and goes with the mount.
+func TestFileMountedOverAFile(t *testing.T) {
+	needRoot(t, "mount")
+	eachSource(t, func(t *testing.T, kind string) {
+		t.Parallel()
+		base := t.TempDir()
+		sh(t, base, "mkdir top; printf under > top/f; printf 'mounted over it' > over")
+		r := watchtest.Start(t, kind, filepath.Join(base, "top"), often)
+		size := func(want int64) {
+			t.Helper()
+			eventually(t, func() string {
+				e, err := r.LookupPath(t.Context(), r.Roots()[0].Name+"/f")
+				if err != nil || e.Attr.Size != want {
+					return fmt.Sprintf("f has %d bytes (%v), want %d", e.Attr.Size, err, want)
+				}
+				return ""
+			})
+		}
+		size(5)
+		mountScript(t, base, "mount --bind over top/f")
+		size(15)
+		sh(t, base, patient+"umount top/f")
+		size(5)
+		r.Check(t)
+	})
+}
+
 // memory is a Past that remembers one tree.
 type memory struct {
 	note    []byte

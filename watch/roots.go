@@ -76,10 +76,10 @@ func (w *Watcher) mountsChanged() {
 			recs = append(recs, Record{Dir: r, Name: []byte(name), Op: OpAttrib})
 		}
 	}
-	t.pruneMounts()
-	for _, m := range t.ms.list() {
+	for _, m := range t.ms.list() { // those that are gone too
 		look(m.root, m.place)
 	}
+	t.pruneMounts()
 	for _, dir := range mountPoints() {
 		for _, ri := range t.roots {
 			if ri.node != 0 && dir != ri.Dir && inside(dir, ri.Dir) {
