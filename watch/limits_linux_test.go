@@ -143,6 +143,20 @@ func (o onlyOf) LoadTree(ctx context.Context, root notify.FileID, each watch.Pas
 	return o.memory.LoadTree(ctx, root, each)
 }
 
+func (o onlyOf) ResetTree(ctx context.Context, root notify.FileID, note []byte, walk func(add watch.PastEntry) error) (notify.BatchNumber, error) {
+	if root != o.root {
+		return 1, nil
+	}
+	return o.memory.ResetTree(ctx, root, note, walk)
+}
+
+func (o onlyOf) AmendTree(ctx context.Context, root notify.FileID, note []byte, amend func(notify.FileID, *notify.Attr) bool) error {
+	if root != o.root {
+		return nil
+	}
+	return o.memory.AmendTree(ctx, root, note, amend)
+}
+
 // A file is made without a name, gets one in another directory, and is written on. The records of that bear a name which it never had.
 func TestFileWithoutANameIsLinkedElsewhere(t *testing.T) {
 	for _, first := range []string{"written before", ""} {
