@@ -81,7 +81,9 @@ type app struct {
 	status    *status // standard error: log lines, and one line of progress below them
 	lookupEnv func(string) (string, bool)
 	log       *slog.Logger
+	args      []string
 	command   string // "fs_notify serve", for hints
+	rehearsal bool   // find out whether the command would start, and do nothing
 	running   bool   // flags and arguments were in order
 	common    commonFlags
 	from      map[string]origin // where the value of each flag that has one came from
@@ -107,6 +109,7 @@ func misused(format string, args ...any) error { return misuse{fmt.Sprintf(forma
 
 // execute parses the arguments and runs the command that they name.
 func (a *app) execute(ctx context.Context, args []string) error {
+	a.args = args
 	root := a.rootCommand()
 	root.SetArgs(spreadFilter(args))
 	root.SetIn(a.stdin)

@@ -2,15 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
+	"io"
 	"os"
 	"os/signal"
 	"slices"
 	"strings"
 	"syscall"
-
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 )
 
 // reload is one thing that SIGHUP does.
@@ -55,55 +52,39 @@ func (a *app) reloadOn(ctx context.Context, hup <-chan os.Signal, around func(be
 // reloadable are the flags that follow the configuration file while the program runs.
 var reloadable = []string{"log-level"}
 
-// reloadConfig reads the configuration file once more. What can follow it does, as long as neither command line nor environment
-// say otherwise; whatever else has changed in it is named, as it takes a restart.
-func (a *app) reloadConfig(cmd *cobra.Command) error {
+// reloadConfig reads the configuration file once more. One that a start would refuse is an error and changes nothing. What can
+// follow it does, as long as neither command line nor environment say otherwise; whatever else has changed in it is named, as it
+// takes a restart.
+func (a *app) reloadConfig(ctx context.Context) error {
 	if a.common.config == "" {
 		return nil
 	}
-	values, err := readConfig(a.common.config)
-	if err != nil {
+	next := &app{status: newStatus(io.Discard), lookupEnv: a.lookupEnv, rehearsal: true}
+	if err := next.execute(ctx, a.args); err != nil {
 		return err
 	}
-	now := make(map[string][]string)
-	for _, item := range values {
-		key, _ := item.Key.(string)
-		if f := cmd.Flags().Lookup(key); f == nil {
-			continue // another command's, or nobody's
-		}
-		if now[key], err = configTexts(item.Value); err != nil {
-			return errors.New(key + " " + err.Error())
+	changed := make(map[string]bool)
+	for _, values := range []map[string][]string{a.fromConfig, next.fromConfig} {
+		for key := range values {
+			changed[key] = !slices.Equal(a.fromConfig[key], next.fromConfig[key])
 		}
 	}
 	var late []string
-	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		if from := a.from[f.Name]; from != "" && from != origin(a.common.config) || slices.Equal(now[f.Name], a.fromConfig[f.Name]) {
-			return
+	for key := range changed {
+		switch {
+		case !changed[key]:
+		case slices.Contains(reloadable, key):
+			delete(a.fromConfig, key)
+			if v, ok := next.fromConfig[key]; ok {
+				a.fromConfig[key] = v
+			}
+		default:
+			late = append(late, key)
 		}
-		if !slices.Contains(reloadable, f.Name) {
-			late = append(late, f.Name)
-			return
-		}
-		text := f.DefValue
-		if v := now[f.Name]; len(v) == 1 {
-			text = v[0]
-		}
-		before := f.Value.String()
-		e := f.Value.Set(text)
-		if e == nil {
-			e = a.setLevel()
-		}
-		if e != nil {
-			f.Value.Set(before)
-			err = errors.Join(err, e)
-			return
-		}
-		if a.fromConfig[f.Name] = now[f.Name]; now[f.Name] == nil {
-			delete(a.fromConfig, f.Name)
-		}
-	})
+	}
+	a.common.logLevel = next.common.logLevel
 	if slices.Sort(late); len(late) > 0 {
 		a.log.Warn("changed in the configuration file, in force after a restart", "keys", strings.Join(late, ", "))
 	}
-	return err
+	return a.setLevel()
 }

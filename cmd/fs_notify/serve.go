@@ -67,7 +67,7 @@ func (a *app) serveCommand() *cobra.Command {
 		Example: serveExample,
 		Args:    noArguments,
 		RunE: a.runs(func(ctx context.Context, cmd *cobra.Command) error {
-			a.onReload("configuration file", func() error { return a.reloadConfig(cmd) })
+			a.onReload("configuration file", func() error { return a.reloadConfig(ctx) })
 			return a.serve(ctx, &o)
 		}),
 	}
@@ -121,7 +121,7 @@ func (o *serveFlags) check() error {
 
 // serve runs the command.
 func (a *app) serve(ctx context.Context, o *serveFlags) error {
-	if err := o.check(); err != nil {
+	if err := o.check(); err != nil || a.rehearsal {
 		return err
 	}
 	roots, err := parseRoots(o.roots)
