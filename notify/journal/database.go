@@ -28,6 +28,7 @@ const (
 	sqliteReadOnly = 8
 	sqliteCorrupt  = 11
 	sqliteFull     = 13
+	sqliteCantOpen = 14
 	sqliteNotADB   = 26
 )
 
@@ -88,26 +89,21 @@ func openDatabase(path, vfs string, appID int, schema string) (_ *database, err 
 	if d.write, err = open(1, "_txlock=immediate", "journal_mode(wal)", "synchronous(full)", "wal_autocheckpoint(0)", "journal_size_limit(67108864)", "cache_size(-4096)"); err != nil {
 		return nil, openError(op, path, err)
 	}
-	var app, version, tables int
-	for query, v := range map[string]*int{"PRAGMA application_id": &app, "PRAGMA user_version": &version, "SELECT count(*) FROM sqlite_schema": &tables} {
-		if err = d.write.QueryRow(query).Scan(v); err != nil {
-			return nil, openError(op, path, err)
-		}
+	is, err := identify(d.write)
+	if err != nil {
+		return nil, openError(op, path, err)
 	}
-	switch {
-	case tables == 0 && app == 0:
+	if is.empty() {
 		tx, err := d.write.Begin()
 		if err == nil {
 			_, err = tx.Exec(fmt.Sprintf("%s; PRAGMA application_id = %d; PRAGMA user_version = %d", schema, appID, schemaVer))
-			if err = errors.Join(err, end(tx, err)); err == nil {
-				break
-			}
+			err = errors.Join(err, end(tx, err))
 		}
-		return nil, openError(op, path, err)
-	case app != appID:
-		return nil, &notify.Error{Op: op, Path: path, Kind: notify.Invalid, Msg: fmt.Sprintf("%s is a database of another program: give another --state-dir", path)}
-	case version > schemaVer:
-		return nil, &notify.Error{Op: op, Path: path, Kind: notify.Invalid, Msg: fmt.Sprintf("%s has version %d and is newer than this program, which knows version %d: start a newer program, or give another --state-dir", path, version, schemaVer)}
+		if err != nil {
+			return nil, openError(op, path, err)
+		}
+	} else if err := is.refuse(op, path, appID); err != nil {
+		return nil, err
 	}
 	if d.read, err = open(4, "query_only(1)", "cache_size(-1024)"); err != nil {
 		return nil, openError(op, path, err)
@@ -116,6 +112,32 @@ func openDatabase(path, vfs string, appID int, schema string) (_ *database, err 
 		return nil, openError(op, path, err)
 	}
 	return d, nil
+}
+
+// identity is what a database says that it is.
+type identity struct{ app, version, tables int }
+
+func identify(db *sql.DB) (is identity, err error) {
+	for query, v := range map[string]*int{"PRAGMA application_id": &is.app, "PRAGMA user_version": &is.version, "SELECT count(*) FROM sqlite_schema": &is.tables} {
+		if err := db.QueryRow(query).Scan(v); err != nil {
+			return is, err
+		}
+	}
+	return is, nil
+}
+
+// empty says whether it is a database, or a file without a byte, in which nobody has made anything yet.
+func (is identity) empty() bool { return is.tables == 0 && is.app == 0 }
+
+// refuse says why a database is none of the kind appID that this program can read.
+func (is identity) refuse(op, path string, appID int) error {
+	switch {
+	case is.app != appID:
+		return &notify.Error{Op: op, Path: path, Kind: notify.Invalid, Msg: fmt.Sprintf("%s is a database of another program: give another --state-dir", path)}
+	case is.version > schemaVer:
+		return &notify.Error{Op: op, Path: path, Kind: notify.Invalid, Msg: fmt.Sprintf("%s has version %d and is newer than this program, which knows version %d: start a newer program, or give another --state-dir", path, is.version, schemaVer)}
+	}
+	return nil
 }
 
 // end commits a transaction, or takes it back if err is set.

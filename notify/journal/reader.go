@@ -15,49 +15,92 @@ import (
 	"fs_notify/notify"
 )
 
-// Reader looks at the journal in a state directory without changing anything, beside the process that writes it or without one. It
-// holds no transaction between two pages, so the writer's files do not grow because of it. One goroutine uses it at a time.
+// Reader looks at the journal in a state directory without changing anything, beside the process that writes it or without one, where
+// nothing may be written too. It holds no transaction between two pages, so the writer's files do not grow because of it. One
+// goroutine uses it at a time.
 type Reader struct {
 	dir     string
 	journal *sql.DB
 	tree    *sql.DB
+	still   map[string]os.FileInfo // databases that nobody had open, by their paths
 }
 
-// OpenReader opens the journal in a state directory for reading. NotFound: there is none; Invalid: it is not ours;
-// Unavailable: permissions.
-func OpenReader(dir string) (*Reader, error) {
-	const op = "journal.OpenReader"
-	r := &Reader{dir: dir}
+// OpenReader opens the journal in a state directory for reading. NotFound: there is none; Invalid: it is not ours, or a later
+// version's; Corrupt: it cannot be read any more; Unavailable: permissions.
+func OpenReader(dir string) (_ *Reader, err error) {
+	r := &Reader{dir: dir, still: make(map[string]os.FileInfo)}
+	defer func() {
+		if err != nil {
+			r.Close()
+		}
+	}()
 	for _, f := range []struct {
 		name string
 		app  int
 		db   **sql.DB
 	}{{"journal.db", journalAppID, &r.journal}, {"tree.db", treeAppID, &r.tree}} {
-		path := filepath.Join(dir, f.name)
-		if _, err := os.Stat(path); err != nil {
-			r.Close()
-			if errors.Is(err, os.ErrNotExist) {
-				return nil, &notify.Error{Op: op, Path: path, Kind: notify.NotFound, Err: err, Msg: fmt.Sprintf("%q is no state directory: it has no %s", dir, f.name)}
-			}
-			return nil, &notify.Error{Op: op, Path: path, Kind: notify.Unavailable, Err: err, Msg: "the state directory cannot be read"}
-		}
-		db, err := sql.Open("sqlite", dsn(path, "", "mode=ro", "busy_timeout(2000)", "query_only(1)", "cell_size_check(1)"))
-		if err == nil {
-			db.SetMaxOpenConns(2)
-			*f.db = db
-			var app int
-			if err = db.QueryRow("PRAGMA application_id").Scan(&app); err == nil && app != f.app {
-				r.Close()
-				return nil, &notify.Error{Op: op, Path: path, Kind: notify.Invalid, Msg: "this database belongs to another program"}
-			}
-		}
-		if err != nil {
-			r.Close()
-			return nil, &notify.Error{Op: op, Path: path, Kind: notify.Unavailable, Err: err,
-				Msg: "the database cannot be read: SQLite needs its -wal and -shm files beside it, readable and, if nobody writes, writable"}
+		if *f.db, err = r.open(f.name, f.app); err != nil {
+			return nil, err
 		}
 	}
 	return r, nil
+}
+
+// open opens one database. A file without a WAL holds everything, and nobody has it open: it is read as it is. Else SQLite needs the
+// index of the WAL, which the process that writes has made; who finds none makes one.
+func (r *Reader) open(name string, app int) (*sql.DB, error) {
+	const op = "journal.OpenReader"
+	path := filepath.Join(r.dir, name)
+	info, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, &notify.Error{Op: op, Path: path, Kind: notify.NotFound, Err: err, Msg: fmt.Sprintf("%q is no state directory: it has no %s", r.dir, name)}
+	}
+	if err != nil {
+		return nil, &notify.Error{Op: op, Path: path, Kind: notify.Unavailable, Err: err, Msg: "the state directory cannot be read"}
+	}
+	how := "mode=ro"
+	_, noIndex := os.Stat(path + "-shm")
+	if wal, err := os.Stat(path + "-wal"); errors.Is(noIndex, os.ErrNotExist) && (errors.Is(err, os.ErrNotExist) || err == nil && wal.Size() == 0) {
+		how = "immutable=1"
+		r.still[path] = info
+	}
+	db, err := sql.Open("sqlite", dsn(path, "", how, "busy_timeout(2000)", "query_only(1)", "cell_size_check(1)"))
+	if err != nil {
+		return nil, &notify.Error{Op: op, Path: path, Kind: notify.Unavailable, Err: err, Msg: path + " cannot be read"}
+	}
+	db.SetMaxOpenConns(2)
+	is, err := identify(db)
+	switch {
+	case broken(err):
+		err = &notify.Error{Op: op, Path: path, Kind: notify.Corrupt, Err: err, Msg: path + " is damaged, or no database"}
+	case sqliteCode(err) == sqliteCantOpen && noIndex != nil:
+		err = &notify.Error{Op: op, Path: path, Kind: notify.Unavailable, Err: err,
+			Msg: fmt.Sprintf("%s has a -wal file but not its -shm, which cannot be made here: copy the directory to where you may write", path)}
+	case err != nil:
+		err = &notify.Error{Op: op, Path: path, Kind: notify.Unavailable, Err: err, Msg: path + " cannot be read"}
+	case is.empty():
+		err = &notify.Error{Op: op, Path: path, Kind: notify.Invalid, Msg: path + " is empty: it holds no journal"}
+	default:
+		err = is.refuse(op, path, app)
+	}
+	if err != nil {
+		db.Close()
+		return nil, err
+	}
+	return db, nil
+}
+
+// undisturbed says whether what nobody had open was left alone: else what was read may be torn.
+func (r *Reader) undisturbed() error {
+	for path, was := range r.still {
+		is, err := os.Stat(path)
+		if err == nil && is.Size() == was.Size() && is.ModTime().Equal(was.ModTime()) {
+			continue
+		}
+		return &notify.Error{Op: "journal.Reader", Path: path, Kind: notify.Unavailable, Err: err,
+			Msg: fmt.Sprintf("%s was written to while it was read, by a process that has just started: read it again", path)}
+	}
+	return nil
 }
 
 // Close ends the Reader.
@@ -93,6 +136,10 @@ func (r *Reader) Batches(ctx context.Context, from notify.BatchNumber) iter.Seq2
 		}
 		for from = max(from, bounds.Base+1); ; {
 			page, err := r.page(ctx, from)
+			if e := r.undisturbed(); e != nil {
+				yield(nil, e)
+				return
+			}
 			for i := range page {
 				row := &page[i]
 				b, bad := row.decode()
@@ -240,7 +287,7 @@ func (r *Reader) Stat(ctx context.Context) (*Stat, error) {
 		fmt.Sscanf(string(text), "pid %d", &s.Holder)
 		f.Close()
 	}
-	return s, nil
+	return s, r.undisturbed()
 }
 
 // each runs f on every row of a query.
@@ -308,10 +355,14 @@ func (r *Reader) Check(ctx context.Context, found func(Problem)) (Checked, error
 			found(Problem{Text: fmt.Sprintf("%s cannot be read to its end: %v", f.name, err)})
 		}
 	}
-	if err := r.checkBatches(ctx, &c, found); err != nil {
-		return c, err
+	err := r.checkBatches(ctx, &c, found)
+	if err == nil {
+		err = r.checkTrees(ctx, &c, found)
 	}
-	return c, r.checkTrees(ctx, &c, found)
+	if e := r.undisturbed(); e != nil {
+		return c, e
+	}
+	return c, err
 }
 
 func (r *Reader) checkBatches(ctx context.Context, c *Checked, found func(Problem)) error {

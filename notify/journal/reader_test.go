@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -92,25 +93,118 @@ func TestReaderBesideTheWriter(t *testing.T) {
 }
 
 func TestReaderRefuses(t *testing.T) {
-	if _, err := OpenReader(t.TempDir()); !errors.Is(err, notify.NotFound) {
-		t.Errorf("an empty directory: %v, want NotFound", err)
-	}
 	dir := memDir(t)
-	j := reopen(t, dir, Options{})
-	if _, err := j.db.write.Exec("PRAGMA application_id = 5"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := OpenReader(dir); !errors.Is(err, notify.Invalid) {
-		t.Errorf("another program's database: %v, want Invalid", err)
-	}
-	junk := t.TempDir()
-	for _, name := range []string{"journal.db", "tree.db"} {
-		if err := os.WriteFile(filepath.Join(junk, name), []byte(strings.Repeat("junk", 1000)), 0o600); err != nil {
+	leave(reopen(t, dir, Options{}))
+	with := func(name string, change func(path string)) string {
+		to := t.TempDir()
+		if err := os.CopyFS(to, os.DirFS(dir)); err != nil {
 			t.Fatal(err)
 		}
+		change(filepath.Join(to, name))
+		return to
 	}
-	if _, err := OpenReader(junk); !errors.Is(err, notify.Unavailable) {
-		t.Errorf("no database: %v, want Unavailable", err)
+	sets := func(pragma string) func(string) {
+		return func(path string) {
+			db, err := sql.Open("sqlite", path)
+			if err == nil {
+				_, err = db.Exec(pragma)
+				db.Close()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	holds := func(text string) func(string) {
+		return func(path string) {
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, tt := range []struct {
+		name, dir string
+		kind      notify.Kind
+		says      string
+	}{
+		{"an empty directory", t.TempDir(), notify.NotFound, "it has no journal.db"},
+		{"another program's database", with("journal.db", sets("PRAGMA application_id = 5")), notify.Invalid, "/journal.db is a database of another program"},
+		{"a later version", with("journal.db", sets("PRAGMA user_version = 2")), notify.Invalid, "/journal.db has version 2 and is newer than this program"},
+		{"a later version of the trees", with("tree.db", sets("PRAGMA user_version = 2")), notify.Invalid, "/tree.db has version 2 and is newer than this program"},
+		{"no database", with("tree.db", holds(strings.Repeat("junk", 1000))), notify.Corrupt, "/tree.db is damaged"},
+		{"an empty file", with("tree.db", holds("")), notify.Invalid, "/tree.db is empty"},
+	} {
+		if _, err := OpenReader(tt.dir); notify.KindOf(err) != tt.kind || !strings.Contains(notify.Message(err), tt.says) {
+			t.Errorf("%s: %v, want %v and %q", tt.name, err, tt.kind, tt.says)
+		}
+	}
+}
+
+// What nobody has open is read where nothing may be written, and nothing is made beside it.
+func TestReaderOfACopy(t *testing.T) {
+	dir, to := memDir(t), t.TempDir()
+	j := reopen(t, dir, Options{})
+	fillJournal(t, j, nil, 150)
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(to, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	names := func() (out []string) {
+		entries, _ := os.ReadDir(to)
+		for _, e := range entries {
+			out = append(out, e.Name())
+		}
+		return out
+	}
+	want := names()
+	os.Chmod(to, 0o500)
+	defer os.Chmod(to, 0o700)
+	for _, name := range want {
+		os.Chmod(filepath.Join(to, name), 0o400)
+	}
+	if c := mustCheck(t, to); c.Batches != 150 {
+		t.Errorf("Check saw %+v", c)
+	}
+	if all := readPage(t, to); len(all) != 150 {
+		t.Errorf("%d batches were read", len(all))
+	}
+	if got := names(); !slices.Equal(got, want) {
+		t.Errorf("the directory held %q, now %q", want, got)
+	}
+}
+
+// A process that starts to write what is read as a file at rest is noticed.
+func TestReaderIsDisturbed(t *testing.T) {
+	dir := memDir(t)
+	if err := reopen(t, dir, Options{}).Close(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := OpenReader(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	j := reopen(t, dir, Options{})
+	if _, err := r.Stat(t.Context()); err != nil {
+		t.Errorf("before it writes to the file: %v", err)
+	}
+	fillJournal(t, j, nil, 100)
+	if _, _, err := j.db.checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+	_, bad := r.Stat(t.Context())
+	_, worse := r.Check(t.Context(), func(Problem) {})
+	for _, err := range []error{bad, worse} {
+		if !errors.Is(err, notify.Unavailable) || !strings.Contains(notify.Message(err), "was written to while it was read") {
+			t.Errorf("got %v", err)
+		}
+	}
+	for b, err := range r.Batches(t.Context(), 0) {
+		if b != nil || !errors.Is(err, notify.Unavailable) {
+			t.Errorf("got %+v, %v", b, err)
+		}
 	}
 }
 
