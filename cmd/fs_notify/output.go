@@ -167,11 +167,8 @@ func (o *output) flush() error {
 	return nil
 }
 
-// end writes what stands behind the last notification.
+// end writes what stands behind the last notification; begin was called.
 func (o *output) end() error {
-	if err := o.begin(); err != nil {
-		return err
-	}
 	if err := o.printer.end(o.w); err != nil {
 		return err
 	}

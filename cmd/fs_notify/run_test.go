@@ -35,6 +35,22 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	}
 }
 
+// The head of the output says that the watch is in force: whoever never reached the server prints none, however it ends.
+func TestNoHeadWithoutAWatch(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Error(w, "not now", http.StatusServiceUnavailable)
+		cancel()
+	}))
+	defer srv.Close()
+	host, port, _ := net.SplitHostPort(srv.Listener.Addr().String())
+	for _, form := range []string{"--json", "--ndjson", "--fields=qumulo"} {
+		if code, stdout, stderr := runHere(ctx, nil, "--host", host, "--port", port, "--path", "/d", form); code != 0 || stdout != "" {
+			t.Errorf("%s: exit %d, stdout %q, stderr %q", form, code, stdout, stderr)
+		}
+	}
+}
+
 type failingWriter struct{ err error }
 
 func (f failingWriter) Write([]byte) (int, error) { return 0, f.err }

@@ -269,7 +269,7 @@ func (a *app) watch(ctx context.Context, o *watchFlags) error {
 	case cause != nil && (errors.Is(err, cause) || errors.Is(err, context.Canceled)), errors.Is(err, errEnough), errors.Is(err, client.ErrIdle):
 		err = nil
 	}
-	if e := t.close(err == nil); err == nil {
+	if e := t.close(); err == nil {
 		err = e
 	}
 	return err
@@ -402,10 +402,10 @@ func (t *tap) moved(c notify.Cursor) error {
 	return t.cursors.save(c)
 }
 
-// close writes what stands at the end, unless the command failed before there was anything to write.
-func (t *tap) close(well bool) error {
+// close writes what stands at the end, if the watch was ever in force.
+func (t *tap) close() error {
 	var err error
-	if well || t.out.begun {
+	if t.out.begun {
 		err = t.out.end()
 	}
 	if t.closer != nil {
