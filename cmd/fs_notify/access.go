@@ -70,6 +70,11 @@ func (o *accessFlags) check(host, port string) error {
 		return misused("--listen %s would take requests from other machines, and nothing says who may ask: name them with --tokens FILE "+
 			"(fs_notify token create makes one) or --users FILE, or listen at 127.0.0.1:%s, for this machine only", net.JoinHostPort(host, port), port)
 	}
+	for _, h := range o.hosts {
+		if _, err := netip.ParseAddr(h); err != nil && (strings.Trim(h, ".") == "" || strings.ContainsAny(h, ":/[]*?@, \t")) {
+			return misused("--allow-host %q: it should be a name alone, as it stands in URLs, such as files.example", h)
+		}
+	}
 	for _, c := range o.cors {
 		u, err := url.Parse(c)
 		switch {
@@ -85,6 +90,8 @@ func (o *accessFlags) check(host, port string) error {
 	switch {
 	case o.streams < 1 || o.replays < 1:
 		return misused("--max-streams and --max-replays should be 1 or more")
+	case o.tokenStreams < -1 || o.addressStreams < -1 || o.connectRate < -1:
+		return misused("--max-streams-per-token, --max-streams-per-address and --connect-rate should be 1 or more, 0 for no limit, or -1 for what is usual")
 	case o.header < 4<<10 || o.header > 16<<20 || o.body < 1<<10 || o.body > 1<<30:
 		return misused("--max-header-bytes should be 4KiB to 16MiB, --max-body-bytes 1KiB to 1GiB")
 	case o.headerTimeout <= 0:

@@ -235,9 +235,9 @@ func (c follower) Asks() string {
 
 // checkAdmin finds what is wrong with --admin-listen.
 func checkAdmin(listen string) error {
-	host, port, err := net.SplitHostPort(listen)
-	if err != nil || port == "" {
-		return misused("--admin-listen %s: it should be an address and a port, such as 127.0.0.1:6060", listen)
+	host, port, err := splitAddress("--admin-listen", listen, "127.0.0.1:6060")
+	if err != nil {
+		return err
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		return misused("--admin-listen %s: profiles and names of all files are for this machine only: listen at 127.0.0.1:%s", listen, port)

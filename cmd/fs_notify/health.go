@@ -53,9 +53,12 @@ func (a *app) healthCommand() *cobra.Command {
 }
 
 func (a *app) health(ctx context.Context, o *healthFlags) error {
-	host, port, err := net.SplitHostPort(o.listen)
-	if err != nil || port == "" || port == "0" {
-		return misused("--listen %s: it should be an address and a port, such as 127.0.0.1:8000", o.listen)
+	host, port, err := splitAddress("--listen", o.listen, "127.0.0.1:8000")
+	if err != nil {
+		return err
+	}
+	if port == "0" {
+		return misused("--listen %s: it should be the port that the server has", o.listen)
 	}
 	switch ip := net.ParseIP(host); {
 	case host == "", ip != nil && ip.IsUnspecified() && ip.To4() != nil:

@@ -158,9 +158,14 @@ func (a *app) statJSON(s *journal.Stat) error {
 func stamp(n notify.BatchNumber) string { return n.Time().Format("2006-01-02T15:04:05.000Z") }
 
 func (a *app) journalDump(ctx context.Context, o *journalFlags, r *journal.Reader) error {
-	after, types, root, err := o.dumpWhat()
+	after, types, root, err := o.dumpWhat(a)
 	if err != nil {
 		return err
+	}
+	if root != 0 {
+		if err := hasRoot(ctx, r, root); err != nil {
+			return err
+		}
 	}
 	w := bufio.NewWriterSize(a.stdout, 64<<10)
 	damaged, left := 0, o.count
@@ -217,8 +222,27 @@ func writeNote(w io.Writer, buf *[]byte, b *notify.Batch, n *notify.Notification
 	return err
 }
 
+// hasRoot says whether a journal has something of a root, and if not, of which it has.
+func hasRoot(ctx context.Context, r *journal.Reader, root notify.FileID) error {
+	s, err := r.Stat(ctx)
+	if err != nil {
+		return err
+	}
+	var there []string
+	for _, known := range s.Roots {
+		if known.Root == root {
+			return nil
+		}
+		there = append(there, known.Root.String())
+	}
+	if len(there) == 0 {
+		return fmt.Errorf("--root %d: the journal is of no root yet", root)
+	}
+	return fmt.Errorf("--root %d: the journal has nothing of it, only of %s", root, strings.Join(there, ", "))
+}
+
 // dumpWhat reads the flags that choose what is dumped.
-func (o *journalFlags) dumpWhat() (after notify.Seq, types notify.TypeSet, root notify.FileID, err error) {
+func (o *journalFlags) dumpWhat(a *app) (after notify.Seq, types notify.TypeSet, root notify.FileID, err error) {
 	bad := func(flag string, err error) (notify.Seq, notify.TypeSet, notify.FileID, error) {
 		return 0, 0, 0, misused("--%s: %s", flag, notify.Message(err))
 	}
@@ -248,7 +272,7 @@ func (o *journalFlags) dumpWhat() (after notify.Seq, types notify.TypeSet, root 
 			return bad("root", err)
 		}
 	}
-	if o.count < 0 {
+	if o.count < 0 || o.count == 0 && a.typed("count") {
 		return 0, 0, 0, misused("--count %d: it should be 1 or more", o.count)
 	}
 	return after, types, root, nil

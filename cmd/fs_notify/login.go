@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -57,6 +58,16 @@ func (o *remoteFlags) secure() bool { return o.tls || o.insecure || o.tlsCA != "
 func (o *remoteFlags) check() error {
 	if o.port < 1 || o.port > 65535 {
 		return misused("--port %d: it should be 1 to 65535", o.port)
+	}
+	_, rest, isURL := strings.Cut(o.host, "://")
+	if !isURL {
+		rest = o.host
+	}
+	if host, port, err := net.SplitHostPort(strings.TrimSuffix(rest, "/")); err == nil {
+		return misused("--host %s: it should be a name or an address alone: write --host %s --port %s", o.host, host, port)
+	}
+	if u, err := url.Parse(o.url()); err != nil || u.Hostname() != o.host {
+		return misused("--host %s: it should be a name or an address alone, such as files.example; --port and --tls say the rest", o.host)
 	}
 	if o.tlsCA != "" && o.insecure {
 		return misused("--tls-ca says which certificates to trust, --insecure trusts any: give one of them")

@@ -115,6 +115,7 @@ func (a *app) execute(ctx context.Context, args []string) error {
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.status)
+	refuseUnknownTopics(root)
 	cmd, err := root.ExecuteContextC(ctx)
 	if a.command == "" {
 		a.command = cmd.CommandPath()

@@ -18,7 +18,17 @@ func TestMisuse(t *testing.T) {
 		}
 	}
 	const usage = "\nRun \"fs_notify"
-	for _, c := range []struct{ args, says string }{
+	type mistake struct{ args, says string }
+	try := func(c mistake, wantCode, wantLines int) {
+		code, stdout, stderr := runHere(t.Context(), nil, strings.Fields(c.args)...)
+		switch {
+		case !strings.Contains(stderr, c.says) || !strings.HasPrefix(stderr, "fs_notify: ") || stdout != "":
+			t.Errorf("fs_notify %s: stdout %q, stderr %q, want %q", c.args, stdout, stderr, c.says)
+		case code != wantCode || strings.Count(stderr, "\n") != wantLines || strings.Contains(stderr, usage) != (code == exitMisuse):
+			t.Errorf("fs_notify %s: exit %d with %q", c.args, code, stderr)
+		}
+	}
+	for _, c := range []mistake{
 		{``, `fs_notify: what should be watched? Name a directory with --path`},
 		{`--path d --recursiv`, `fs_notify: unknown flag: --recursiv, did you mean --recursive?`},
 		{`--path`, `flag needs an argument: --path`},
@@ -51,21 +61,45 @@ func TestMisuse(t *testing.T) {
 		{`serve --root d --listen 0.0.0.0:8000`, `nothing says who may ask`},
 		{`serve --root d --listen :8000`, `nothing says who may ask`},
 		{`serve --root d --retain-bytes much`, `"much" is no size: write it like 512MiB`},
-		{`serve --root d --log-level error --exclude [ --listen 127.0.0.1:0`, `not a glob pattern`},
+		{`serve --root d --exclude [`, `--exclude: "[" is not a glob pattern below the directory`},
+		{`serve --root d --exclude /d/x`, `--exclude: "/d/x" is not a glob`},
+		{`serve --root d --exclude=`, `--exclude: "" is not a glob`},
+		{`serve --root d --exclude a//b`, `--exclude: "a//b" is not a glob`},
+		{`--path d --exclude ../x`, `--exclude: "../x" is not a glob`},
+		{`--path d --include ./a`, `--include: "./a" is not a glob`},
+		{`serve --root d --allow-host foo:80`, `--allow-host "foo:80": it should be a name alone`},
+		{`serve --root d --allow-host a/b`, `--allow-host "a/b": it should be a name alone`},
+		{`serve --root d --allow-host=`, `--allow-host "": it should be a name alone`},
+		{`serve --root d --max-streams-per-token -2`, `--max-streams-per-token, --max-streams-per-address and --connect-rate should be`},
+		{`serve --root d --max-streams-per-address -2`, `or -1 for what is usual`},
+		{`serve --root d --connect-rate -2`, `or -1 for what is usual`},
+		{`serve --root d --poll-interval 1ns`, `--poll-interval 10ms or more`},
+		{`serve --root d --sweep-interval 1ms`, `--sweep-interval should be 1s or more`},
+		{`serve --root d --listen 127.0.0.1:99999`, `--listen 127.0.0.1:99999: there is no port 99999, it should be 0 to 65535`},
+		{`serve --root d --admin-listen 127.0.0.1:99999`, `--admin-listen 127.0.0.1:99999: there is no port 99999`},
+		{`health --listen 127.0.0.1:99999`, `--listen 127.0.0.1:99999: there is no port 99999`},
+		{`health --listen 127.0.0.1:0`, `--listen 127.0.0.1:0: it should be the port that the server has`},
+		{`--host 127.0.0.1:23160 --path /d`, `--host 127.0.0.1:23160: it should be a name or an address alone: write --host 127.0.0.1 --port 23160`},
+		{`--host https://h:8000/ --path /d`, `write --host h --port 8000`},
+		{`--host http://h --path /d`, `--host http://h: it should be a name or an address alone, such as files.example`},
+		{`who_am_i --host h/api`, `--host h/api: it should be a name or an address alone`},
+		{`token create a --tokens t --expires 2020-01-31T08:00:00Z`, `--expires 2020-01-31T08:00:00Z: that is over`},
+		{`completion tcsh`, `completion tcsh: there are bash, fish, powershell, zsh`},
+		{`completion`, `of which shell? There are bash, fish, powershell, zsh`},
+		{`help nonsense`, `there is no help on "nonsense"`},
+		{`help serv`, `there is no help on "serv", did you mean serve?`},
+		{`help journal dmp`, `there is no help on "journal dmp", did you mean dump?`},
+		{`serve --root d --root d --listen 127.0.0.1:0`, `is served already`},
+		{`serve --root d --root d/e --listen 127.0.0.1:0`, `lie one in the other: serve the outer one`},
+	} {
+		try(c, exitMisuse, 2)
+	}
+	for _, c := range []mistake{
 		{`--path file`, `file is not a directory: watch the one that it is in`},
 		{`--path d --file nowhere/out`, `the output cannot be written`},
 		{`serve --root d --root file --listen 127.0.0.1:0`, `file is not a directory`},
-		{`serve --root d --root d/e --listen 127.0.0.1:0`, `lie one in the other: serve the outer one`},
 		{`serve --root d --tls-cert none.pem --tls-key none.pem --listen 127.0.0.1:0`, `--tls-cert: open none.pem`},
 	} {
-		code, stdout, stderr := runHere(t.Context(), nil, strings.Fields(c.args)...)
-		misuse := strings.Contains(stderr, usage)
-		lines := strings.Count(stderr, "\n")
-		switch {
-		case !strings.Contains(stderr, c.says) || !strings.HasPrefix(stderr, "fs_notify: ") || stdout != "":
-			t.Errorf("fs_notify %s: stdout %q, stderr %q, want %q", c.args, stdout, stderr, c.says)
-		case misuse && (code != exitMisuse || lines != 2), !misuse && (code != exitFailed || lines != 1):
-			t.Errorf("fs_notify %s: exit %d with %q", c.args, code, stderr)
-		}
+		try(c, exitFailed, 1)
 	}
 }

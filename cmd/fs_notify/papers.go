@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -47,6 +48,41 @@ func (a *app) manCommand() *cobra.Command {
 
 // manDate is on the manual pages: when the commands last changed for who uses them.
 const manDate = "2026-11-24"
+
+// refuseUnknownTopics makes mistakes of the words behind "help" and "completion", which cobra answers with a help and success.
+func refuseUnknownTopics(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "help":
+			cmd.Args = func(cmd *cobra.Command, args []string) error {
+				about, rest, err := root.Find(args)
+				if err != nil || len(rest) > 0 {
+					return misused("there is no help on %q%s", strings.Join(args, " "), didYouMean(args[len(args)-max(1, len(rest))], commandNames(about)))
+				}
+				return nil
+			}
+		case "completion":
+			cmd.RunE = func(*cobra.Command, []string) error { return nil } // without one, cobra shows the help and succeeds
+			cmd.Args = func(cmd *cobra.Command, args []string) error {
+				shells := strings.Join(commandNames(cmd), ", ")
+				if len(args) == 0 {
+					return misused("of which shell? There are %s", shells)
+				}
+				return misused("completion %s: there are %s", args[0], shells)
+			}
+		}
+	}
+}
+
+// commandNames lists what may stand behind a command.
+func commandNames(cmd *cobra.Command) (names []string) {
+	for _, c := range cmd.Commands() {
+		names = append(names, c.Name())
+	}
+	return names
+}
 
 // completions makes a shell offer words where there are few to choose from, and directories where one is wanted.
 func completions(root *cobra.Command) {

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"fs_notify/notify"
+	"fs_notify/notify/feed"
 	"fs_notify/server"
 	"fs_notify/server/page"
 	"fs_notify/watch"
@@ -91,6 +92,12 @@ func (a *app) serveCommand() *cobra.Command {
 	return cmd
 }
 
+// How often everything, and what cannot be watched, may be compared with the disk.
+const (
+	leastSweep = time.Second
+	leastPoll  = 10 * time.Millisecond
+)
+
 // check finds what is wrong with the flags together.
 func (o *serveFlags) check() error {
 	switch {
@@ -102,14 +109,19 @@ func (o *serveFlags) check() error {
 		return misused("--tls-cert and --tls-self-signed are two ways to a certificate: give one of them")
 	case !contains(watchers(), o.watcher):
 		return misused("--watcher %s: there are %s", o.watcher, strings.Join(watchers(), ", "))
-	case o.sweep <= 0 || o.poll <= 0:
-		return misused("--sweep-interval and --poll-interval should be more than 0")
+	case time.Duration(o.sweep) < leastSweep || time.Duration(o.poll) < leastPoll:
+		return misused("--sweep-interval should be %v or more, --poll-interval %v or more", leastSweep, leastPoll)
 	case o.retainAge <= 0 || o.retainBytes <= 0:
 		return misused("--retain-age and --retain-bytes should be more than 0")
 	}
-	host, port, err := net.SplitHostPort(o.listen)
-	if err != nil || port == "" {
-		return misused("--listen %s: it should be an address and a port, such as 127.0.0.1:8000", o.listen)
+	for _, g := range o.exclude {
+		if err := feed.CheckGlob(g); err != nil {
+			return misused("--exclude: %s", notify.Message(err))
+		}
+	}
+	host, port, err := splitAddress("--listen", o.listen, "127.0.0.1:8000")
+	if err != nil {
+		return err
 	}
 	if o.admin != "" {
 		if err := checkAdmin(o.admin); err != nil {
@@ -212,6 +224,18 @@ func (a *app) serve(ctx context.Context, o *serveFlags) error {
 	return err
 }
 
+// splitAddress takes an address that a flag gives apart.
+func splitAddress(flag, address, example string) (host, port string, err error) {
+	host, port, err = net.SplitHostPort(address)
+	if err != nil || port == "" {
+		return "", "", misused("%s %s: it should be an address and a port, such as %s", flag, address, example)
+	}
+	if _, err := net.LookupPort("tcp", port); err != nil {
+		return "", "", misused("%s %s: there is no port %s, it should be 0 to 65535", flag, address, port)
+	}
+	return host, port, nil
+}
+
 // listen listens at an address that a flag gives.
 func listen(flag, address string) (net.Listener, error) {
 	l, err := net.Listen("tcp", address)
@@ -279,11 +303,11 @@ func parseRoots(args []string) ([]watch.Root, error) {
 		for _, r := range roots {
 			switch {
 			case r.Name == name:
-				return nil, fmt.Errorf("--root %s: %s is served already", arg, name)
+				return nil, misused("--root %s: %s is served already", arg, name)
 			case within(real, r.Dir), within(r.Dir, real):
-				return nil, fmt.Errorf("--root %s: %s and %s lie one in the other: serve the outer one, its subdirectories can be watched by their paths", arg, real, r.Dir)
+				return nil, misused("--root %s: %s and %s lie one in the other: serve the outer one, its subdirectories can be watched by their paths", arg, real, r.Dir)
 			case within(name, r.Name), within(r.Name, name):
-				return nil, fmt.Errorf("--root %s: the names %s and %s lie one in the other: give one of them another name", arg, name, r.Name)
+				return nil, misused("--root %s: the names %s and %s lie one in the other: give one of them another name", arg, name, r.Name)
 			}
 		}
 		roots = append(roots, watch.Root{Name: name, Dir: real})

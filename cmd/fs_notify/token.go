@@ -123,6 +123,9 @@ func (a *app) tokenCreate(o *tokenFlags, name string) error {
 			}
 			at = time.Now().Add(d)
 		}
+		if !at.After(time.Now()) {
+			return misused("--expires %s: that is over, such a token would never be good", o.expires)
+		}
 		t.Expires = at.UTC().Truncate(time.Second)
 	}
 	f, err := o.readTokens(true)

@@ -132,11 +132,7 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	if st, err := os.Stat(args[0]); err == nil && st.IsDir() {
 		return misused("unexpected word %q: to watch that directory write --path %s", args[0], args[0])
 	}
-	var names []string
-	for _, c := range cmd.Commands() {
-		names = append(names, c.Name())
-	}
-	return misused("unknown command %q%s", args[0], didYouMean(args[0], names))
+	return misused("unknown command %q%s", args[0], didYouMean(args[0], commandNames(cmd)))
 }
 
 // check finds what is wrong with the flags together; it looks at nothing but them.

@@ -78,6 +78,20 @@ func CheckGlobs(include, exclude []string) error {
 	return err
 }
 
+// CheckGlob says what would be wrong with a glob of any size: its form, or that no path below a directory is like it.
+func CheckGlob(g string) error {
+	p := strings.TrimSuffix(g, "/")
+	never := func(name string) bool { return name == "" || name == "." || name == ".." }
+	names := strings.Split(p, "/")
+	if strings.Contains(p, "{") {
+		names = names[:1] // braces may hold slashes
+	}
+	if doublestar.ValidatePattern(p) && !slices.ContainsFunc(names, never) {
+		return nil
+	}
+	return &notify.Error{Op: "feed.Scope", Kind: notify.Invalid, Msg: fmt.Sprintf("%.80q is not a glob pattern below the directory: try one like **/*.tmp or .git/**", g)}
+}
+
 func parseGlobs(param string, globs []string) ([]string, error) {
 	bad := func(format string, args ...any) ([]string, error) {
 		return nil, &notify.Error{Op: "feed.Scope", Kind: notify.Invalid, Msg: fmt.Sprintf(param+": "+format, args...)}
@@ -86,10 +100,10 @@ func parseGlobs(param string, globs []string) ([]string, error) {
 		return bad("%d globs are more than the %d that are possible", len(globs), maxGlobs)
 	}
 	for _, g := range globs {
-		switch p := strings.TrimSuffix(g, "/"); {
-		case p == "" || p[0] == '/' || !doublestar.ValidatePattern(p):
-			return bad("%.80q is not a glob pattern below the directory: try one like **/*.tmp or .git/**", g)
-		case len(p) > maxGlob || strings.Count(p, "{")+strings.Count(p, ",") > maxChoices:
+		if err := CheckGlob(g); err != nil {
+			return bad("%s", notify.Message(err))
+		}
+		if p := strings.TrimSuffix(g, "/"); len(p) > maxGlob || strings.Count(p, "{")+strings.Count(p, ",") > maxChoices {
 			return bad("the pattern %.80q is too large: it may have %d bytes, and %d braces and commas", g, maxGlob, maxChoices)
 		}
 	}
