@@ -210,3 +210,13 @@ func FuzzDecodeJSON(f *testing.F) {
 		}
 	})
 }
+
+func TestNearest(t *testing.T) {
+	words := []string{"state-dir", "since", "recursive", "root", "count", "child_file_added"}
+	for in, want := range map[string]string{"statedir": "state-dir", "state_dir": "state-dir", "State-Dir": "state-dir", "recursiv": "recursive", "roots": "root",
+		"child-file-add": "child_file_added", "config": "", "foo": "", "xyzzy-plugh": "", "": ""} {
+		if got := Nearest(in, words); got != want {
+			t.Errorf("%q gave %q, want %q", in, got, want)
+		}
+	}
+}

@@ -61,15 +61,18 @@ func (t Type) String() string {
 }
 
 // ParseType is the inverse of String. An unknown name is Invalid, and the error names
-// the nearest right one.
+// one that is much like it.
 func ParseType(s string) (Type, error) {
 	for i, n := range typeNames {
 		if n == s {
 			return Type(i), nil
 		}
 	}
-	return 0, &Error{Op: "notify.ParseType", Kind: Invalid,
-		Msg: fmt.Sprintf("unknown notification type %q, did you mean %q?", s, nearest(s, typeNames[:]))}
+	msg := fmt.Sprintf("unknown notification type %q: it should be one such as %q", s, ChildFileAdded)
+	if n := Nearest(s, typeNames[:]); n != "" {
+		msg = fmt.Sprintf("unknown notification type %q, did you mean %q?", s, n)
+	}
+	return 0, &Error{Op: "notify.ParseType", Kind: Invalid, Msg: msg}
 }
 
 // Each of these groups answers a question that more than one package asks.
@@ -154,16 +157,15 @@ func ParseFilter(values ...string) (TypeSet, error) {
 	return s, nil
 }
 
-// nearest gives the candidate with the smallest edit distance to s.
-func nearest(s string, candidates []string) string {
-	best, bestDist := "", 1<<30
-	s = strings.ToLower(strings.ReplaceAll(s, "-", "_"))
-	if len(s) > 64 {
-		s = s[:64]
-	}
+// Nearest gives the candidate that somebody may have meant who wrote s; "" if none differs in a third of it or less. Capitals
+// count for nothing, and a dash is like an underscore.
+func Nearest(s string, candidates []string) string {
+	plain := func(s string) string { return strings.ToLower(strings.ReplaceAll(s, "-", "_")) }
+	s = plain(s[:min(len(s), 64)])
+	best, least := "", max(len(s)/3, 1)+1
 	for _, c := range candidates {
-		if d := editDistance(s, c); d < bestDist {
-			best, bestDist = c, d
+		if d := editDistance(s, plain(c)); d < least {
+			best, least = c, d
 		}
 	}
 	return best

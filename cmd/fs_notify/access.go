@@ -145,6 +145,10 @@ func (o *accessFlags) apply(s *server.Options, stateDir string) (run func(contex
 		return idle, func() error { return nil }, nil
 	}
 	a, err := access.New(access.Options{Tokens: o.tokens, Users: o.users, StateDir: stateDir, Log: s.Log})
+	var file *access.FileError
+	if errors.As(err, &file) {
+		return nil, nil, fmt.Errorf("--%s: %w", file.Which, file.Err)
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("who may ask cannot be found out: %w", err)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -8,6 +9,9 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/spf13/pflag"
+
+	"fs_notify/notify"
 )
 
 // spreadFilter lets --filter take several words, up to the next flag, as qq does:
@@ -31,6 +35,19 @@ func spreadFilter(args []string) []string {
 		}
 	}
 	return out
+}
+
+// wrongValue says why a flag does not take a value, given the flag's own error.
+func wrongValue(f *pflag.Flag, err error) string {
+	switch t := f.Value.Type(); {
+	case t == "bool":
+		return "it should be true or false"
+	case t == "int" && errors.Is(err, strconv.ErrRange):
+		return "such a number is not possible"
+	case t == "int":
+		return "it should be a whole number"
+	}
+	return err.Error()
 }
 
 // duration is a flag's value: as Go writes them, with days ("7d"), or a bare number of seconds.
@@ -63,15 +80,28 @@ func parseDuration(s string) (time.Duration, error) {
 			n, unit = days, 24*time.Hour
 		}
 		var f float64
-		if f, err = strconv.ParseFloat(n, 64); err == nil && !(math.Abs(f*float64(unit)) < math.MaxInt64) {
-			err = strconv.ErrRange
+		if f, err = strconv.ParseFloat(n, 64); err == nil {
+			if v = time.Duration(f * float64(unit)); !(math.Abs(f*float64(unit)) < math.MaxInt64) {
+				err = strconv.ErrRange
+			}
+		} else if _, e := time.ParseDuration(strings.Map(zeroDigit, s)); e == nil {
+			err = strconv.ErrRange // written as Go does, but too much
 		}
-		v = time.Duration(f * float64(unit))
 	}
-	if err != nil || v < 0 {
+	switch {
+	case errors.Is(err, strconv.ErrRange) && !strings.HasPrefix(s, "-"):
+		return 0, fmt.Errorf("%q is too long: it may be %dd", s, time.Duration(math.MaxInt64)/(24*time.Hour))
+	case err != nil, v < 0:
 		return 0, fmt.Errorf("%q is no duration: write it like 30s, 5m, 12h or 7d", s)
 	}
 	return v, nil
+}
+
+func zeroDigit(r rune) rune {
+	if r >= '1' && r <= '9' {
+		return '0'
+	}
+	return r
 }
 
 // size is a flag's value in bytes: "1GiB", "500MB", "1048576".
@@ -79,7 +109,10 @@ type size int64
 
 func (n *size) Set(s string) error {
 	v, err := humanize.ParseBytes(s)
-	if err != nil || v > math.MaxInt64 {
+	switch {
+	case err == nil && v > math.MaxInt64, err != nil && strings.HasPrefix(err.Error(), "too large"):
+		return fmt.Errorf("%q is too large: it should be less than 8EiB", s)
+	case err != nil:
 		return fmt.Errorf("%q is no size: write it like 512MiB, 1GiB or 1048576", s)
 	}
 	*n = size(v)
@@ -94,36 +127,9 @@ func (n *size) String() string {
 	return strconv.FormatInt(v, 10) + [...]string{"", "KiB", "MiB", "GiB", "TiB"}[unit]
 }
 
-// nearest gives the candidate with the smallest edit distance to s; "" if none is at all like it.
-func nearest(s string, candidates []string) string {
-	best, least := "", len(s)/2+2
-	for _, c := range candidates {
-		row := make([]int, len(c)+1)
-		for j := range row {
-			row[j] = j
-		}
-		for i := 1; i <= len(s); i++ {
-			diag := row[0]
-			row[0] = i
-			for j := 1; j <= len(c); j++ {
-				cost := diag
-				if s[i-1] != c[j-1] {
-					cost++
-				}
-				diag = row[j]
-				row[j] = min(cost, row[j]+1, row[j-1]+1)
-			}
-		}
-		if d := row[len(c)]; d < least {
-			best, least = c, d
-		}
-	}
-	return best
-}
-
 // didYouMean is the end of a message about an unknown word.
 func didYouMean(s string, candidates []string) string {
-	if n := nearest(s, candidates); n != "" {
+	if n := notify.Nearest(s, candidates); n != "" {
 		return ", did you mean " + n + "?"
 	}
 	return ""

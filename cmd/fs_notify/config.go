@@ -128,7 +128,7 @@ func (a *app) set(f *pflag.Flag, from origin, values []string) error {
 		err = f.Value.Set(values[0])
 	}
 	if err != nil {
-		return misused("%s: invalid value %q for %s: %v", from, strings.Join(values, ", "), f.Name, err)
+		return misused("%s: invalid value %q for %s: %v", from, strings.Join(values, ", "), f.Name, wrongValue(f, err))
 	}
 	a.from[f.Name] = from
 	return nil

@@ -248,7 +248,7 @@ func (o *journalFlags) dumpWhat(a *app) (after notify.Seq, types notify.TypeSet,
 	}
 	since, err := feed.ParseSince(o.since, time.Now())
 	if err != nil {
-		return bad("since", err)
+		return 0, 0, 0, misused("--since: %q is no place to begin: it should be a SEQ, a time like 2026-01-31T08:00:00Z, a span like 5m or 7d, or oldest", o.since)
 	}
 	switch since.Kind {
 	case feed.SinceCursor:

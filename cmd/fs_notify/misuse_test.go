@@ -84,6 +84,12 @@ func TestMisuse(t *testing.T) {
 		{`--host http://h --path /d`, `--host http://h: it should be a name or an address alone, such as files.example`},
 		{`who_am_i --host h/api`, `--host h/api: it should be a name or an address alone`},
 		{`token create a --tokens t --expires 2020-01-31T08:00:00Z`, `--expires 2020-01-31T08:00:00Z: that is over`},
+		{`--path d --filter foo`, `--filter: unknown notification type "foo": it should be one such as "child_file_added"`},
+		{`serve --root d --max-streams x`, `invalid value "x" for --max-streams: it should be a whole number`},
+		{`serve --root d --max-streams 99999999999999999999`, `for --max-streams: such a number is not possible`},
+		{`--path d --recursive=yes`, `invalid value "yes" for --recursive: it should be true or false`},
+		{`serve --root d --retain-age 99999999d`, `for --retain-age: "99999999d" is too long: it may be 106751d`},
+		{`serve --root d --retain-bytes 99999999999999999999GB`, `is too large: it should be less than 8EiB`},
 		{`completion tcsh`, `completion tcsh: there are bash, fish, powershell, zsh`},
 		{`completion`, `of which shell? There are bash, fish, powershell, zsh`},
 		{`help nonsense`, `there is no help on "nonsense"`},
@@ -97,6 +103,8 @@ func TestMisuse(t *testing.T) {
 	for _, c := range []mistake{
 		{`--path file`, `file is not a directory: watch the one that it is in`},
 		{`--path d --file nowhere/out`, `the output cannot be written`},
+		{`serve --root d --log-level error --tokens nope --listen 127.0.0.1:0`, `fs_notify: --tokens: stat nope: `},
+		{`serve --root d --log-level error --users nope --listen 127.0.0.1:0`, `fs_notify: --users: stat nope: `},
 		{`serve --root d --root file --listen 127.0.0.1:0`, `file is not a directory`},
 		{`serve --root d --tls-cert none.pem --tls-key none.pem --listen 127.0.0.1:0`, `--tls-cert: open none.pem`},
 	} {

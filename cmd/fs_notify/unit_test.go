@@ -43,6 +43,11 @@ func TestDuration(t *testing.T) {
 			t.Errorf("%q gave %v", in, got)
 		}
 	}
+	for in, want := range map[string]string{"99999999d": "too long: it may be 106751d", "1e99": "too long", "9999999999999h": "too long", "-1d": "no duration", "-9999999999999h": "no duration", "1x": "no duration", "": "no duration"} {
+		if _, err := parseDuration(in); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q gave %v, want %q", in, err, want)
+		}
+	}
 	for d, want := range map[time.Duration]string{0: "0", 7 * 24 * time.Hour: "7d", 6 * time.Hour: "6h", 90 * time.Second: "1m30s"} {
 		v := duration(d)
 		if v.String() != want {
@@ -66,17 +71,13 @@ func TestSize(t *testing.T) {
 			t.Errorf("%q gave %d", in, n)
 		}
 	}
+	for in, want := range map[string]string{"99999999999999999999GB": "too large", "9EiB": "too large", "1x": "no size"} {
+		if err := n.Set(in); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q gave %v, want %q", in, err, want)
+		}
+	}
 	if n = 1 << 30; n.String() != "1GiB" {
 		t.Errorf("1 GiB prints as %q", n.String())
-	}
-}
-
-func TestNearest(t *testing.T) {
-	words := []string{"state-dir", "since", "recursive", "root"}
-	for in, want := range map[string]string{"statedir": "state-dir", "state_dir": "state-dir", "recursiv": "recursive", "xyzzy-plugh": "", "roots": "root"} {
-		if got := nearest(in, words); got != want {
-			t.Errorf("%q gave %q, want %q", in, got, want)
-		}
 	}
 }
 

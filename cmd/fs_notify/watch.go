@@ -108,13 +108,17 @@ func (a *app) rootCommand() *cobra.Command {
 
 // flagError names the flag that may have been meant.
 func flagError(cmd *cobra.Command, err error) error {
+	var wrong *pflag.InvalidValueError
+	if errors.As(err, &wrong) {
+		return misused("invalid value %q for --%s: %s", wrong.GetValue(), wrong.GetFlag().Name, wrongValue(wrong.GetFlag(), wrong.Unwrap()))
+	}
 	var unknown *pflag.NotExistError
 	if !errors.As(err, &unknown) {
 		return misuse{err.Error()}
 	}
 	var names []string
 	cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
-	n := nearest(unknown.GetSpecifiedName(), names)
+	n := notify.Nearest(unknown.GetSpecifiedName(), names)
 	if n == "" {
 		return misuse{err.Error()}
 	}

@@ -495,7 +495,11 @@ func (j *Journal) Close() error {
 	j.mu.RUnlock()
 	var err error
 	if unsaved > 0 {
-		err = &notify.Error{Op: "journal.Close", Path: j.dir, Kind: notify.Unavailable, Err: why, Msg: fmt.Sprintf("%d batches could not be saved", unsaved)}
+		batches := "1 batch"
+		if unsaved > 1 {
+			batches = fmt.Sprintf("%d batches", unsaved)
+		}
+		err = &notify.Error{Op: "journal.Close", Path: j.dir, Kind: notify.Unavailable, Err: why, Msg: batches + " could not be saved"}
 	} else {
 		j.trees.fold(context.Background())
 		j.appending.Lock()

@@ -28,6 +28,15 @@ type Options struct {
 	Now      func() time.Time // time.Now
 }
 
+// FileError is what is wrong with one of the files.
+type FileError struct {
+	Which string // "tokens" or "users"
+	Err   error
+}
+
+func (e *FileError) Error() string { return e.Which + ": " + e.Err.Error() }
+func (e *FileError) Unwrap() error { return e.Err }
+
 // Access lets those pass who have a token or a session. Make it with New; any goroutine may use it.
 type Access struct {
 	Options
@@ -108,16 +117,20 @@ func New(o Options) (*Access, error) {
 }
 
 // Reload reads the files again. Tokens and users that stay as they were, and their streams, do not notice. If a file cannot be read, all
-// stays as it was.
+// stays as it was, and the error is a *FileError.
 func (a *Access) Reload() error {
 	stamps := [2]stamp{stampOf(a.Options.Tokens), stampOf(a.Options.Users)}
 	file, hashes := &File{}, map[string]string{}
 	var err error
 	if a.Options.Tokens != "" {
-		file, err = ReadFile(a.Options.Tokens)
+		if file, err = ReadFile(a.Options.Tokens); err != nil {
+			err = &FileError{"tokens", err}
+		}
 	}
 	if err == nil && a.Options.Users != "" {
-		hashes, err = readUsers(a.Options.Users)
+		if hashes, err = readUsers(a.Options.Users); err != nil {
+			err = &FileError{"users", err}
+		}
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
