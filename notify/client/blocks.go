@@ -18,7 +18,7 @@ const (
 // blocks reads an event stream and yields it again as whole blocks: at most one in one Read, lines
 // ended by LF, only the fields that the HTML standard knows. A block that is cut off by the end of the
 // stream is dropped. Comments are dropped, but for "watching" and "indexing", which come
-// out as events of their own at the place where they stood.
+// out as events of their own at the place where they stood, and for one that stands alone.
 type blocks struct {
 	src io.Reader
 	max int // bytes in a block, and in a line
@@ -31,6 +31,9 @@ type blocks struct {
 
 	block  []byte // the lines of the block so far, as they will go out
 	useful bool   // it has data, an id or a retry
+
+	granted bool   // there was data, an id, or one of the comments that come out
+	instead string // the last comment before any of those: why there is no stream, if it ends there
 
 	out []byte // goes out before anything else
 	err error  // after out and in: why there is no more
@@ -118,12 +121,12 @@ func (b *blocks) takeLine(line []byte) error {
 		b.comment(value)
 		return nil
 	case "data":
-		b.useful = true
+		b.useful, b.granted = true, true
 	case "id": // no value would mean "forget the last one", which is never in our interest
 		if !colon || len(value) == 0 || bytes.IndexByte(value, 0) >= 0 {
 			return nil
 		}
-		b.useful = true
+		b.useful, b.granted = true, true
 	case "retry":
 		if len(value) == 0 || len(bytes.Trim(value, "0123456789")) > 0 {
 			return nil
@@ -162,8 +165,12 @@ func (b *blocks) comment(text []byte) {
 	case bytes.HasPrefix(text, []byte("watching")):
 		name = eventWatching
 	case !bytes.HasPrefix(text, []byte("indexing")):
+		if !b.granted {
+			b.instead = string(text)
+		}
 		return
 	}
+	b.granted = true
 	b.out = fmt.Appendf(nil, "event: %s\ndata: %s\n\n", name, text)
 }
 

@@ -74,7 +74,7 @@ type Options struct {
 	// where GapReset was asked for. Without it a reset ends the Watch with a Gone error. An error ends the Watch.
 	OnReset func(Reset) error
 	// OnRetry is called before the Watch waits to connect again. err is why the connection ended;
-	// nil if the server ended it in good order.
+	// nil if the server ended it in good order. One that had no room for the stream has not.
 	OnRetry func(err error, wait time.Duration)
 }
 
@@ -254,6 +254,9 @@ func (w *watch) connect() error {
 	err := c.SubscribeRawWithContext(w.ctx, w.event)
 	if s.err != nil {
 		return s.err
+	}
+	if err == nil {
+		err = s.refused()
 	}
 	return err
 }

@@ -427,6 +427,32 @@ func TestTimeout(t *testing.T) {
 	}
 }
 
+// A server that has no room for a stream says so in a comment, and ends it: those words are the reason, not a good end.
+func TestWordsInsteadOfAStream(t *testing.T) {
+	var why []error
+	k := &taker{stop: 1}
+	watchFake(t, k, func(n int, req *http.Request) (*http.Response, error) {
+		switch n {
+		case 1:
+			return streamOf(req, step{text: "retry: 10000\n: the server has as many streams as it takes\n\n"})
+		case 2:
+			return streamOf(req, step{text: watching + "id: " + idOf(-1) + "\n\n: closed: the server stops\n\n"})
+		}
+		return streamOf(req, step{text: watching + block(0)})
+	}, func(o *Options) { o.OnRetry = func(err error, _ time.Duration) { why = append(why, err) } },
+		func(t *testing.T, f *fakeTransport, err error) {
+			if err != errEnough || len(why) != 2 {
+				t.Fatalf("Watch: %v, reconnected because of %v", err, why)
+			}
+			if !errors.Is(why[0], notify.Unavailable) || notify.Message(why[0]) != "the server has as many streams as it takes" || why[1] != nil {
+				t.Errorf("reconnected because of %v", why)
+			}
+			if got := f.when[1].Sub(f.when[0]); got < 10*time.Second {
+				t.Errorf("waited for %v, the server asked for 10 s", got)
+			}
+		})
+}
+
 // Only ": watching" means success, and only once there is a place to resume from.
 func TestWatchingAndProgress(t *testing.T) {
 	var story []string

@@ -24,7 +24,16 @@ type stream struct {
 	max   int           // bytes in a block
 	// err is why the connection ended, nil for a clean end. Written by the goroutine that reads, and
 	// read after the library has returned.
-	err error
+	err    error
+	blocks *blocks // of the running event stream, nil without one; for the same goroutines
+}
+
+// refused gives what the server said instead of a stream that ended in good order; nil if that one had begun.
+func (s *stream) refused() error {
+	if s.blocks == nil || s.blocks.granted || s.blocks.instead == "" {
+		return nil
+	}
+	return &notify.Error{Op: "client.Watch", Kind: notify.Unavailable, Msg: s.blocks.instead}
 }
 
 // errSilent is the cause with which the liveness timer cancels a request.
@@ -52,10 +61,11 @@ func (s *stream) RoundTrip(req *http.Request) (*http.Response, error) {
 		s.err = err
 		return nil, err
 	}
+	s.blocks = newBlocks(live, s.max)
 	resp.Body = struct {
 		io.Reader
 		io.Closer
-	}{newBlocks(live, s.max), live}
+	}{s.blocks, live}
 	return resp, nil
 }
 
