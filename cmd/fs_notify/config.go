@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"fs_notify/notify"
 )
 
 // Every flag can also be set in the environment (--state-dir: FS_NOTIFY_STATE_DIR; an empty value sets nothing) and in
@@ -65,6 +68,29 @@ func (a *app) fromEnvironment(cmd *cobra.Command) error {
 	return errors.Join(errs...)
 }
 
+// ofKubernetes are the variables that a service of our name has set in every pod.
+var ofKubernetes = regexp.MustCompile(`^` + envPrefix + `(SERVICE_(HOST|PORT)|PORT_\d+_)`)
+
+// warnOfEnvironment logs the variables that look like settings and are none of any command, such as a misspelled one. They do no harm
+// otherwise: who sets them may mean another program.
+func (a *app) warnOfEnvironment(cmd *cobra.Command) {
+	known := []string{envName("token")}
+	for _, flag := range settings(cmd.Root()) {
+		known = append(known, envName(flag))
+	}
+	for _, v := range a.environ() {
+		name, value, _ := strings.Cut(v, "=")
+		if !strings.HasPrefix(name, envPrefix) || value == "" || slices.Contains(known, name) || ofKubernetes.MatchString(name) {
+			continue
+		}
+		facts := []any{"name", name}
+		if like := notify.Nearest(name, known); like != "" {
+			facts = append(facts, "like", like)
+		}
+		a.log.Warn("an environment variable is passed over: it is no setting of any command", facts...)
+	}
+}
+
 // envList takes a list in the environment apart: at colons, as PATH is; origins and networks, which have colons, at spaces and commas;
 // anything at line breaks, if there are some.
 func envList(flag, v string) []string {
@@ -83,21 +109,10 @@ func (a *app) fromFile(cmd *cobra.Command, path string) error {
 	if err != nil {
 		return misused("the configuration file cannot be used: %v", err)
 	}
-	known := make(map[string]bool)
-	for _, c := range allCommands(cmd.Root()) {
-		c.LocalFlags().VisitAll(func(f *pflag.Flag) { known[f.Name] = true })
-	}
-	for _, no := range []string{"config", "help", "version"} {
-		delete(known, no)
-	}
+	words := slices.DeleteFunc(settings(cmd.Root()), func(name string) bool { return name == "config" })
 	for _, item := range values {
 		key, ok := item.Key.(string)
-		if !ok || !known[key] {
-			var words []string
-			for k := range known {
-				words = append(words, k)
-			}
-			slices.Sort(words)
+		if !ok || !slices.Contains(words, key) {
 			return misused("%s: unknown key %q%s", path, fmt.Sprint(item.Key), didYouMean(fmt.Sprint(item.Key), words))
 		}
 		f := cmd.Flags().Lookup(key)
@@ -182,6 +197,19 @@ func configTexts(v any) ([]string, error) {
 
 func envName(flag string) string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// settings lists the flags of all commands that can be set elsewhere too, sorted.
+func settings(root *cobra.Command) (names []string) {
+	for _, c := range allCommands(root) {
+		c.LocalFlags().VisitAll(func(f *pflag.Flag) {
+			if f.Name != "help" && f.Name != "version" {
+				names = append(names, f.Name)
+			}
+		})
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // allCommands lists c and all below it.

@@ -60,7 +60,7 @@ func stopOnSignals(stop func()) {
 
 // run is the whole command. It ends in good order when ctx does, and returns the exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{stdin: stdin, stdout: stdout, status: newStatus(stderr), lookupEnv: os.LookupEnv}
+	a := &app{stdin: stdin, stdout: stdout, status: newStatus(stderr), lookupEnv: os.LookupEnv, environ: os.Environ}
 	err := a.execute(ctx, args)
 	a.status.clear()
 	switch {
@@ -80,6 +80,7 @@ type app struct {
 	stdout    io.Writer
 	status    *status // standard error: log lines, and one line of progress below them
 	lookupEnv func(string) (string, bool)
+	environ   func() []string
 	log       *slog.Logger
 	args      []string
 	command   string // "fs_notify serve", for hints
@@ -136,6 +137,7 @@ func (a *app) runs(f func(ctx context.Context, cmd *cobra.Command) error) func(*
 		if err := a.setLog(cmd.Name() == "serve"); err != nil {
 			return err
 		}
+		a.warnOfEnvironment(cmd)
 		a.running = true
 		return f(cmd.Context(), cmd)
 	}

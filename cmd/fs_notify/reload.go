@@ -59,7 +59,7 @@ func (a *app) reloadConfig(ctx context.Context) error {
 	if a.common.config == "" {
 		return nil
 	}
-	next := &app{status: newStatus(io.Discard), lookupEnv: a.lookupEnv, rehearsal: true}
+	next := &app{status: newStatus(io.Discard), lookupEnv: a.lookupEnv, environ: a.environ, rehearsal: true}
 	if err := next.execute(ctx, a.args); err != nil {
 		return err
 	}
