@@ -22,7 +22,6 @@ func (a *app) manCommand() *cobra.Command {
 		Short:   "Write manual pages",
 		Long:    manHelp,
 		Example: "  fs_notify man /usr/local/share/man/man1",
-		Hidden:  true,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return misused("name one directory to write to")
@@ -47,7 +46,7 @@ func (a *app) manCommand() *cobra.Command {
 }
 
 // manDate is on the manual pages: when the commands last changed for who uses them.
-const manDate = "2026-11-24"
+const manDate = "2026-11-28"
 
 // refuseUnknownTopics makes mistakes of the words behind "help" and "completion", which cobra answers with a help and success.
 func refuseUnknownTopics(root *cobra.Command) {

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func document(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("../../docs", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// docs/cli.md and the help name every command.
+func TestEveryCommandIsDocumented(t *testing.T) {
+	a := &app{status: newStatus(io.Discard)}
+	root, text := a.rootCommand(), document(t, "cli.md")
+	for _, cmd := range root.Commands() {
+		if !strings.Contains(text, "fs_notify "+cmd.Name()) && !strings.Contains(text, "|"+cmd.Name()) {
+			t.Errorf("docs/cli.md says nothing of fs_notify %s", cmd.Name())
+		}
+		if !cmd.IsAvailableCommand() {
+			t.Errorf("the help does not name fs_notify %s", cmd.Name())
+		}
+	}
+}
+
+// docs/journal-format.md names every file that a server keeps in its state directory.
+func TestStateDirectoryIsDocumented(t *testing.T) {
+	dir, state := t.TempDir(), t.TempDir()
+	users := filepath.Join(t.TempDir(), "users")
+	if err := os.WriteFile(users, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, log := serveHere(t, "--root", dir, "--watcher", "poll", "--state-dir", state, "--tls-self-signed", "--users", users)
+	log.find(t, `"msg":"root indexed"()`)
+	table, _, _ := strings.Cut(document(t, "journal-format.md"), "Both databases")
+	entries, err := os.ReadDir(state)
+	if err != nil || len(entries) < 6 {
+		t.Fatalf("the state directory holds %v, %v", entries, err)
+	}
+	for _, e := range entries {
+		name := strings.TrimSuffix(strings.TrimSuffix(e.Name(), "-wal"), "-shm")
+		if !strings.Contains(table, "| `"+name+"`") {
+			t.Errorf("docs/journal-format.md says nothing of %s", e.Name())
+		}
+	}
+}
