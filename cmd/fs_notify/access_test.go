@@ -70,7 +70,7 @@ func TestServeFlagsForAccess(t *testing.T) {
 		{[]string{"--max-streams", "0"}, "should be 1 or more"},
 		{[]string{"--max-body-bytes", "1"}, "should be 4KiB to 16MiB"},
 		{[]string{"--header-timeout", "0"}, "should be more than 0"},
-		{[]string{"--tokens", "nowhere.yaml", "--state-dir", filepath.Join(t.TempDir(), "state")}, "who may ask cannot be found out"},
+		{[]string{"--tokens", "nowhere.yaml", "--state-dir", filepath.Join(t.TempDir(), "state")}, "--tokens: stat nowhere.yaml"},
 	} {
 		var out bytes.Buffer
 		code := run(t.Context(), append([]string{"serve", "--root", t.TempDir(), "--listen", "127.0.0.1:0"}, tt.args...), strings.NewReader(""), &out, &out)

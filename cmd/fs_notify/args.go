@@ -90,7 +90,7 @@ func parseDuration(s string) (time.Duration, error) {
 	}
 	switch {
 	case errors.Is(err, strconv.ErrRange) && !strings.HasPrefix(s, "-"):
-		return 0, fmt.Errorf("%q is too long: it may be %dd", s, time.Duration(math.MaxInt64)/(24*time.Hour))
+		return 0, fmt.Errorf("%q is too long: it may be %dd at most", s, time.Duration(math.MaxInt64)/(24*time.Hour))
 	case err != nil, v < 0:
 		return 0, fmt.Errorf("%q is no duration: write it like 30s, 5m, 12h or 7d", s)
 	}
