@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"fs_notify/notify"
@@ -309,19 +310,21 @@ func (p *pass) see() {
 // a circle.
 func (p *pass) pathNow(r ref) (path string, ok bool) {
 	t := p.t
-	for steps := 0; ; steps++ {
+	var names []string // from below
+	for {
 		n := t.s.node(r)
 		if n.parent == 0 {
-			return path, true
+			slices.Reverse(names)
+			return strings.Join(names, "/"), true
 		}
-		if steps > maxDepth {
+		if len(names) > maxDepth {
 			return "", false
 		}
-		parent, name := n.parent, t.s.name(r)
+		parent, name := n.parent, t.s.names.view(n.name)
 		if i := p.found[r]; i != nil && i.state == present && i.look.id == n.id {
 			parent, name = i.at.dir, i.at.name
 		}
-		path = join(name, path)
+		names = append(names, name)
 		r = parent
 	}
 }
