@@ -32,12 +32,14 @@ type RootState struct {
 	Dir      string // the directory of the host behind it
 	ID       FileID // 0 until known
 	Phase    RootPhase
-	Indexed  int64   // entries found so far, while Indexing
-	Progress float64 // 0 to 1, a guess, while Indexing
-	Entries  int64   // entries in the tree
-	Source   string  // "inotify", "fanotify", "fsnotify", "poll"
-	Degraded []Degraded
-	Closes   bool // the source can tell child_file_closed
+	Indexed  int64      // entries found so far, while Indexing
+	Progress float64    // 0 to 1, a guess, while Indexing
+	Entries  int64      // entries in the tree
+	Source   string     // "inotify", "fanotify", "fsnotify", "poll"
+	Degraded []Degraded // some of them, if they are many
+	// DegradedCount is how many there are.
+	DegradedCount int
+	Closes        bool // the source can tell child_file_closed
 }
 
 // Degraded is a subtree that cannot be watched and is swept on a timer instead.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -218,5 +219,28 @@ func TestNearest(t *testing.T) {
 		if got := Nearest(in, words); got != want {
 			t.Errorf("%q gave %q, want %q", in, got, want)
 		}
+	}
+}
+
+// A burst of a hundred thousand lines leaves a few of them, and what comes after a quiet time is said again.
+func TestFew(t *testing.T) {
+	var f Few
+	now := time.Unix(1e9, 0)
+	burst := func(lines int) (said []int) {
+		for range lines {
+			now = now.Add(time.Millisecond)
+			if so, n := f.Lets(now); so {
+				said = append(said, n)
+			}
+		}
+		return said
+	}
+	want := []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, 5120, 10240, 20480, 40960, 81920}
+	if got := burst(100_000); !slices.Equal(got, want) {
+		t.Errorf("of a burst: %v, want %v", got, want)
+	}
+	now = now.Add(fewQuiet)
+	if got := burst(2); !slices.Equal(got, []int{1, 2}) {
+		t.Errorf("after a quiet time: %v, want both", got)
 	}
 }

@@ -488,6 +488,7 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
 		Indexed  int64      `json:"indexed"`
 		Entries  int64      `json:"entries"`
 		Source   string     `json:"source"`
+		Count    int        `json:"degraded_count"`
 		Degraded []degraded `json:"degraded"`
 	}
 	type journal struct {
@@ -518,7 +519,8 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	for _, st := range s.Files.Roots() {
-		out := root{Phase: st.Phase.String(), Progress: st.Progress, Indexed: st.Indexed, Entries: st.Entries, Source: st.Source, Degraded: []degraded{}}
+		out := root{Phase: st.Phase.String(), Progress: st.Progress, Indexed: st.Indexed, Entries: st.Entries, Source: st.Source,
+			Count: st.DegradedCount, Degraded: []degraded{}}
 		known := known && g.Touches(st.Name)
 		for _, d := range st.Degraded {
 			if !known || !g.Sees(strings.TrimSuffix(st.Name, "/")+"/"+d.Path) {

@@ -159,10 +159,10 @@ func TestHealth(t *testing.T) {
 	}
 	tree.SetState(func(s *notify.RootState) {
 		s.Phase, s.Progress, s.Indexed = notify.Indexing, 0.5, 123
-		s.Degraded = []notify.Degraded{{Path: "secret", Reason: "permission denied"}}
+		s.Degraded, s.DegradedCount = []notify.Degraded{{Path: "secret", Reason: "permission denied"}}, 12345
 	})
 	status, body := get(t, url+"/readyz")
-	if want := `"phase":"indexing","progress":0.5,"indexed":123`; status != 503 || !strings.Contains(body, want) || !strings.Contains(body, "secret") {
+	if want := `"phase":"indexing","progress":0.5,"indexed":123`; status != 503 || !strings.Contains(body, want) || !strings.Contains(body, "secret") || !strings.Contains(body, `"degraded_count":12345`) {
 		t.Errorf("/readyz while indexing: %d %s", status, body)
 	}
 }

@@ -12,6 +12,9 @@ import (
 	"fs_notify/notify"
 )
 
+// shownDegraded is how many degraded directories of a root are named.
+const shownDegraded = 100
+
 // Roots lists the roots in the order of their names, with their state now.
 func (w *Watcher) Roots() []notify.RootState {
 	t := w.t
@@ -27,7 +30,10 @@ func (w *Watcher) Roots() []notify.RootState {
 		}
 		t.troubled.Lock()
 		for r, tr := range t.trouble {
-			if t.s.alive(r) && t.s.rootOf(r) == ri.node && len(out[i].Degraded) < 100 {
+			if !t.s.alive(r) || t.s.rootOf(r) != ri.node {
+				continue
+			}
+			if out[i].DegradedCount++; len(out[i].Degraded) < shownDegraded {
 				out[i].Degraded = append(out[i].Degraded, notify.Degraded{Path: t.s.path(r), Reason: tr.reason, Since: tr.since})
 			}
 		}

@@ -73,6 +73,8 @@ type tree struct {
 	digests   digests
 	trouble   map[ref]trouble // degraded directories
 	troubled  sync.Mutex      // guards trouble for readers
+	degraded  notify.Few      // lines in the log of directories that are degraded
+	healed    notify.Few      // and of those that are no longer
 	carryDue  time.Time       // when they are looked at again without a record
 
 	passed     time.Time // when the last pass began
@@ -521,7 +523,9 @@ func (t *tree) degrade(r ref, err error) {
 	t.troubled.Lock()
 	t.trouble[r] = trouble{reason, t.now()}
 	t.troubled.Unlock()
-	t.log.Warn("directory degraded: it is swept on a timer instead of watched", "root", t.rootName(r), "path", notify.EscapeName(t.s.path(r)), "reason", reason)
+	if so, n := t.degraded.Lets(t.now()); so {
+		t.log.Warn("directory degraded: it is swept on a timer instead of watched", "root", t.rootName(r), "path", notify.EscapeName(t.s.path(r)), "reason", reason, "so_far", n)
+	}
 }
 
 // shut notes that the content of a directory does not belong to the tree, and says so if that is for what is mounted there.
@@ -545,7 +549,9 @@ func (t *tree) heal(r ref) {
 	t.troubled.Lock()
 	delete(t.trouble, r)
 	t.troubled.Unlock()
-	t.log.Info("directory healed", "root", t.rootName(r), "path", notify.EscapeName(t.s.path(r)))
+	if so, n := t.healed.Lets(t.now()); so {
+		t.log.Info("directory healed", "root", t.rootName(r), "path", notify.EscapeName(t.s.path(r)), "so_far", n)
+	}
 }
 
 func (t *tree) rootName(r ref) string {

@@ -241,7 +241,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	for _, r := range c.e.files.Roots() {
 		phases[r.Phase]++
 		entries += r.Entries
-		degraded += len(r.Degraded)
+		degraded += r.DegradedCount
 		if r.Phase == notify.Indexing {
 			progress = min(progress, r.Progress)
 		}

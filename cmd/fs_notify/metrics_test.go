@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -20,6 +21,7 @@ import (
 
 	"fs_notify/notify"
 	"fs_notify/notify/journal"
+	"fs_notify/server"
 )
 
 // logLines keeps what a command writes, for a test that reads along.
@@ -250,6 +252,33 @@ func testManual(t *testing.T, exposition string) {
 		if !slices.Contains(given, name) {
 			t.Errorf("docs/operations.md has %s, which /metrics does not", name)
 		}
+	}
+}
+
+// manyDegraded is one root with more degraded directories than are named.
+type manyDegraded struct{ server.Files }
+
+func (manyDegraded) Roots() []notify.RootState {
+	return []notify.RootState{{Name: "/data", Phase: notify.Live, Entries: 7, Degraded: make([]notify.Degraded, 100), DegradedCount: 12345}}
+}
+
+// Degraded directories are counted, not those that are named.
+func TestDegradedDirectoriesAreCounted(t *testing.T) {
+	e, err := openEngine(engineConfig{roots: someRoot(t), watcher: "poll", log: quietLog})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.close()
+	e.files = manyDegraded{e.files}
+	m := newMetrics()
+	m.collect(e, someServer(e))
+	w := httptest.NewRecorder()
+	m.handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	if got := samples(w.Body.String())["fs_notify_degraded_directories"]; got != "12345" {
+		t.Errorf("fs_notify_degraded_directories is %q, want 12345", got)
+	}
+	if words := e.words(); !strings.Contains(words, "12345 directories degraded") {
+		t.Errorf("systemd is told %q", words)
 	}
 }
 

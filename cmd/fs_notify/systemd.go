@@ -109,7 +109,7 @@ func (e *engine) words() string {
 	roots := e.files.Roots()
 	live, away, degraded, entries := 0, 0, 0, int64(0)
 	for _, r := range roots {
-		degraded += len(r.Degraded)
+		degraded += r.DegradedCount
 		entries += r.Entries
 		switch r.Phase {
 		case notify.Live:

@@ -88,7 +88,7 @@ func (s *site) readyz(w http.ResponseWriter, _ *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
-	fmt.Fprintf(w, `{"ready":%v,"roots":[{"name":"/srv/data","phase":%q,"progress":0.42,"indexed":12345,"degraded":[]}]}`, s.phase == "live", s.phase)
+	fmt.Fprintf(w, `{"ready":%v,"roots":[{"name":"/srv/data","phase":%q,"progress":0.42,"indexed":12345,"degraded_count":0,"degraded":[]}]}`, s.phase == "live", s.phase)
 }
 
 // login and logout keep one session, as the real server does.

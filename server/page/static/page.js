@@ -61,7 +61,7 @@ function showState() {
       return ["busy", `Indexing ${Math.floor(100 * (root.progress || 0))} %`, found];
     }
     if (root?.phase === "away") return ["bad", "Away", `${root.name} is not there at the moment`];
-    const degraded = root?.degraded?.length ?? 0;
+    const degraded = root?.degraded_count ?? 0;
     return ["watching", "Watching", degraded ? `${degraded} part${degraded > 1 ? "s" : ""} of it can only be looked at now and then` : ""];
   })();
   $("state").dataset.state = state;

@@ -1,0 +1,53 @@
+package watch
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// fullSource has no watch left.
+type fullSource struct{ quietSource }
+
+func (fullSource) Watch(DirRef, Place) error { return syscall.ENOSPC }
+
+// All directories are degraded: they are counted, a hundred of them are named, and the log has the first ones and how many they became. The
+// same when they are watched again.
+func TestManyDegradedDirectories(t *testing.T) {
+	root := t.TempDir()
+	for i := range 499 {
+		if err := os.Mkdir(filepath.Join(root, fmt.Sprint(i)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var log bytes.Buffer
+	w, err := New(Config{Roots: []Root{{Dir: root}}, Source: fullSource{}, Sink: &memSink{}, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(what, line string, count, named int) {
+		t.Helper()
+		s := w.Roots()[0]
+		if s.DegradedCount != count || len(s.Degraded) != named {
+			t.Errorf("%s: %d degraded, %d named, want %d and %d", what, s.DegradedCount, len(s.Degraded), count, named)
+		}
+		if n := strings.Count(log.String(), line); n != 15 || !strings.Contains(log.String(), "so_far=320") {
+			t.Errorf("%s: %d lines, want the first ten, and those of 20, 40, 80, 160 and 320:\n%s", what, n, &log)
+		}
+		log.Reset()
+	}
+	if err := w.scan(t.Context(), w.t.roots[0]); err != nil {
+		t.Fatal(err)
+	}
+	check("without watches", "directory degraded", 500, 100)
+	if reason := w.Roots()[0].Degraded[99].Reason; !strings.Contains(reason, "max_user_watches") {
+		t.Errorf("the reason is %q", reason)
+	}
+	w.t.s.children(w.t.roots[0].node, w.t.heal)
+	check("watched again", "directory healed", 1, 1)
+}
