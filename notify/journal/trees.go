@@ -41,7 +41,9 @@ type trees struct {
 	mu     sync.Mutex // guards what follows
 	folded notify.BatchNumber
 	roots  map[notify.FileID]*treeRoot
-	err    error // why folding cannot go on
+	err    error       // why folding cannot go on
+	file   os.FileInfo // of the database; nil while it gives way to a new one
+	gone   error       // it is no longer where it was
 }
 
 type treeQueries struct{ chunks, dir, put, del, delDir *sql.Stmt }
@@ -91,6 +93,9 @@ func openTrees(j *Journal) (_ *trees, err error) {
 			t.db.close()
 		}
 	}()
+	if t.file, err = os.Stat(path); err != nil {
+		return nil, openError(op, path, err)
+	}
 	var life, folded, sum int64
 	err = t.db.write.QueryRow("SELECT life, folded, sum FROM state").Scan(&life, &folded, &sum)
 	why := ""
@@ -159,6 +164,9 @@ func (t *trees) prepare() (err error) {
 // renew sets a broken database aside and goes on with a new one. The checkpoints of all roots are lost. The caller holds work.
 func (t *trees) renew(why error) error {
 	path := t.db.path
+	t.mu.Lock()
+	t.file, t.gone = nil, nil
+	t.mu.Unlock()
 	t.db.close()
 	if err := t.j.setAside("tree.db", why); err != nil {
 		return err
@@ -168,6 +176,13 @@ func (t *trees) renew(why error) error {
 		return err
 	}
 	t.db, t.broken = db, nil
+	file, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	t.file = file
+	t.mu.Unlock()
 	if err := t.prepare(); err != nil {
 		return err
 	}
@@ -283,7 +298,23 @@ func (t *trees) state() (folded notify.BatchNumber, n int, err error) {
 			n++
 		}
 	}
-	return t.folded, n, t.err
+	return t.folded, n, cmp.Or(t.gone, t.err)
+}
+
+// watchFile finds out that somebody took the database away, or put it back.
+func (t *trees) watchFile() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	was := t.gone
+	if t.gone = nil; t.file != nil && misplaced(t.db.path, t.file) {
+		t.gone = errReplaced
+	}
+	switch {
+	case was == nil && t.gone != nil:
+		t.j.log.Error(checkpointLost, "dir", t.j.dir, "reason", t.gone)
+	case was != nil && t.gone == nil:
+		t.j.log.Info("the checkpoint is back where it was", "dir", t.j.dir)
+	}
 }
 
 // newWindow makes an empty window over the roots that have a checkpoint.
@@ -404,6 +435,8 @@ func (t *trees) foldAll(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
+const checkpointLost = "the checkpoint is lost: the next start scans silently, and older cursors are gone then"
+
 // invalidate gives up all checkpoints: they cannot be brought up to date any more.
 func (t *trees) invalidate(why error) {
 	known := t.forgetAll(why)
@@ -416,7 +449,7 @@ func (t *trees) invalidate(why error) {
 		_, err := tx.Exec("DELETE FROM dirs")
 		return err
 	})
-	t.j.log.Error("the checkpoint is lost: the next start scans silently, and older cursors are gone then", "dir", t.j.dir, "reason", why, "err", err)
+	t.j.log.Error(checkpointLost, "dir", t.j.dir, "reason", why, "err", err)
 }
 
 // commit applies a window to what is stored, and notes that it is as of batch to.

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -577,6 +578,49 @@ func appendNote(t testing.TB, j *Journal, root notify.FileID, name string) notif
 		t.Fatalf("Append: %v", err)
 	}
 	return n
+}
+
+// Somebody takes the checkpoint away under the running service, or puts another file in its place: that is said once, and the journal is not
+// concerned. What is put back is good again.
+func TestCheckpointDisappears(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		put  func(path string) error // where it was
+	}{
+		{"removed", func(string) error { return nil }},
+		{"replaced", func(path string) error { return os.WriteFile(path, nil, 0o600) }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			w := newWorld(5)
+			var log bytes.Buffer
+			j := reopen(t, dir, Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+			if _, err := j.ResetTree(t.Context(), 1, nil, w.walk); err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join(dir, "tree.db")
+			if err := errors.Join(os.Rename(path, path+".elsewhere"), tt.put(path)); err != nil {
+				t.Fatal(err)
+			}
+			for range 3 {
+				j.trees.watchFile()
+			}
+			n := appendNote(t, j, 1, "a")
+			if s := j.State(); !errors.Is(s.TreeErr, errReplaced) || !s.Down.IsZero() || s.Saved != n {
+				t.Errorf("State: %+v", s)
+			}
+			if strings.Count(log.String(), "the checkpoint is lost") != 1 || !strings.Contains(log.String(), "removed or replaced") {
+				t.Errorf("the log, which should say it once:\n%s", &log)
+			}
+			if err := os.Rename(path+".elsewhere", path); err != nil {
+				t.Fatal(err)
+			}
+			j.trees.watchFile()
+			if s := j.State(); s.TreeErr != nil || !strings.Contains(log.String(), "the checkpoint is back") {
+				t.Errorf("it is back: %v, and the log says\n%s", s.TreeErr, &log)
+			}
+		})
+	}
 }
 
 // A checkpoint that is damaged, missing or of another journal is found out, whatever byte of it was hit.

@@ -36,6 +36,7 @@ func (j *Journal) Run(ctx context.Context) error {
 		if now.Sub(slow) >= slowRest {
 			slow = now
 			j.watchFile()
+			j.trees.watchFile()
 		}
 		j.saveUnsaved()
 		j.moveWAL()
@@ -143,12 +144,17 @@ func (j *Journal) saveSome() bool {
 	return !up
 }
 
+// misplaced says whether a file is no longer where it was.
+func misplaced(path string, file os.FileInfo) bool {
+	now, err := os.Stat(path)
+	return errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(file, now)
+}
+
 // watchFile finds out that somebody took the database away.
 func (j *Journal) watchFile() {
-	now, err := os.Stat(j.db.path)
 	j.appending.Lock()
 	defer j.appending.Unlock()
-	if j.replaced = errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(j.file, now); j.replaced {
+	if j.replaced = misplaced(j.db.path, j.file); j.replaced {
 		j.fail(errReplaced)
 	}
 }
