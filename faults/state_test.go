@@ -3,6 +3,7 @@
 package faults_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -284,6 +285,22 @@ func TestWipedStateDirectory(t *testing.T) {
 		}
 	}
 	s.stop()
+}
+
+// The state directory is removed under a running service, which ends before it has looked: that is said.
+func TestStateDirectoryRemovedBeforeTheEnd(t *testing.T) {
+	t.Parallel()
+	s := newService(t, t.TempDir())
+	s.start()
+	s.live()
+	c := follow(t, s)
+	c.begun(t)
+	if err := errors.Join(os.RemoveAll(s.state), os.WriteFile(filepath.Join(s.root, "f"), nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	c.holds(t, s)
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	s.refused("batches could not be saved", "removed or replaced")
 }
 
 // An old backup of the state directory is put back, one made while the service was stopped, and one made beside the running service

@@ -449,6 +449,29 @@ func TestDatabaseDisappears(t *testing.T) {
 	}
 }
 
+// Somebody deletes the database, or the whole directory, and the service ends before it has looked for it: that is said all the same, with how many
+// batches were saved to nowhere.
+func TestDatabaseDisappearsBeforeTheEnd(t *testing.T) {
+	for name, remove := range map[string]func(dir string) error{
+		"the database":  func(dir string) error { return os.Remove(filepath.Join(dir, "journal.db")) },
+		"the directory": os.RemoveAll,
+	} {
+		dir := filepath.Join(t.TempDir(), "state")
+		j := reopen(t, dir, Options{})
+		appendNote(t, j, 1, "seen")
+		j.watchFile()
+		if err := remove(dir); err != nil {
+			t.Fatal(err)
+		}
+		appendNote(t, j, 1, "a")
+		appendNote(t, j, 1, "b")
+		err := j.Close()
+		if !errors.Is(err, notify.Unavailable) || !errors.Is(err, errReplaced) || notify.Message(err) != "2 batches could not be saved" {
+			t.Errorf("%s: Close: %v, want to be told of 2 batches", name, err)
+		}
+	}
+}
+
 // The disk fails, numbers are given out, the process crashes, and the clock goes back: they are not given out again.
 func TestUnsavedNumbersAreNotReused(t *testing.T) {
 	clock := logtest.NewClock()

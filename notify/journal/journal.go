@@ -94,6 +94,7 @@ type Journal struct {
 	lost     int64         // batches that were never saved
 	syncTime time.Duration // of the last save
 	wal      int           // bytes written since the WAL was last moved
+	unseen   int           // batches that were saved since the file was last seen where it was
 	closed   bool
 
 	damagedMu sync.Mutex
@@ -401,6 +402,7 @@ func (j *Journal) save(r *row) error {
 func (j *Journal) noteSaved(r *row) {
 	j.onDisk += int64(len(r.body) + rowOverhead)
 	j.wal += len(r.body) + 3*4096
+	j.unseen++
 }
 
 // forget is called when memory has dropped a batch. If the disk does not have it either, it is
@@ -477,7 +479,8 @@ func (j *Journal) State() State {
 func (j *Journal) Dir() string { return j.dir }
 
 // Close saves what can be saved, folds the rest of the journal into the checkpoint and lets go of the state directory. Run has
-// to have returned. Readers are woken; whatever is called from then on is Closed. It gives an error if batches could not be saved.
+// to have returned. Readers are woken; whatever is called from then on is Closed. It gives an error if batches could not be saved, or if
+// they were saved to a file that somebody has taken away.
 func (j *Journal) Close() error {
 	j.appending.Lock()
 	j.mu.Lock()
@@ -489,14 +492,21 @@ func (j *Journal) Close() error {
 		return nil
 	}
 	j.bell.close()
+	j.watchFile()
+	j.trees.watchFile()
 	j.saveUnsaved()
+	j.appending.Lock()
 	j.mu.RLock()
-	unsaved, why := len(j.unsaved), j.downErr
+	unsaved, why, gone := len(j.unsaved), j.downErr, j.replaced
+	if gone {
+		unsaved += j.unseen
+	}
 	j.mu.RUnlock()
+	j.appending.Unlock()
 	var err error
-	if unsaved > 0 {
+	if unsaved > 0 || gone {
 		batches := "1 batch"
-		if unsaved > 1 {
+		if unsaved != 1 {
 			batches = fmt.Sprintf("%d batches", unsaved)
 		}
 		err = &notify.Error{Op: "journal.Close", Path: j.dir, Kind: notify.Unavailable, Err: why, Msg: batches + " could not be saved"}

@@ -156,7 +156,11 @@ func (j *Journal) watchFile() {
 	defer j.appending.Unlock()
 	if j.replaced = misplaced(j.db.path, j.file); j.replaced {
 		j.fail(errReplaced)
+		return
 	}
+	j.mu.Lock()
+	j.unseen = 0
+	j.mu.Unlock()
 }
 
 // moveWAL moves the WAL into the database if it has grown. Most is moved while appends go on; the little that came meanwhile,
