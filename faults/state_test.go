@@ -211,6 +211,33 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// Somebody deletes the lock. It is put back; or, if a second service was quicker, the first one ends and says why.
+func TestLockRemoved(t *testing.T) {
+	t.Parallel()
+	s := newService(t, t.TempDir())
+	s.start()
+	s.live()
+	lock := filepath.Join(s.state, "lock")
+	if err := os.Remove(lock); err != nil {
+		t.Fatal(err)
+	}
+	s.says("it is put back")
+	second := newService(t, t.TempDir())
+	second.state = s.state
+	second.launch()
+	second.refused("in use by process", "--state-dir")
+
+	s.cmd.Process.Signal(syscall.SIGSTOP)
+	if err := os.Remove(lock); err != nil {
+		t.Fatal(err)
+	}
+	second.start()
+	s.cmd.Process.Signal(syscall.SIGCONT)
+	s.refused("the lock of state directory", fmt.Sprintf("process %d has it now", second.cmd.Process.Pid))
+	second.live()
+	second.stop()
+}
+
 // sqlite runs a statement on a database in the state directory.
 func sqlite(t testing.TB, state, name, statement string) error {
 	t.Helper()

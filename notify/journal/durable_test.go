@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -116,6 +117,77 @@ func TestSecondWriterIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	reopen(t, dir, Options{})
+}
+
+// Somebody deletes the lock, or puts a file of another time there: it is put back, and a second writer is refused as before.
+func TestLockIsPutBack(t *testing.T) {
+	dir := t.TempDir()
+	var log bytes.Buffer
+	j := reopen(t, dir, Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	path := filepath.Join(dir, "lock")
+	for i, put := range []func() error{
+		func() error { return nil },
+		func() error { return os.WriteFile(path, []byte(lockText(1, 5)), 0o600) },
+	} {
+		n := appendNote(t, j, 1, "a")
+		j.noteHead()
+		if err := errors.Join(os.Remove(path), put()); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if err := j.keepLock(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := strings.Count(log.String(), "it is put back"); got != i+1 {
+			t.Errorf("said %d times, want %d:\n%s", got, i+1, &log)
+		}
+		if text, err := os.ReadFile(path); err != nil || string(text) != lockText(os.Getpid(), n) {
+			t.Errorf("the lock says %q, %v", text, err)
+		}
+		if _, err := Open(dir, Options{Log: quiet()}); !errors.Is(err, notify.Unavailable) {
+			t.Fatalf("a second writer: %v", err)
+		}
+	}
+	// The whole directory is gone: there is no place for it. That is said once.
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := j.keepLock(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := strings.Count(log.String(), "could not be put back"); n != 1 {
+		t.Errorf("said %d times, want once:\n%s", n, &log)
+	}
+}
+
+// Somebody deletes the lock and starts a second service before the first one has looked. The first one ends, says why, and writes nothing more.
+func TestLockIsTaken(t *testing.T) {
+	dir := t.TempDir()
+	first := reopen(t, dir, Options{})
+	appendNote(t, first, 1, "a")
+	if err := os.Remove(filepath.Join(dir, "lock")); err != nil {
+		t.Fatal(err)
+	}
+	second := reopen(t, dir, Options{})
+	err := first.Run(t.Context())
+	if says := fmt.Sprintf("process %d has it now", os.Getpid()); !errors.Is(err, notify.Unavailable) || !strings.Contains(notify.Message(err), says) {
+		t.Fatalf("Run: %v, want %q", err, says)
+	}
+	appendNote(t, first, 1, "not saved")
+	appendNote(t, second, 1, "b")
+	if s := first.State(); s.Down.IsZero() || s.Unsaved != 1 {
+		t.Errorf("State of the first: %+v", s)
+	}
+	if err := first.Close(); !errors.Is(err, notify.Unavailable) || notify.Message(err) != "1 batches could not be saved" {
+		t.Errorf("Close of the first: %v", err)
+	}
+	page, err := second.Page(t.Context(), 0, 10)
+	if err != nil || len(page) != 2 || page[1].Notes[0].Path != "b" || page[1].Prev != page[0].Number {
+		t.Errorf("the second one has %v, %v, want its own batch behind the first one's", page, err)
+	}
 }
 
 func TestOpenRefuses(t *testing.T) {

@@ -65,7 +65,8 @@ type Journal struct {
 	db   *database
 	life int64 // identity of the database
 
-	fresh bool // it was made only now
+	fresh    bool // it was made only now
+	unlocked bool // the lock file is gone and could not be put back; for who runs it
 
 	insert *sql.Stmt
 	query  queries
@@ -77,6 +78,7 @@ type Journal struct {
 	first     notify.BatchNumber // the next number is this one or higher
 	file      os.FileInfo        // of the database
 	replaced  bool               // it is no longer where it was
+	ousted    error              // another process writes to it now: for good
 	stateDue  bool               // the base has moved: the disk has to know before it gets another batch
 
 	mu       sync.RWMutex // guards what follows; taken after appending
@@ -391,11 +393,19 @@ func (j *Journal) Append(_ context.Context, root notify.FileID, notes []notify.N
 
 // save makes one row durable. The caller holds appending.
 func (j *Journal) save(r *row) error {
-	if j.replaced {
-		return errReplaced
+	if err := j.barred(); err != nil {
+		return err
 	}
 	_, err := j.insert.Exec(int64(r.number), int64(r.prev), int64(r.root), int64(r.rootPrev), r.body)
 	return err
+}
+
+// barred says why nothing is to be written to the database now. The caller holds appending.
+func (j *Journal) barred() error {
+	if j.ousted == nil && j.replaced {
+		return errReplaced
+	}
+	return j.ousted
 }
 
 // noteSaved counts a row that is on disk now. The caller holds mu.
@@ -479,8 +489,8 @@ func (j *Journal) State() State {
 func (j *Journal) Dir() string { return j.dir }
 
 // Close saves what can be saved, folds the rest of the journal into the checkpoint and lets go of the state directory. Run has
-// to have returned. Readers are woken; whatever is called from then on is Closed. It gives an error if batches could not be saved, or if
-// they were saved to a file that somebody has taken away.
+// to have returned. Readers are woken; whatever is called from then on is Closed. It gives an error if batches could not be saved, if they
+// were saved to a file that somebody has taken away, or if another process has the state directory now, which is left alone then.
 func (j *Journal) Close() error {
 	j.appending.Lock()
 	j.mu.Lock()
@@ -492,19 +502,20 @@ func (j *Journal) Close() error {
 		return nil
 	}
 	j.bell.close()
+	j.keepLock()
 	j.watchFile()
 	j.trees.watchFile()
 	j.saveUnsaved()
 	j.appending.Lock()
 	j.mu.RLock()
-	unsaved, why, gone := len(j.unsaved), j.downErr, j.replaced
-	if gone {
+	unsaved, why, barred := len(j.unsaved), j.downErr, j.barred()
+	if j.replaced {
 		unsaved += j.unseen
 	}
 	j.mu.RUnlock()
 	j.appending.Unlock()
 	var err error
-	if unsaved > 0 || gone {
+	if unsaved > 0 || barred != nil {
 		batches := "1 batch"
 		if unsaved != 1 {
 			batches = fmt.Sprintf("%d batches", unsaved)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"os"
 	"time"
 
@@ -25,13 +26,17 @@ const (
 var errReplaced = errors.New("the database was removed or replaced while it was in use: restart the service")
 
 // Run does what must not hold up an append: it fills memory with the newest batches, saves what could not be saved, moves the WAL
-// into the database, folds the journal into the checkpoint, and drops what is too old or too much. It returns when ctx ends, with nil.
+// into the database, folds the journal into the checkpoint, and drops what is too old or too much. It returns when ctx ends, with nil; or
+// when another process has the state directory, as somebody took the lock away: Unavailable. Nothing is written from then on.
 func (j *Journal) Run(ctx context.Context) error {
 	j.fill(ctx)
 	tick := time.NewTicker(upkeepRest)
 	defer tick.Stop()
 	var slow, fold time.Time
 	for ctx.Err() == nil {
+		if err := j.keepLock(); err != nil {
+			return err
+		}
 		now := time.Now()
 		if now.Sub(slow) >= slowRest {
 			slow = now
@@ -103,7 +108,7 @@ func (j *Journal) saveSome() bool {
 	if n == 0 {
 		return false
 	}
-	if j.replaced {
+	if j.barred() != nil {
 		return false
 	}
 	start := time.Now()
@@ -154,6 +159,9 @@ func misplaced(path string, file os.FileInfo) bool {
 func (j *Journal) watchFile() {
 	j.appending.Lock()
 	defer j.appending.Unlock()
+	if j.ousted != nil {
+		return
+	}
 	if j.replaced = misplaced(j.db.path, j.file); j.replaced {
 		j.fail(errReplaced)
 		return
@@ -161,6 +169,30 @@ func (j *Journal) watchFile() {
 	j.mu.Lock()
 	j.unseen = 0
 	j.mu.Unlock()
+}
+
+// keepLock puts the lock file back if somebody took it away. If another process has locked it since, there are two that write: this one ends.
+func (j *Journal) keepLock() error {
+	j.appending.Lock()
+	defer j.appending.Unlock()
+	if j.ousted != nil {
+		return j.ousted
+	}
+	back, err := j.lock.keep()
+	var taken *takenError
+	switch {
+	case errors.As(err, &taken):
+		j.ousted = &notify.Error{Op: "journal.Run", Path: j.dir, Kind: notify.Unavailable,
+			Msg: fmt.Sprintf("the lock of state directory %q was removed, and %s has it now: this process ends, as two would damage the journal", j.dir, taken.who)}
+		j.fail(j.ousted)
+		return j.ousted
+	case back:
+		j.log.Warn("the lock file was removed or replaced while it was in use: it is put back", "dir", j.dir)
+	case err != nil && !j.unlocked:
+		j.log.Warn("the lock file was removed or replaced while it was in use, and could not be put back: tried again every second", "dir", j.dir, "err", err)
+	}
+	j.unlocked = err != nil
+	return nil
 }
 
 // moveWAL moves the WAL into the database if it has grown. Most is moved while appends go on; the little that came meanwhile,
