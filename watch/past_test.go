@@ -1,12 +1,18 @@
 package watch_test
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
 	"fs_notify/notify"
+	"fs_notify/notify/journal"
 	"fs_notify/watch"
 	"fs_notify/watch/watchtest"
 )
@@ -55,6 +61,58 @@ func TestRootsThatLeftTheConfigurationAreForgotten(t *testing.T) {
 		r.Stop()
 		if !slices.Equal(past.gone, tt.want) {
 			t.Errorf("forgotten, asked to %v: %v, want %v", tt.forget, past.gone, tt.want)
+		}
+	}
+}
+
+// said keeps a log that others write to.
+type said struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(p)
+}
+
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
+// The log says of each root how many entries it has, the same when it is scanned, remembered and live: what lies in it.
+func TestTheLogCountsTheEntriesOfEachRoot(t *testing.T) {
+	base, state := t.TempDir(), t.TempDir()
+	for _, name := range []string{"one/a", "two/a", "two/b", "two/d/e"} {
+		if err := os.MkdirAll(filepath.Join(base, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, want := range [][]string{
+		{`msg="root indexed" root=/root entries=1 `, `msg="root indexed" root=/two entries=4 `},
+		{`msg="root remembered: what changed meanwhile is swept" root=/root entries=1 `, `msg="root remembered: what changed meanwhile is swept" root=/two entries=4 `,
+			"msg=\"root live\" root=/root entries=1\n", "msg=\"root live\" root=/two entries=4\n"},
+	} {
+		j, err := journal.Open(state, journal.Options{Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		log := &said{}
+		r := watchtest.Start(t, "poll", filepath.Join(base, "one"), func(c *watch.Config) {
+			c.Roots = append(c.Roots, watch.Root{Name: "/two", Dir: filepath.Join(base, "two")})
+			c.Logger, c.Past, c.Head = slog.New(slog.NewTextHandler(log, nil)), j, j.Bounds().Head
+		})
+		r.Stop()
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range want {
+			if !strings.Contains(log.String(), line) {
+				t.Errorf("the log lacks %q:\n%s", line, log)
+			}
 		}
 	}
 }

@@ -104,7 +104,7 @@ func (w *Watcher) sweepStepped(start time.Time) {
 	for _, ri := range w.t.roots {
 		if ri.restored {
 			ri.restored, ri.phase = false, notify.Live
-			w.log.Info("root live", "root", ri.Name, "entries", w.t.s.live)
+			w.log.Info("root live", "root", ri.Name, "entries", w.t.s.entries[ri.node]-1) // without the root itself
 		}
 		all = all && (ri.phase != notify.Indexing || ri.node == 0) // one that was not there at the start is not waited for
 	}
