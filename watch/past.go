@@ -74,7 +74,7 @@ func noteOf(ri *rootInfo, m *mount, bare bool) []byte {
 // restoreStep is how many entries are put into the tree before others may look at it.
 const restoreStep = 4096
 
-// restore fills the tree of a root with what was last told of it. It is false if nothing is remembered.
+// restore fills the tree of a root with what was last told of it. It is false if nothing is remembered, or if ctx has ended.
 func (w *Watcher) restore(ctx context.Context, ri *rootInfo, m *mount) bool {
 	t, start := w.t, time.Now()
 	if w.cfg.Past == nil || w.cfg.OneLevel {
@@ -119,7 +119,7 @@ func (w *Watcher) restore(ctx context.Context, ri *rootInfo, m *mount) bool {
 		w.log.Info("root remembered: what changed meanwhile is swept", "root", ri.Name, "entries", ri.indexed, "took", time.Since(start).Round(time.Millisecond).String())
 		return true
 	}
-	if err == nil || notify.KindOf(err) != notify.NotFound {
+	if ctx.Err() == nil && (err == nil || notify.KindOf(err) != notify.NotFound) {
 		w.log.Warn("what was remembered of the root cannot be used: it is scanned anew, and older cursors are gone", "root", ri.Name, "err", err)
 	}
 	ri.indexed, ri.bare = 0, false

@@ -116,3 +116,46 @@ func TestTheLogCountsTheEntriesOfEachRoot(t *testing.T) {
 		}
 	}
 }
+
+// slowPast is read for as long as it may, and remembers who wants to replace it.
+type slowPast struct {
+	notebook
+	reading chan struct{}
+	reset   bool
+}
+
+func (p *slowPast) LoadTree(ctx context.Context, _ notify.FileID, _ watch.PastEntry) ([]byte, notify.BatchNumber, error) {
+	close(p.reading)
+	<-ctx.Done()
+	return nil, 0, context.Cause(ctx)
+}
+
+func (p *slowPast) ResetTree(context.Context, notify.FileID, []byte, func(watch.PastEntry) error) (notify.BatchNumber, error) {
+	p.reset = true
+	return 0, nil
+}
+
+// The watcher is ended while it reads what is remembered: nothing is lost, nothing is replaced, and the log does not say so.
+func TestEndWhileThePastIsRead(t *testing.T) {
+	src, err := watch.NewSource("poll", watch.SourceOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, past := &said{}, &slowPast{reading: make(chan struct{})}
+	w, err := watch.New(watch.Config{Roots: []watch.Root{{Dir: t.TempDir()}}, Source: src, Sink: journal.NewMemory(journal.MemoryOptions{}), Past: past,
+		Logger: slog.New(slog.NewTextHandler(log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-past.reading
+		cancel()
+	}()
+	if err := w.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if past.reset || strings.Contains(log.String(), "level=WARN") || strings.Contains(log.String(), "level=ERROR") {
+		t.Errorf("replaced: %v, and the log says\n%s", past.reset, log)
+	}
+}

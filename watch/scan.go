@@ -49,6 +49,9 @@ func (w *Watcher) scan(ctx context.Context, ri *rootInfo) error {
 	if w.restore(ctx, ri, m) {
 		return nil
 	}
+	if err := ctx.Err(); err != nil {
+		return err // what is remembered stays
+	}
 	ri.bare = true
 	rec := w.record(ctx, ri, m)
 	late := newDirt()
