@@ -32,8 +32,10 @@ type RootState struct {
 	Dir      string // the directory of the host behind it
 	ID       FileID // 0 until known
 	Phase    RootPhase
+	Reason   string     // why it is Away
+	Since    time.Time  // from when on it is Away
 	Indexed  int64      // entries found so far, while Indexing
-	Progress float64    // 0 to 1, a guess, while Indexing
+	Progress float64    // 0 to 1, a guess, while Indexing; 0 while Away
 	Entries  int64      // entries in the tree
 	Source   string     // "inotify", "fanotify", "fsnotify", "poll"
 	Degraded []Degraded // some of them, if they are many

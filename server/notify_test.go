@@ -579,14 +579,16 @@ func TestResumeWhileTheServerStarts(t *testing.T) {
 
 func TestRootAway(t *testing.T) {
 	tree := servertest.New("/srv/data")
-	tree.SetState(func(s *notify.RootState) { s.Phase = notify.Away })
+	tree.SetState(func(s *notify.RootState) {
+		s.Phase, s.Progress, s.Reason, s.Since = notify.Away, 0, "no such file or directory", time.Unix(1e9, 0).UTC()
+	})
 	url := serve(t, tree, nil)
 	for _, path := range []string{"/notify", "/entries", "/info/attributes"} {
 		if status, body := get(t, url+root+path, eventStream); status != 503 {
 			t.Errorf("%s of a root that is away: %d %s", path, status, body)
 		}
 	}
-	if status, body := get(t, url+"/readyz"); status != 503 || !strings.Contains(body, `"phase":"away"`) {
+	if status, body := get(t, url+"/readyz"); status != 503 || !strings.Contains(body, `"phase":"away","since":"2001-09-09T01:46:40Z","reason":"no such file or directory","progress":0,`) {
 		t.Errorf("/readyz: %d %s", status, body)
 	}
 }

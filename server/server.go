@@ -484,6 +484,8 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
 		Name     string     `json:"name,omitempty"`
 		ID       string     `json:"id,omitempty"`
 		Phase    string     `json:"phase"`
+		Since    *time.Time `json:"since,omitempty"`
+		Reason   string     `json:"reason,omitempty"`
 		Progress float64    `json:"progress"`
 		Indexed  int64      `json:"indexed"`
 		Entries  int64      `json:"entries"`
@@ -522,6 +524,9 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
 		out := root{Phase: st.Phase.String(), Progress: st.Progress, Indexed: st.Indexed, Entries: st.Entries, Source: st.Source,
 			Count: st.DegradedCount, Degraded: []degraded{}}
 		known := known && g.Touches(st.Name)
+		if st.Phase == notify.Away {
+			out.Since = &st.Since
+		}
 		for _, d := range st.Degraded {
 			if !known || !g.Sees(strings.TrimSuffix(st.Name, "/")+"/"+d.Path) {
 				d.Path, d.Reason = "", ""
@@ -529,7 +534,7 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
 			out.Degraded = append(out.Degraded, degraded{strings.ToValidUTF8(d.Path, "\ufffd"), d.Reason, d.Since})
 		}
 		if known {
-			out.Name = strings.ToValidUTF8(st.Name, "\ufffd")
+			out.Name, out.Reason = strings.ToValidUTF8(st.Name, "\ufffd"), st.Reason
 			if st.ID != 0 {
 				out.ID = st.ID.String()
 			}

@@ -184,7 +184,9 @@ func TestHealthOfTheJournal(t *testing.T) {
 // Without tokens nobody from elsewhere gets anything but the two health checks, and those name nothing.
 func TestOnlyLoopback(t *testing.T) {
 	tree := servertest.New("/srv/data")
-	tree.SetState(func(s *notify.RootState) { s.Degraded = []notify.Degraded{{Path: "secret", Reason: "secret"}} })
+	tree.SetState(func(s *notify.RootState) {
+		s.Reason, s.Degraded = "secret", []notify.Degraded{{Path: "secret", Reason: "secret"}}
+	})
 	s := server.New(server.Options{Files: tree, Journal: tree.Log, Page: http.NotFoundHandler()})
 	for _, remote := range []string{"192.0.2.1:4711", "[2001:db8::1]:4711", "10.0.0.1:1"} {
 		for path, want := range map[string]int{root + "/notify?timeout=0": 403, root + "/entries": 403, "/v1/version": 403, "/": 403, "/healthz": 200, "/readyz": 200} {

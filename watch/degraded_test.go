@@ -461,6 +461,9 @@ func TestRootReplaced(t *testing.T) {
 		sh(t, base, "mv top was; mv other top; touch top/a/new")
 		wantPhase(t, r, notify.Away)
 		wantEnd(t, r)
+		if s := r.Roots()[0]; s.Progress != 0 || s.Reason == "" || time.Since(s.Since) > time.Hour {
+			t.Errorf("away with progress %v since %v, as %q", s.Progress, s.Since, s.Reason)
+		}
 		sh(t, base, "touch top/a/newer was/a/moved; rm was/a/f top/a/f")
 		time.Sleep(200 * time.Millisecond)
 		if got := types(r); len(got) > 0 {
@@ -468,6 +471,9 @@ func TestRootReplaced(t *testing.T) {
 		}
 		sh(t, base, "mv top other; mv was top")
 		wantPhase(t, r, notify.Live)
+		if s := r.Roots()[0]; s.Progress != 1 || s.Reason != "" || !s.Since.IsZero() {
+			t.Errorf("live with progress %v since %v, as %q", s.Progress, s.Since, s.Reason)
+		}
 		wantMirrored(t, r)
 		sh(t, base, "rm -r top; mkdir top; touch top/x")
 		wantPhase(t, r, notify.Away)

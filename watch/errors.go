@@ -14,6 +14,15 @@ var (
 	errTwoObjects = errors.New("the name changed hands")
 )
 
+// whyAway says why the path of a root does not lead to its directory.
+func whyAway(err error) string {
+	var away errRootAway
+	if errors.As(err, &away) {
+		err = away.err
+	}
+	return explain(err)
+}
+
 // explain says what is wrong with a directory and what would mend it.
 func explain(err error) string {
 	switch {

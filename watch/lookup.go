@@ -25,8 +25,11 @@ func (w *Watcher) Roots() []notify.RootState {
 	for i, ri := range t.roots {
 		out[i] = notify.RootState{Name: ri.Name, Dir: ri.Dir, ID: ri.id, Phase: ri.phase, Indexed: ri.indexed, Progress: ri.guess,
 			Source: w.cfg.Source.Name(), Closes: caps.Closes, Entries: t.s.entries[ri.node]}
-		if ri.phase == notify.Live {
+		switch ri.phase {
+		case notify.Live:
 			out[i].Progress = 1
+		case notify.Away:
+			out[i].Progress, out[i].Reason, out[i].Since = 0, ri.why, ri.since
 		}
 		t.troubled.Lock()
 		for r, tr := range t.trouble {

@@ -18,10 +18,11 @@ func (w *Watcher) away(ri *rootInfo, err error) {
 	if ri == nil || ri.phase != notify.Live {
 		return
 	}
-	w.log.Error("root is away: its streams end", "root", ri.Name, "dir", ri.Dir, "err", err)
+	why := whyAway(err)
+	w.log.Error("root is away: its streams end", "root", ri.Name, "dir", ri.Dir, "err", why)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	ri.phase = notify.Away
+	ri.phase, ri.why, ri.since = notify.Away, why, t.now()
 	t.out.add(ri.id, []notify.Notification{{Type: notify.SelfRemoved, Spine: notify.Spine{ri.id}, Attr: t.s.attr(ri.node)}}, []int{1})
 }
 

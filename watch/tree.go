@@ -27,6 +27,8 @@ type rootInfo struct {
 	phase   notify.RootPhase
 	indexed int64
 	guess   float64 // progress of the first scan, 0 to 1
+	why     string  // it is away
+	since   time.Time
 
 	restored bool // filled from the past, and not swept yet
 	bare     bool // scanned, or remembered, without all extended attributes
