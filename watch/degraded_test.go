@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path"
@@ -478,6 +479,40 @@ func TestRootReplaced(t *testing.T) {
 		sh(t, base, "rm -r top; mkdir top; touch top/x")
 		wantPhase(t, r, notify.Away)
 	})
+}
+
+// A root that is gone is away, as there is nothing; and then as another directory stands there, which is said once.
+func TestRootMadeAnew(t *testing.T) {
+	base := t.TempDir()
+	top := filepath.Join(base, "top")
+	sh(t, base, "mkdir top; touch top/f")
+	log := &said{}
+	r := watchtest.Start(t, "inotify", top, often, func(c *watch.Config) { c.Logger = slog.New(slog.NewTextHandler(log, nil)) })
+	away := func(reason string) {
+		t.Helper()
+		eventually(t, func() string {
+			if s := r.Roots()[0]; s.Phase != notify.Away || !strings.Contains(s.Reason, reason) {
+				return fmt.Sprintf("the root is %s, as %q, want away, as %q", s.Phase, s.Reason, reason)
+			}
+			return ""
+		})
+	}
+	sh(t, base, "mv top elsewhere") // or the new directory is given the number of the old one
+	away("no such file or directory")
+	since := r.Roots()[0].Since
+	sh(t, base, "mkdir top; touch top/g")
+	away("another directory stands there now")
+	if s := r.Roots()[0]; s.Since != since {
+		t.Errorf("away since %v, before it was since %v", s.Since, since)
+	}
+	eventually(t, func() string {
+		if strings.Count(log.String(), "another directory stands there now") == 1 {
+			return ""
+		}
+		return "the log should say it once:\n" + log.String()
+	})
+	sh(t, base, "rm -r top; mv elsewhere top")
+	wantPhase(t, r, notify.Live)
 }
 
 // What is mounted below a root belongs to its tree, and is watched like the rest.

@@ -20,6 +20,9 @@ func whyAway(err error) string {
 	if errors.As(err, &away) {
 		err = away.err
 	}
+	if errors.Is(err, errElsewhere) {
+		return "another directory stands there now: bring back the one that was served, or restart the service to serve this one"
+	}
 	return explain(err)
 }
 

@@ -12,13 +12,23 @@ import (
 	"fs_notify/notify"
 )
 
-// away ends a root whose path does not lead to its directory any more. Its tree is kept for when it comes back.
+// away ends a root whose path does not lead to its directory any more. Its tree is kept for when it comes back. Of one that is away
+// already it notes why it still is.
 func (w *Watcher) away(ri *rootInfo, err error) {
 	t := w.t
-	if ri == nil || ri.phase != notify.Live {
+	if ri == nil || ri.phase == notify.Indexing {
 		return
 	}
 	why := whyAway(err)
+	if ri.phase == notify.Away {
+		if why != ri.why {
+			w.log.Warn("root is still away, for another reason", "root", ri.Name, "dir", ri.Dir, "err", why)
+			t.mu.Lock()
+			ri.why = why
+			t.mu.Unlock()
+		}
+		return
+	}
 	w.log.Error("root is away: its streams end", "root", ri.Name, "dir", ri.Dir, "err", why)
 	t.mu.Lock()
 	defer t.mu.Unlock()
