@@ -163,6 +163,32 @@ func TestLockIsPutBack(t *testing.T) {
 	}
 }
 
+// The disk turns read-only: that the lock file does not take the head is said once, and once more when it takes it.
+func TestHeadThatCannotBeNoted(t *testing.T) {
+	var log bytes.Buffer
+	j := reopen(t, t.TempDir(), Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	works := j.lock.f
+	broken, err := os.Open(works.Name()) // for reading
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer broken.Close()
+	for i := range 2 {
+		j.lock.f = broken
+		for range 5 {
+			appendNote(t, j, 1, "a")
+			j.noteHead()
+		}
+		j.lock.f = works
+		for range 2 {
+			j.noteHead()
+		}
+		if bad, good := strings.Count(log.String(), "could not be noted"), strings.Count(log.String(), "is noted in the lock file again"); bad != i+1 || good != i+1 {
+			t.Fatalf("time %d: said %d times that it fails and %d times that it works:\n%s", i+1, bad, good, &log)
+		}
+	}
+}
+
 // Somebody deletes the lock and starts a second service before the first one has looked. The first one ends, says why, and writes nothing more.
 func TestLockIsTaken(t *testing.T) {
 	dir := t.TempDir()

@@ -71,7 +71,8 @@ type Journal struct {
 	insert *sql.Stmt
 	query  queries
 
-	expired atomic.Bool // there may be rows below the base
+	expired  atomic.Bool // there may be rows below the base
+	headless atomic.Bool // the lock file does not take the head
 
 	// appending is held while a batch is numbered, saved and published, and by whatever else writes to db.
 	appending sync.Mutex

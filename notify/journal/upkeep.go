@@ -361,12 +361,16 @@ func (j *Journal) newLife() {
 	j.setBase(number)
 }
 
-// noteHead puts the head on record outside the database.
+// noteHead puts the head on record outside the database. That it does not work is said once, until it does again.
 func (j *Journal) noteHead() {
 	j.mu.RLock()
 	head := j.head
 	j.mu.RUnlock()
-	if err := j.lock.write(head); err != nil {
-		j.log.Warn("the head could not be noted in the lock file", "dir", j.dir, "err", err)
+	err := j.lock.write(head)
+	switch was := j.headless.Swap(err != nil); {
+	case err != nil && !was:
+		j.log.Warn("the head could not be noted in the lock file: tried again every second", "dir", j.dir, "err", err)
+	case err == nil && was:
+		j.log.Info("the head is noted in the lock file again", "dir", j.dir)
 	}
 }
