@@ -485,6 +485,28 @@ func TestStaleCursorsAreGone(t *testing.T) {
 	}
 }
 
+// A page with many batches is damaged: each is told to be gone, and the log has the first ones and how many they became, once.
+func TestManyDamagedBatches(t *testing.T) {
+	dir := memDir(t)
+	j := reopen(t, dir, Options{})
+	fillJournal(t, j, nil, 88)
+	if _, err := j.db.write.Exec("UPDATE batches SET body = x'00'"); err != nil {
+		t.Fatal(err)
+	}
+	leave(j)
+	var log bytes.Buffer
+	j = reopen(t, dir, Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	for range 2 {
+		page, err := j.Page(t.Context(), 0, 100)
+		if err != nil || len(page) != 88 || page[87].Root != 0 {
+			t.Fatalf("%d batches, %v, want 88 that are gone", len(page), err)
+		}
+	}
+	if n := strings.Count(log.String(), "a stored batch is damaged"); n != 13 || !strings.Contains(log.String(), "so_far=80") {
+		t.Errorf("%d lines, want the first ten, and those of 20, 40 and 80:\n%s", n, &log)
+	}
+}
+
 // Whatever bit of the database is wrong: every batch is the one that was appended, or is told to be damaged, or the hole shows in its successor.
 func TestJournalDamage(t *testing.T) {
 	master := memDir(t)

@@ -101,7 +101,8 @@ type Journal struct {
 	closed   bool
 
 	damagedMu sync.Mutex
-	damaged   map[notify.BatchNumber]struct{} // batches that were found damaged and logged
+	damaged   map[notify.BatchNumber]struct{} // batches that were found damaged
+	damages   notify.Few                      // lines in the log of them
 
 	trees *trees
 }

@@ -132,16 +132,20 @@ func (j *Journal) scan(rows *sql.Rows, err error, from notify.BatchNumber) (out 
 	return out, full, err
 }
 
-// noteDamage logs a damaged batch once.
+// noteDamage logs a damaged batch, once, unless there are many.
 func (j *Journal) noteDamage(n notify.BatchNumber, err error) {
 	j.damagedMu.Lock()
 	_, known := j.damaged[n]
 	if !known && len(j.damaged) < 10000 {
 		j.damaged[n] = struct{}{}
 	}
-	j.damagedMu.Unlock()
+	so, count := false, 0
 	if !known {
-		j.log.Error("a stored batch is damaged: readers are told that it is gone", "dir", j.dir, "batch", uint64(n), "written", n.Time(), "err", err)
+		so, count = j.damages.Lets(time.Now())
+	}
+	j.damagedMu.Unlock()
+	if so {
+		j.log.Error("a stored batch is damaged: readers are told that it is gone", "dir", j.dir, "batch", uint64(n), "written", n.Time(), "err", err, "so_far", count)
 	}
 }
 
