@@ -24,6 +24,7 @@ package box
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -178,10 +179,11 @@ type root struct {
 
 // sight is what one request may see.
 type sight struct {
-	grant   *notify.Grant
-	roots   map[notify.FileID]root
-	order   []notify.FileID // by name
-	unknown bool            // there is a root whose file ID is not known yet
+	grant    *notify.Grant
+	roots    map[notify.FileID]root
+	order    []notify.FileID // by name
+	indexing bool            // a root that may be seen is
+	progress float64         // of the one that is least far
 }
 
 // look makes the sight of a request, which needs the privilege of the change APIs.
@@ -190,15 +192,17 @@ func (a *API) look(ctx context.Context) (*sight, error) {
 	if !g.Privileges.Has(notify.MayChanges) {
 		return nil, &notify.Error{Op: "box", Kind: notify.Forbidden, Msg: "this token does not have the privilege \"changes\""}
 	}
-	s := &sight{grant: g, roots: map[notify.FileID]root{}}
+	s := &sight{grant: g, roots: map[notify.FileID]root{}, progress: 1}
 	states := a.Files.Roots()
 	last := map[string]int{}
 	for _, st := range states {
 		last[lastName(st.Name)]++
 	}
 	for _, st := range states {
+		if st.Phase == notify.Indexing && g.Touches(st.Name) {
+			s.indexing, s.progress = true, min(s.progress, st.Progress)
+		}
 		if st.ID == 0 {
-			s.unknown = true
 			continue
 		}
 		r := root{served: st.Name, name: lastName(st.Name), closes: st.Closes}
@@ -209,6 +213,15 @@ func (a *API) look(ctx context.Context) (*sight, error) {
 		s.order = append(s.order, st.ID)
 	}
 	return s, nil
+}
+
+// whole says whether all roots that may be seen are watched: while one is being indexed, what is created in it need not be told behind any position.
+func (s *sight) whole() error {
+	if !s.indexing {
+		return nil
+	}
+	return &notify.Error{Op: "box", Kind: notify.Unavailable, Retry: 2 * time.Second,
+		Msg: fmt.Sprintf("a root is being indexed, %d %% are done: try again soon", int(100*s.progress))}
 }
 
 // lastName is the last part of an absolute path; "root" of the topmost.

@@ -229,6 +229,42 @@ func TestPositions(t *testing.T) {
 }
 
 // A page whose filter leaves little over looks at some of the journal only, and moves on; one that has nothing looks further.
+// While a root is being indexed, what is created where nobody watches yet is never told: so no position says that all behind it will be.
+func TestNoPositionWhileIndexing(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	tree.Create("f")
+	base := serve(t, tree, nil)
+	for _, id := range []notify.FileID{0, servertest.RootID} { // before it is known, and when it is
+		tree.SetState(func(s *notify.RootState) { s.ID, s.Phase, s.Progress = id, notify.Indexing, 0.42 })
+		for _, path := range []string{"/2.0/events?stream_position=now", "/2.0/events", "/2.0/events?limit=0", "/2.0/events?stream_type=admin_logs&stream_position=now",
+			"/2.0/events?stream_position=" + tree.Log.Bounds().Newest().String(), "/2.0/events/poll?stream_position=now", "/2.0/events/poll"} {
+			status, h, body := ask(t, "GET", base+path)
+			if status != 503 || h.Get("Retry-After") != "2" || !strings.Contains(string(body), `"code":"unavailable"`) || !strings.Contains(string(body), "42 %") {
+				t.Errorf("GET %s while the root is being indexed: %d %v %s", path, status, h, body)
+			}
+		}
+	}
+	tree.SetState(func(s *notify.RootState) { s.Phase = notify.Live })
+	p := readPage(t, get(t, base+"/2.0/events?stream_position=now"), false)
+	tree.Create("g")
+	if events, _ := follow(t, base, p.Next, nil); show(events) != "ITEM_UPLOAD file data/g 0" {
+		t.Errorf("then comes:\n%s", show(events))
+	}
+}
+
+// A root that a token sees nothing of may be indexed for as long as it takes.
+func TestIndexingOutOfSight(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	base := serve(t, tree, func(o *server.Options) {
+		o.Auth = (*as)(&notify.Grant{Privileges: notify.Everything.Privileges, Prefixes: []string{"/srv/other"}})
+	})
+	tree.SetState(func(s *notify.RootState) { s.ID, s.Phase = 0, notify.Indexing })
+	tree.Create("f")
+	if p := readPage(t, get(t, base+"/2.0/events"), false); p.ChunkSize != 0 || p.Next != int64(tree.Log.Bounds().Newest()) {
+		t.Errorf("of a root out of sight: %+v", p)
+	}
+}
+
 func TestFilteredPagesMoveOn(t *testing.T) {
 	tree := servertest.New("/srv/data")
 	base := serve(t, tree, nil)

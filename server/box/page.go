@@ -44,6 +44,9 @@ func (a *API) serveEvents(w http.ResponseWriter, r *http.Request) error {
 		return &notify.Error{Op: "box.events", Kind: notify.Forbidden, Err: errScope,
 			Msg: "stream_type " + q.stream.String() + " is for tokens with the privilege \"admin\""}
 	}
+	if err := s.whole(); err != nil { // before a position is taken: nothing is missing behind it
+		return err
+	}
 	goal, err := a.goal(r.Context())
 	if err != nil {
 		return err
@@ -300,9 +303,6 @@ func (c *collector) collect(r *http.Request, goal notify.Seq) error {
 func (c *collector) batch(b *notify.Batch, goal notify.Seq) (done bool, err error) {
 	r, ok := c.sight.roots[b.Root]
 	if !ok {
-		if c.sight.unknown && b.Root != 0 {
-			return true, &notify.Error{Op: "box.events", Kind: notify.Unavailable, Retry: 2 * time.Second, Msg: "a root is being looked at for the first time, try again soon"}
-		}
 		c.next = b.Number.End() // damaged, or of a root that is no longer served
 		return false, nil
 	}

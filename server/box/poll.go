@@ -93,6 +93,9 @@ func (a *API) servePoll(w http.ResponseWriter, r *http.Request) error {
 	if q.pos, err = parsePosition(v.Get("stream_position")); err != nil {
 		return err
 	}
+	if err := s.whole(); err != nil {
+		return err
+	}
 	pos, ok, err := a.pollFrom(r.Context(), q.pos)
 	if err != nil {
 		return err

@@ -145,6 +145,10 @@ func notFound(msg string) error {
 	return &coded{"ObjectNotFound", &notify.Error{Op: "huddle", Kind: notify.NotFound, Msg: msg}}
 }
 
+func indexing() error {
+	return &notify.Error{Op: "huddle", Kind: notify.Unavailable, Retry: 2 * time.Second, Msg: "the workspace is being indexed, try again soon"}
+}
+
 // workspace is a root as one client sees it.
 type workspace struct {
 	id    notify.FileID
@@ -166,10 +170,15 @@ func (ws *workspace) full(path string) string {
 // workspaceOf finds the workspace that is the root with an ID.
 func (a *API) workspaceOf(r *http.Request, id notify.FileID) (*workspace, error) {
 	grant := notify.GrantOf(r.Context())
+	unknown := false
 	for _, s := range a.Files.Roots() {
 		if s.ID == id && grant.Touches(s.Name) {
 			return &workspace{id: id, root: s, grant: grant, links: linkerOf(r)}, nil
 		}
+		unknown = unknown || s.ID == 0 && grant.Touches(s.Name)
+	}
+	if unknown {
+		return nil, indexing() // it may be that one
 	}
 	// The journal may tell of a root that is served no longer. Its name is not known, so only who may see all is told.
 	if grant.Prefixes == nil {

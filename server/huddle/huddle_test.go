@@ -55,7 +55,7 @@ func (c *client) request(method, address string, headers ...string) *http.Respon
 	r = r.WithContext(notify.WithGrant(r.Context(), c.grant))
 	w := httptest.NewRecorder()
 	if err := c.api.Serve(w, r); err != nil {
-		status := map[notify.Kind]int{notify.Invalid: 400, notify.Forbidden: 403, notify.NotFound: 404, notify.Gone: 410}[notify.KindOf(err)]
+		status := map[notify.Kind]int{notify.Invalid: 400, notify.Forbidden: 403, notify.NotFound: 404, notify.Gone: 410, notify.Unavailable: 503}[notify.KindOf(err)]
 		if status == 0 {
 			c.Fatalf("%s: %v", address, err)
 		}
@@ -275,6 +275,26 @@ func TestPagesize(t *testing.T) {
 		if next := c.page(rel(p.Links, "next")); size == "60" && len(next.Changes) != 60 {
 			t.Errorf("the next page has %d changes", len(next.Changes))
 		}
+	}
+}
+
+// While a workspace is being indexed, what is created where nobody watches yet is on no page: so no link says that all newer changes will be.
+func TestNoPageWhileIndexing(t *testing.T) {
+	c := newClient(t)
+	c.tree.Create("f")
+	for _, id := range []notify.FileID{0, servertest.RootID} { // before it is known, and when it is
+		c.tree.SetState(func(s *notify.RootState) { s.ID, s.Phase = id, notify.Indexing })
+		for _, query := range []string{"", "?after=0", "?upto=" + c.tree.Log.Bounds().Newest().String()} {
+			resp := c.request("GET", list+query)
+			body, _ := io.ReadAll(resp.Body)
+			if resp.StatusCode != 503 || !strings.Contains(string(body), "<ErrorCode>ServiceUnavailable<") {
+				t.Errorf("GET %s while the workspace is being indexed: %d %s", list+query, resp.StatusCode, body)
+			}
+		}
+	}
+	c.tree.SetState(func(s *notify.RootState) { s.Phase = notify.Live })
+	if got := told(c.page(list).Changes); !slices.Equal(got, []string{"ObjectCreated f"}) {
+		t.Errorf("then: %q", got)
 	}
 }
 

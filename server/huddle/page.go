@@ -245,6 +245,9 @@ func (a *API) serveChanges(w http.ResponseWriter, r *http.Request, id string) er
 	if err != nil {
 		return err
 	}
+	if ws.root.Phase == notify.Indexing { // what is created in it need not be told on any page that is newer
+		return indexing()
+	}
 	var newest *notify.Batch
 	if back, err := a.Feed.PageBack(r.Context(), root, a.Feed.Log().Bounds().Head, 1); err != nil {
 		return err
