@@ -33,6 +33,10 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request, route string) (
 		r = r.WithContext(r.Context()) // a copy
 		r.RemoteAddr = client
 	}
+	r.URL.Scheme = "http" // what links to this server begin with
+	if access.Secure(r) {
+		r.URL.Scheme = "https"
+	}
 	if s.cors(w, r) {
 		return nil, done, nil
 	}

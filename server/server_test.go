@@ -259,6 +259,24 @@ func TestPanicIsAnAnswer(t *testing.T) {
 	}
 }
 
+// Behind a proxy that speaks TLS, links lead to where the client came from.
+func TestLinksBehindAProxy(t *testing.T) {
+	url := serve(t, servertest.New("/srv/data"), nil)
+	host := strings.TrimPrefix(url, "http://")
+	for _, c := range []struct{ scheme, header string }{{"http", "X-Forwarded-Proto: http"}, {"https", "X-Forwarded-Proto: https"}} {
+		for _, ask := range []struct{ method, path, link string }{
+			{"GET", "/entry", "/workspaces/2/changes"},
+			{"GET", "/workspaces/2/changes", "/workspaces/2/changes"},
+			{"OPTIONS", "/2.0/events", "/2.0/events/poll?stream_type=all"},
+		} {
+			body, err := io.ReadAll(do(t, ask.method, url+ask.path, c.header).Body)
+			if want := `"` + c.scheme + "://" + host + ask.link + `"`; err != nil || !strings.Contains(string(body), want) {
+				t.Errorf("%s %s with %s has no %s: %s %v", ask.method, ask.path, c.header, want, body, err)
+			}
+		}
+	}
+}
+
 func TestPageAndOtherPaths(t *testing.T) {
 	tree := servertest.New("/srv/data")
 	url := serve(t, tree, func(o *server.Options) {

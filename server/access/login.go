@@ -166,13 +166,13 @@ func (a *Access) serveLogout(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// secure says whether the browser speaks TLS, to us or to what stands before us. Who lies about that harms no one else.
-func secure(r *http.Request) bool {
+// Secure says whether the client speaks TLS, to us or to what stands before us. Who lies about that harms no one else.
+func Secure(r *http.Request) bool {
 	return r.TLS != nil || r.Header.Get("X-Forwarded-Proto") == "https"
 }
 
 func cookieOf(r *http.Request) string {
-	if secure(r) {
+	if Secure(r) {
 		return secureCookieName
 	}
 	return cookieName
@@ -180,7 +180,7 @@ func cookieOf(r *http.Request) string {
 
 // cookie makes the cookie of a session: out of reach of scripts, and sent to this site by its own pages only.
 func cookie(r *http.Request, value string, expires time.Time) *http.Cookie {
-	return &http.Cookie{Name: cookieOf(r), Value: value, Path: "/", Expires: expires, HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: secure(r)}
+	return &http.Cookie{Name: cookieOf(r), Value: value, Path: "/", Expires: expires, HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: Secure(r)}
 }
 
 // form is what one logs in with.

@@ -117,7 +117,7 @@ type nobody struct{}
 func (nobody) StreamOpened(string)      {}
 func (nobody) StreamClosed(_, _ string) {}
 
-// Serve answers everything below /2.0/.
+// Serve answers everything below /2.0/. The URL of r has the client's scheme.
 func (a *API) Serve(w http.ResponseWriter, r *http.Request) error {
 	rest, ok := strings.CutPrefix(r.URL.Path, "/2.0/")
 	if !ok {

@@ -58,12 +58,8 @@ func (a *API) serveServers(w http.ResponseWriter, r *http.Request) error {
 	if s.enterprise() {
 		return noPolls(s)
 	}
-	scheme := "http"
-	if r.TLS != nil || r.Header.Get("X-Forwarded-Proto") == "https" {
-		scheme = "https"
-	}
 	// Java's client appends "&stream_position=" to it, whatever it is.
-	u := url.URL{Scheme: scheme, Host: r.Host, Path: "/2.0/events/poll", RawQuery: "stream_type=" + s.String()}
+	u := url.URL{Scheme: r.URL.Scheme, Host: r.Host, Path: "/2.0/events/poll", RawQuery: "stream_type=" + s.String()}
 	b := []byte(`{"chunk_size":1,"entries":[{"type":"realtime_server","url":`)
 	b = notify.AppendName(b, u.String())
 	b = append(b, `,"ttl":"10","max_retries":"10","retry_timeout":`...)

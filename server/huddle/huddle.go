@@ -17,8 +17,8 @@
 // meanwhile. A page costs what it shows, whatever the length of the journal; where little of what was scanned may be shown, it is
 // short or empty, and its links lead on.
 //
-// Handlers take net/http types and return an error if nothing was written yet; [WriteError] words it. An [API] may be
-// used from any goroutine and starts none.
+// Handlers take net/http types, with the client's scheme in the URL, and return an error if nothing was written yet; [WriteError] words it.
+// An [API] may be used from any goroutine and starts none.
 package huddle
 
 import (
@@ -195,13 +195,7 @@ func (a *API) workspaceOf(r *http.Request, id notify.FileID) (*workspace, error)
 type linker string
 
 // linkerOf takes the address that the client itself used, so that it can follow the links from where it is.
-func linkerOf(r *http.Request) linker {
-	scheme := "http"
-	if r.TLS != nil || r.URL.Scheme == "https" {
-		scheme = "https"
-	}
-	return linker(scheme + "://" + r.Host)
-}
+func linkerOf(r *http.Request) linker { return linker(r.URL.Scheme + "://" + r.Host) }
 
 func (l linker) to(path ...string) string { return string(l) + "/" + strings.Join(path, "/") }
 
