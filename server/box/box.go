@@ -27,6 +27,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -129,7 +130,7 @@ func (a *API) Serve(w http.ResponseWriter, r *http.Request) error {
 		switch rest {
 		case "":
 			if r.Method == http.MethodOptions {
-				return a.serveServers(w, r)
+				return a.only(w, r, "OPTIONS", a.serveServers)
 			}
 			return a.only(w, r, "GET, HEAD, OPTIONS", a.serveEvents)
 		case "poll":
@@ -152,12 +153,16 @@ func (a *API) Serve(w http.ResponseWriter, r *http.Request) error {
 	return noSuchResource()
 }
 
-// only calls f if r's method is among those allowed.
+// only calls f if r's method is among those allowed and its query can be read.
 func (a *API) only(w http.ResponseWriter, r *http.Request, allowed string, f func(http.ResponseWriter, *http.Request) error) error {
 	for m := range strings.SplitSeq(allowed, ", ") {
-		if m == r.Method {
-			return f(w, r)
+		if m != r.Method {
+			continue
 		}
+		if _, err := url.ParseQuery(r.URL.RawQuery); err != nil {
+			return &notify.Error{Op: "box", Kind: notify.Invalid, Err: err, Msg: "The query cannot be read: " + err.Error()}
+		}
+		return f(w, r)
 	}
 	w.Header().Set("Allow", allowed)
 	a.WriteError(w, r, http.StatusMethodNotAllowed, &notify.Error{Op: "box", Kind: notify.Invalid,

@@ -228,7 +228,24 @@ func TestPositions(t *testing.T) {
 	}
 }
 
-// A page whose filter leaves little over looks at some of the journal only, and moves on; one that has nothing looks further.
+// A query that cannot be read is refused: without its position, all would be told from the beginning.
+func TestUnreadableQueries(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	base := serve(t, tree, func(o *server.Options) { o.Box.Delay = -1 })
+	dir := tree.Mkdir("d").String()
+	for _, query := range []string{"?limit=1&stream_position=123%", "?stream_position=1;limit=5", "?stream_position=%zz"} {
+		for method, paths := range map[string][]string{"OPTIONS": {"/2.0/events"},
+			"GET": {"/2.0/events", "/2.0/events/poll", "/2.0/folders/0", "/2.0/folders/" + dir, "/2.0/folders/" + dir + "/items"}} {
+			for _, path := range paths {
+				status, _, body := ask(t, method, base+path+query)
+				if status != 400 || !strings.Contains(string(body), `"code":"bad_request"`) || !strings.Contains(string(body), "The query cannot be read: ") {
+					t.Errorf("%s %s: %d %s", method, path+query, status, body)
+				}
+			}
+		}
+	}
+}
+
 // While a root is being indexed, what is created where nobody watches yet is never told: so no position says that all behind it will be.
 func TestNoPositionWhileIndexing(t *testing.T) {
 	tree := servertest.New("/srv/data")
@@ -265,6 +282,7 @@ func TestIndexingOutOfSight(t *testing.T) {
 	}
 }
 
+// A page whose filter leaves little over looks at some of the journal only, and moves on; one that has nothing looks further.
 func TestFilteredPagesMoveOn(t *testing.T) {
 	tree := servertest.New("/srv/data")
 	base := serve(t, tree, nil)

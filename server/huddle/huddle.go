@@ -25,6 +25,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -91,6 +92,9 @@ func (a *API) Serve(w http.ResponseWriter, r *http.Request) error {
 	}
 	if !notify.GrantOf(r.Context()).Privileges.Has(notify.MayChanges) {
 		return &notify.Error{Op: "huddle", Kind: notify.Forbidden, Msg: "this token lacks the privilege \"changes\""}
+	}
+	if _, err := url.ParseQuery(r.URL.RawQuery); err != nil {
+		return &coded{"BadRequest", &notify.Error{Op: "huddle", Kind: notify.Invalid, Err: err, Msg: "the query cannot be read: " + err.Error()}}
 	}
 	word := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
 	is := func(pattern ...string) bool {

@@ -321,6 +321,9 @@ func TestLinksThatAreGoneOrNone(t *testing.T) {
 	}{
 		{list + "?upto=x", 400, "BadRequest"},
 		{list + "?upto=1&after=1", 400, "BadRequest"},
+		{list + "?pagesize=70&upto=123%", 400, "BadRequest"},
+		{list + "?after=1;pagesize=70", 400, "BadRequest"},
+		{"/workspaces/2?x=%zz", 400, "BadRequest"},
 		{list + "?after=99999999999", 410, "ObjectDeleted"},
 		{list + "?upto=9007199254740991", 410, "ObjectDeleted"},
 		{"/workspaces/foo/changes", 404, "ResourceMatchingFailed"},
