@@ -331,7 +331,9 @@ func TestAFileThatStaysOpen(t *testing.T) {
 	answers := poll(t, http.DefaultClient, base+fmt.Sprint("/2.0/events/poll?stream_position=", next), 1)
 	w.until(t, 1)
 	for i := range 100 {
-		tell(tree, notify.Notification{Type: notify.ChildDataWritten, Path: "f", Attr: notify.Attr{Size: int64(i), Mode: notify.ModeFile}})
+		at := notify.Attr{Size: int64(i), Mode: notify.ModeFile}
+		tell(tree, notify.Notification{Type: notify.ChildDataWritten, Path: "f", Attr: at}, notify.Notification{Type: notify.ChildSizeChanged, Path: "f", Attr: at},
+			notify.Notification{Type: notify.ChildMtimeChanged, Path: "f", Attr: at})
 	}
 	select {
 	case got := <-answers:

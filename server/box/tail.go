@@ -242,7 +242,7 @@ func (t *tail) group(st stream, s *sight) *group {
 
 // murmurs says whether a notification is nothing but more data in a file that has been written to for long and is still open.
 func (t *tail) murmurs(n *notify.Notification, act action) bool {
-	if act != write {
+	if !write.takes(act) { // its time moves with it
 		return false
 	}
 	w := t.writing[n.ID()]
