@@ -15,6 +15,7 @@ import (
 
 	"fs_notify/server"
 	"fs_notify/server/access"
+	"fs_notify/server/onedata"
 	"fs_notify/server/servertest"
 )
 
@@ -54,7 +55,8 @@ func bearer(token string) string { return "Authorization: Bearer " + token }
 func TestRevocationEndsStreams(t *testing.T) {
 	tree := servertest.New("/srv/data")
 	_, rewrite, change := guardedBy(t, [2]string{"good", allRights}, [2]string{"bad", allRights})
-	url := serve(t, tree, change)
+	closed := make(chan string, 100)
+	url := serve(t, tree, func(o *server.Options) { change(o); o.Metrics = &metrics{closed: closed} })
 	var bad []*stream
 	for _, accept := range []string{eventStream, "Accept: application/json"} { // one may be a writer's, one is not
 		for range 20 {
@@ -70,11 +72,23 @@ func TestRevocationEndsStreams(t *testing.T) {
 	for _, s := range bad {
 		s.skip("data: ")
 	}
+	changes := send(t, url+onedata.Prefix+"changes/metadata/"+servertest.RootID.String(), `{"fileMeta":{"fields":["name"]}}`, bearer("bad"), "Content-Type: application/json")
+	if changes.StatusCode != 200 {
+		t.Fatalf("Onedata's stream: %s", changes.Status)
+	}
 	rewrite([2]string{"good", allRights})
 	for i, s := range bad {
 		rest, err := io.ReadAll(s.r)
 		if err != nil || !strings.Contains(string(rest), ": closed: the token was revoked or changed") {
 			t.Fatalf("stream %d ends with %q, %v", i, rest, err)
+		}
+	}
+	if rest, err := io.ReadAll(changes.Body); err != nil || len(rest) > 0 {
+		t.Fatalf("Onedata's stream ends with %q, %v", rest, err)
+	}
+	for range len(bad) + 1 {
+		if reason := <-closed; reason != "revoked" {
+			t.Errorf("a stream is counted as ended for %q", reason)
 		}
 	}
 	tree.Create("after")

@@ -92,6 +92,17 @@ func TestOutsideIsAsIfAbsent(t *testing.T) {
 // post sends a body and gives status and answer.
 func post(t *testing.T, url, body string, headers ...string) (int, string) {
 	t.Helper()
+	resp := send(t, url, body, headers...)
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+// send posts a body and gives the answer.
+func send(t *testing.T, url, body string, headers ...string) *http.Response {
+	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), "POST", url, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
@@ -104,12 +115,8 @@ func post(t *testing.T, url, body string, headers ...string) (int, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(b)
+	t.Cleanup(func() { resp.Body.Close() })
+	return resp
 }
 
 // The stream of a directory that lies in a prefix, live and replayed: what is renamed over the edge, and the end when it is taken away.

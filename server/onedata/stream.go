@@ -43,6 +43,7 @@ const (
 	reasonRemoved = "removed" // the space is gone
 	reasonTimeout = "timeout" // nothing came for as long as the client asked
 	reasonStalled = "stalled" // the client took nothing for WriteTimeout
+	reasonRevoked = "revoked" // the token or the session that let it in has ended
 	reasonError   = "error"
 )
 
@@ -81,6 +82,9 @@ func (s *stream) serve(ctx context.Context) error {
 		}
 	}
 	reason := ending(err)
+	if cause := context.Cause(ctx); cause != nil && reason == reasonError {
+		reason = ending(cause) // what breaks while the stream is being ended is not why it ends
+	}
 	s.Observer.StreamClosed(Protocol, reason)
 	s.Log.Info("stream ended", "protocol", Protocol, "reason", reason, "space", s.space.full(""), "client", s.client,
 		"lines", s.sent, "cursor", s.sub.Cursor().Seq.String(), "err", err)
@@ -100,6 +104,8 @@ func ending(err error) string {
 		return reasonTimeout
 	case errors.Is(err, notify.Closed):
 		return reasonDrain
+	case errors.Is(err, notify.Unauthorized):
+		return reasonRevoked
 	}
 	return reasonError
 }
