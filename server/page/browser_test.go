@@ -2,10 +2,12 @@ package page
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
@@ -40,6 +42,7 @@ type block struct {
 type site struct {
 	t    *testing.T
 	addr string
+	tls  *tls.Config // nil: plain HTTP
 	srv  *http.Server
 
 	mu      sync.Mutex
@@ -53,8 +56,10 @@ type site struct {
 	resumed []string     // the id that each stream came with
 }
 
-func newSite(t *testing.T) *site {
-	s := &site{t: t, addr: "127.0.0.1:0", grew: make(chan struct{}), phase: "live"}
+func newSite(t *testing.T) *site { return newSiteWith(t, nil) }
+
+func newSiteWith(t *testing.T, secure *tls.Config) *site {
+	s := &site{t: t, addr: "127.0.0.1:0", tls: secure, grew: make(chan struct{}), phase: "live"}
 	s.start()
 	t.Cleanup(s.stop)
 	return s
@@ -69,6 +74,9 @@ func (s *site) start() {
 		s.t.Fatal(err)
 	}
 	s.addr = l.Addr().String()
+	if s.tls != nil {
+		l = tls.NewListener(l, s.tls)
+	}
 	mux := http.NewServeMux()
 	mux.Handle("/", Handler())
 	mux.HandleFunc("GET /readyz", s.readyz)
@@ -82,7 +90,12 @@ func (s *site) start() {
 
 func (s *site) stop() { s.srv.Close() }
 
-func (s *site) url() string { return "http://" + s.addr + "/" }
+func (s *site) url() string {
+	if s.tls != nil {
+		return "https://" + s.addr + "/"
+	}
+	return "http://" + s.addr + "/"
+}
 
 func (s *site) readyz(w http.ResponseWriter, _ *http.Request) {
 	s.mu.Lock()
@@ -249,7 +262,7 @@ var browser = sync.OnceValues(func() (context.Context, error) {
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(chromium), chromedp.NoSandbox, chromedp.DisableGPU,
-		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-dev-shm-usage", true))
+		chromedp.Flag("ignore-certificate-errors", true), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-dev-shm-usage", true))
 	ctx, cancel := chromedp.NewExecAllocator(context.Background(), options...)
 	stopAllocator = cancel
 	ctx, cancel = chromedp.NewContext(ctx)
@@ -678,6 +691,20 @@ func TestCommandsSayTheSame(t *testing.T) {
 	out, err := exec.Command("sh", "-c", "printf '%s\\n' "+strings.TrimPrefix(curl, "curl ")).Output()
 	if err != nil || !strings.HasPrefix(string(out), "-N\n"+s.url()+"v1/files/") {
 		t.Errorf("sh: %q, %v", out, err)
+	}
+}
+
+// The command of a page that came over TLS reaches the same port in the same way.
+func TestCommandOverTLS(t *testing.T) {
+	other := httptest.NewTLSServer(nil) // for its certificate
+	other.Close()
+	s := newSiteWith(t, &tls.Config{Certificates: other.TLS.Certificates})
+	b := open(t, s.url())
+	b.state("Watching")
+	b.run(chromedp.Click(chromedp.ID("copy-cli")))
+	host, port, _ := net.SplitHostPort(s.addr)
+	if cli, want := eval[string](b, `document.getElementById("command-text").value`), "fs_notify --host "+host+" --port "+port+" --tls --path /srv/data "; !strings.HasPrefix(cli, want) {
+		t.Errorf("as fs_notify: %s, want %s…", cli, want)
 	}
 }
 

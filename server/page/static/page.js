@@ -277,6 +277,7 @@ function commands() {
   url.hash = "";
   url.search = q.toString().replaceAll("%2C", ",");
   const words = ["fs_notify", "--host", url.hostname, "--port", url.port || (url.protocol === "https:" ? "443" : "80")];
+  if (url.protocol === "https:") words.push("--tls");
   words.push(...(stream.dir.startsWith("/") ? ["--path", plain(stream.dir)] : ["--id", stream.dir]));
   if (stream.recursive) words.push("--recursive");
   if (filter) words.push("--filter", filter.join(","));
