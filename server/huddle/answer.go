@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"fs_notify/notify"
 )
@@ -72,8 +73,23 @@ type (
 	}
 )
 
-// title makes text of a name, which may hold any bytes: what XML cannot hold is written as an escape.
-func title(name string) string { return notify.EscapeName(name) }
+// title makes text of a name, which may hold any bytes: those that are not UTF-8, and characters that XML cannot hold, are written as escapes.
+func title(name string) string {
+	var b strings.Builder
+	for i, size := 0, 0; i < len(name); i += size {
+		var r rune
+		r, size = utf8.DecodeRuneInString(name[i:])
+		switch {
+		case r == utf8.RuneError && size == 1:
+			fmt.Fprintf(&b, `\udc%02x`, name[i])
+		case r < ' ' && r != '\t' && r != '\n' && r != '\r', r == 0xfffe, r == 0xffff:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			b.WriteString(name[i : i+size])
+		}
+	}
+	return b.String()
+}
 
 // wantsJSON says whether a client likes JSON better than XML.
 func wantsJSON(r *http.Request) bool {

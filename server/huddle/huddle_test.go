@@ -538,6 +538,28 @@ func TestForms(t *testing.T) {
 var names = []string{"a&b<c>\"'", "new\nline", "bell\a", "\xff\xfe", "é😀", "]]>", "\ufffe"}
 
 // Whatever is linked is there, and what is said of changes obeys the schema.
+// A title is the name itself, but for what XML cannot hold; the twin has the same.
+func TestTitles(t *testing.T) {
+	names := map[string]string{ // and their titles
+		`q"u`: `q"u`, `b\s`: `b\s`, `<&'>`: `<&'>`, "é\u2028\ufffd\U0001f600\x7f": "é\u2028\ufffd\U0001f600\x7f", "two\nlines\tand\r": "two\nlines\tand\r",
+		"not\xff\x80": `not\udcff\udc80`, "\x01\x1b": `\u0001\u001b`, "\ufffe and \uffff": `\ufffe and \uffff`,
+	}
+	for name, want := range names {
+		c := newClient(t)
+		c.tree.Create(name)
+		var twin changeList
+		b, _ := io.ReadAll(c.request("GET", list, "Accept: application/json").Body)
+		if err := json.Unmarshal(b, &twin); err != nil {
+			t.Fatalf("%v: %s", err, b)
+		}
+		for form, changes := range map[string][]change{"XML": c.page(list).Changes, "JSON": twin.Changes} {
+			if got := told(changes); !slices.Equal(got, []string{"ObjectCreated " + want}) {
+				t.Errorf("%q is in %s %q, want %q", name, form, got, want)
+			}
+		}
+	}
+}
+
 func TestEveryLinkLeadsSomewhere(t *testing.T) {
 	c := newClient(t)
 	c.tree.Mkdir("d")
