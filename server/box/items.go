@@ -216,14 +216,14 @@ func (a *API) listRoots(ctx context.Context, s *sight) (listing, error) {
 		if err != nil {
 			return nil, err
 		}
-		names, err := a.Files.LookupNames(everything(ctx), id)
+		now, err := a.Files.Stat(everything(ctx), id)
 		if errors.Is(err, notify.Unavailable) || errors.Is(err, notify.NotFound) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, item{root: &r, spine: names[0].Spine, attr: &names[0].Attr, seq: seq, status: active})
+		out = append(out, item{root: &r, spine: notify.Spine{id}, attr: &now.Attr, seq: seq, status: active})
 	}
 	out.sort()
 	return out, nil

@@ -481,3 +481,29 @@ func TestBoxSDKs(t *testing.T) {
 		})
 	}
 }
+
+// A root is shown in All Files as it is now, as it is by itself.
+func TestTheTimeOfARoot(t *testing.T) {
+	dir := t.TempDir()
+	base := serveReal(t, dir)
+	id := items(t, base+"/2.0/folders/0/items").Entries[0].ID
+	now := time.Date(2020, 2, 29, 12, 34, 56, 0, time.UTC)
+	if err := os.Chtimes(dir, now, now); err != nil {
+		t.Fatal(err)
+	}
+	var alone rcloneItem
+	if err := json.Unmarshal(get(t, base+"/2.0/folders/"+id), &alone); err != nil {
+		t.Fatal(err)
+	}
+	var top struct {
+		Items rcloneItems `json:"item_collection"`
+	}
+	if err := json.Unmarshal(get(t, base+"/2.0/folders/0"), &top); err != nil {
+		t.Fatal(err)
+	}
+	for where, it := range map[string]rcloneItem{"folders/ID": alone, "folders/0": top.Items.Entries[0], "folders/0/items": items(t, base+"/2.0/folders/0/items").Entries[0]} {
+		if !it.ModifiedAt.Equal(now) || !it.ContentModifiedAt.Equal(now) {
+			t.Errorf("%s: modified_at %v, content_modified_at %v, want %v", where, it.ModifiedAt, it.ContentModifiedAt, now)
+		}
+	}
+}
