@@ -206,6 +206,9 @@ func TestWrongRequests(t *testing.T) {
 			if status != tt.status || e.ErrorClass != tt.class || !strings.Contains(e.Description, tt.text) || e.Stack == nil || !e.UserVisible {
 				t.Errorf("%.80s: %d %.300s, want %d %s with %q", tt.path, status, body, tt.status, tt.class, tt.text)
 			}
+			if head := do(t, "HEAD", url+tt.path, accept); head.StatusCode != status {
+				t.Errorf("HEAD %.80s: %d, GET has %d", tt.path, head.StatusCode, status)
+			}
 			b := tree.Log.Bounds()
 			if (status == 410) != (e.Oldest != nil && *e.Oldest == b.Oldest() && e.Head != nil && *e.Head == b.Newest()) {
 				t.Errorf("%.80s: oldest and head are wrong: %s", tt.path, body)
@@ -223,6 +226,8 @@ func TestMethods(t *testing.T) {
 	}{
 		{"HEAD", root + "/notify", "", 200},
 		{"HEAD", root + "/notify?since=snapshot", "", 200},
+		{"HEAD", root + "/notify?since=oldest", "", 200},
+		{"HEAD", root + "/notify?last_event_id=1&gap=reset&since=snapshot", "", 200},
 		{"HEAD", root + "/entries", "", 200},
 		{"OPTIONS", root + "/notify", "GET, HEAD, OPTIONS", 204},
 		{"POST", root + "/notify", "GET, HEAD, OPTIONS", 405},

@@ -235,9 +235,6 @@ type beginning struct {
 
 // position makes the subscription, and takes the snapshot if the stream begins with one.
 func (s *stream) position(ctx context.Context) (first beginning, err error) {
-	if s.head {
-		return first, nil
-	}
 	if s.since.Kind == feed.SinceSnapshot {
 		return beginning{reset: "snapshot"}, s.takeSnapshot(ctx)
 	}
@@ -355,6 +352,9 @@ func (s *stream) watching() error {
 
 // takeSnapshot copies what is there now and subscribes from that moment.
 func (s *stream) takeSnapshot(ctx context.Context) (err error) {
+	if s.head {
+		return nil // nobody would see it
+	}
 	if s.snap, s.unsnap, err = s.copyTree(ctx, s.view.Dir, s.recursive); err != nil {
 		return err
 	}
