@@ -177,6 +177,7 @@ func (s *Server) routes() {
 	s.qumulo = q
 	s.any("/v1/files/*", q.ServeFiles, qumulo.WriteError)
 	s.any("/api/v1/files/*", q.ServeFiles, qumulo.WriteError)
+	s.any("/v1/file-system/settings/notify", q.ServeSettings, qumulo.WriteError)
 	s.any("/v1/version", q.ServeVersion, qumulo.WriteError)
 	b := s.Box
 	b.Files, b.Feed, b.Drain, b.Admit, b.Observer, b.Lost, b.Log = s.Files, s.feed, s.drain, s.admit, s.Metrics, s.lostPosition, s.Log

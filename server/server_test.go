@@ -118,7 +118,7 @@ func TestAttributes(t *testing.T) {
 	}
 }
 
-func TestResolveAndVersion(t *testing.T) {
+func TestResolveSettingsAndVersion(t *testing.T) {
 	tree := servertest.New("/srv/data")
 	dir := tree.Mkdir("dir")
 	f := tree.Create("dir/\xfe")
@@ -142,6 +142,12 @@ func TestResolveAndVersion(t *testing.T) {
 		if got := fmt.Sprintf("%d %s", resp.StatusCode, bytes.TrimSpace(b)); got != want && (want[0] == '2' || !strings.HasPrefix(got, want)) {
 			t.Errorf("%.60s: %s, want %s", body, got, want)
 		}
+	}
+	if status, body := get(t, url+"/v1/file-system/settings/notify"); status != 200 || body != `{"recursive_mode":"ENABLED"}`+"\n" {
+		t.Errorf("settings: %d %s", status, body)
+	}
+	if resp := do(t, "PUT", url+"/v1/file-system/settings/notify"); resp.StatusCode != 405 || resp.Header.Get("Allow") != "GET, HEAD, OPTIONS" {
+		t.Errorf("PUT of settings: %s, Allow %q", resp.Status, resp.Header.Get("Allow"))
 	}
 	if status, body := get(t, url+"/v1/version"); status != 200 || !strings.Contains(body, `"revision_id":"fs_notify test"`) {
 		t.Errorf("version: %d %s", status, body)

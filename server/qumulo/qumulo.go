@@ -4,6 +4,7 @@
 //	GET  /v1/files/{ref}/entries           what is there now, with the Seq of the moment
 //	GET  /v1/files/{ref}/info/attributes   one entry, looked at on disk
 //	POST /v1/files/resolve                 IDs to paths
+//	GET  /v1/file-system/settings/notify   whether recursive notification is on: it is
 //	GET  /v1/version
 //
 // The protocol, with what this server adds to it, is written down in docs/protocols/qumulo.md.
@@ -133,6 +134,16 @@ func (a *API) ServeVersion(w http.ResponseWriter, r *http.Request) error {
 	return a.only(w, r, "GET, HEAD, OPTIONS", func() error {
 		return writeJSON(w, r, map[string]string{
 			"revision_id": "fs_notify " + a.Version, "build_id": a.Version, "flavor": "fs_notify", "build_date": ""})
+	})
+}
+
+// ServeSettings answers GET /v1/file-system/settings/notify. Nothing can be set: who may watch recursively, the privileges say.
+func (a *API) ServeSettings(w http.ResponseWriter, r *http.Request) error {
+	return a.only(w, r, "GET, HEAD, OPTIONS", func() error {
+		if err := allow(notify.GrantOf(r.Context()), false); err != nil {
+			return err
+		}
+		return writeJSON(w, r, map[string]string{"recursive_mode": "ENABLED"})
 	})
 }
 
