@@ -42,6 +42,11 @@ func TestParseFilter(t *testing.T) {
 		{"a slip names the nearest", []string{"child_fil_added"}, 0, `"child_file_added"`},
 		{"dashes", []string{"child-size-changed"}, 0, `"child_size_changed"`},
 		{"the documentation's own slip", []string{"child_size_change"}, 0, `"child_size_changed"`},
+		{"a word left out", []string{"file_added"}, 0, `did you mean "child_file_added"?`},
+		{"nothing is near", []string{"all"}, 0, `type "all": it should be one of child_file_added, child_dir_added, `},
+		{"nor here", []string{"*"}, 0, `type "*": it should be one of child_file_added, `},
+		{"nor here", []string{"foo"}, 0, `type "foo": it should be one of child_file_added, `},
+		{"what is far too long is cut", []string{strings.Repeat("x", 100_000)}, 0, strings.Repeat("x", 80) + `...": it should be one of`},
 	} {
 		got, err := ParseFilter(c.values...)
 		if got != c.want || (err == nil) != (c.hint == "") {
@@ -49,6 +54,9 @@ func TestParseFilter(t *testing.T) {
 		}
 		if err != nil && (!errors.Is(err, Invalid) || !strings.Contains(Message(err), c.hint)) {
 			t.Errorf("%s: error %v does not name %s", c.name, err, c.hint)
+		}
+		if err != nil && len(Message(err)) > 1000 {
+			t.Errorf("%s: the error is %d bytes long", c.name, len(Message(err)))
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"cmp"
 	"fmt"
 	"math/bits"
 	"strings"
@@ -61,16 +62,18 @@ func (t Type) String() string {
 }
 
 // ParseType is the inverse of String. An unknown name is Invalid, and the error names
-// one that is much like it.
+// the nearest right one, or all if none is near.
 func ParseType(s string) (Type, error) {
 	for i, n := range typeNames {
 		if n == s {
 			return Type(i), nil
 		}
 	}
-	msg := fmt.Sprintf("unknown notification type %q: it should be one such as %q", s, ChildFileAdded)
-	if n := Nearest(s, typeNames[:]); n != "" {
-		msg = fmt.Sprintf("unknown notification type %q, did you mean %q?", s, n)
+	msg := fmt.Sprintf("unknown notification type %q", clip(s))
+	if n := cmp.Or(Nearest(s, typeNames[:]), Nearest("child_"+s, typeNames[:])); n != "" {
+		msg += fmt.Sprintf(", did you mean %q?", n)
+	} else {
+		msg += ": it should be one of " + strings.Join(typeNames[:], ", ")
 	}
 	return 0, &Error{Op: "notify.ParseType", Kind: Invalid, Msg: msg}
 }

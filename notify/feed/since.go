@@ -53,7 +53,7 @@ func ParseSince(s string, now time.Time) (Since, error) {
 		s = s[:80] + "..."
 	}
 	return Since{}, &notify.Error{Op: "feed.ParseSince", Kind: notify.Invalid, Msg: fmt.Sprintf("%q is no place to begin: it should be "+
-		"a sequence number, a time like 2026-01-31T08:00:00Z, a time span like 5m or 7d, oldest or snapshot", s)}
+		"a sequence number, a time like 2026-01-31T08:00:00Z, a time span like 5m or 7d, now, oldest or snapshot", s)}
 }
 
 // parseSpan reads a duration as Go does, or whole days, "7d".
