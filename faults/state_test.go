@@ -327,7 +327,7 @@ func TestStateDirectoryRemovedBeforeTheEnd(t *testing.T) {
 	}
 	c.holds(t, s)
 	s.cmd.Process.Signal(syscall.SIGTERM)
-	s.refused("batches could not be saved", "removed or replaced")
+	s.refused("could not be saved", "removed or replaced")
 }
 
 // An old backup of the state directory is put back, one made while the service was stopped, and one made beside the running service

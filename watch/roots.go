@@ -36,6 +36,17 @@ func (w *Watcher) away(ri *rootInfo, err error) {
 	t.out.add(ri.id, []notify.Notification{{Type: notify.SelfRemoved, Spine: notify.Spine{ri.id}, Attr: t.s.attr(ri.node)}}, []int{1})
 }
 
+// notThere says of a root that was never found that it is away.
+func (w *Watcher) notThere(ri *rootInfo, err error) {
+	t := w.t
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if ri.phase != notify.Away {
+		ri.phase, ri.since = notify.Away, t.now()
+	}
+	ri.why = whyAway(err)
+}
+
 // checkRoots looks whether each root still is where it was, and whether something was mounted or unmounted.
 func (w *Watcher) checkRoots(ctx context.Context) {
 	t := w.t

@@ -15,6 +15,7 @@ func (w *Watcher) scan(ctx context.Context, ri *rootInfo) error {
 	start := time.Now()
 	fd, err := openRoot(ri.Dir)
 	if err != nil {
+		w.notThere(ri, err)
 		return err
 	}
 	var a notify.Attr
@@ -40,6 +41,7 @@ func (w *Watcher) scan(ctx context.Context, ri *rootInfo) error {
 	}
 	w.log.Info("root found", "root", ri.Name, "ids", m.kind.String(), "source", w.cfg.Source.Name())
 	t.mu.Lock()
+	ri.phase = notify.Indexing // it may have been away
 	ri.id = id
 	t.s.node(r).id = id
 	t.s.dir(r).mount = m.index

@@ -84,7 +84,7 @@ func TestMisuse(t *testing.T) {
 		{`--host http://h --path /d`, `--host http://h: it should be a name or an address alone, such as files.example`},
 		{`who_am_i --host h/api`, `--host h/api: it should be a name or an address alone`},
 		{`token create a --tokens t --expires 2020-01-31T08:00:00Z`, `--expires 2020-01-31T08:00:00Z: that is over`},
-		{`--path d --filter foo`, `--filter: unknown notification type "foo": it should be one such as "child_file_added"`},
+		{`--path d --filter foo`, `--filter: unknown notification type "foo": it should be one of child_file_added, child_dir_added`},
 		{`serve --root d --max-streams x`, `invalid value "x" for --max-streams: it should be a whole number`},
 		{`serve --root d --max-streams 99999999999999999999`, `for --max-streams: such a number is not possible`},
 		{`--path d --recursive=yes`, `invalid value "yes" for --recursive: it should be true or false`},

@@ -444,7 +444,7 @@ func TestDatabaseDisappears(t *testing.T) {
 		t.Fatalf("State: %+v", s)
 	}
 	j.saveUnsaved()
-	if err := j.Close(); !errors.Is(err, notify.Unavailable) || notify.Message(err) != "1 batch could not be saved" {
+	if err := j.Close(); !errors.Is(err, notify.Unavailable) || notify.Message(err) != "2 batches could not be saved" {
 		t.Fatalf("Close: %v, want to be told what could not be saved", err)
 	}
 }

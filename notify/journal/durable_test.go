@@ -207,7 +207,7 @@ func TestLockIsTaken(t *testing.T) {
 	if s := first.State(); s.Down.IsZero() || s.Unsaved != 1 {
 		t.Errorf("State of the first: %+v", s)
 	}
-	if err := first.Close(); !errors.Is(err, notify.Unavailable) || notify.Message(err) != "1 batches could not be saved" {
+	if err := first.Close(); !errors.Is(err, notify.Unavailable) || notify.Message(err) != "1 batch could not be saved" {
 		t.Errorf("Close of the first: %v", err)
 	}
 	page, err := second.Page(t.Context(), 0, 10)

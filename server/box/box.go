@@ -187,6 +187,7 @@ type sight struct {
 	grant    *notify.Grant
 	roots    map[notify.FileID]root
 	order    []notify.FileID // by name
+	unknown  bool            // there is a root whose file ID is not known yet
 	indexing bool            // a root that may be seen is
 	progress float64         // of the one that is least far
 }
@@ -208,6 +209,7 @@ func (a *API) look(ctx context.Context) (*sight, error) {
 			s.indexing, s.progress = true, min(s.progress, st.Progress)
 		}
 		if st.ID == 0 {
+			s.unknown = s.unknown || g.Touches(st.Name)
 			continue
 		}
 		r := root{served: st.Name, name: lastName(st.Name), closes: st.Closes}

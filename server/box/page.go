@@ -303,6 +303,9 @@ func (c *collector) collect(r *http.Request, goal notify.Seq) error {
 func (c *collector) batch(b *notify.Batch, goal notify.Seq) (done bool, err error) {
 	r, ok := c.sight.roots[b.Root]
 	if !ok {
+		if c.sight.unknown && b.Root != 0 {
+			return true, &notify.Error{Op: "box.events", Kind: notify.Unavailable, Retry: 10 * time.Second, Msg: "a root that has events here is away, try again later"}
+		}
 		c.next = b.Number.End() // damaged, or of a root that is no longer served
 		return false, nil
 	}

@@ -256,7 +256,7 @@ func (t *tail) tell(g *group, b *notify.Batch, ended bool, now time.Time) {
 	}
 	r, ok := g.sight.roots[b.Root]
 	if !ok {
-		if _, known := t.roots[b.Root]; known || b.Root == 0 {
+		if _, known := t.roots[b.Root]; known || g.sight.unknown || b.Root == 0 {
 			g.news = b.Number.End() // a root that came since, or a hole: the page will know
 		}
 		return
