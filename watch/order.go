@@ -243,7 +243,7 @@ func (p *pass) gain(g *item) bool {
 	l := g.from
 	g.gaining = true
 	defer func() { g.gaining = false }()
-	if l != nil && !l.losing {
+	if l != nil && !l.losing && !l.floats { // one that floats has left: what comes to its old name may be what it waits for
 		l.losing = true
 		defer func() { l.losing = false }()
 	}
