@@ -913,27 +913,35 @@ func TestRememberedRootThatComesLater(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- w.Run(ctx) }()
-		<-w.Ready()
-		if _, err := w.LookupPath(ctx, "/root/f"); notify.KindOf(err) != notify.Unavailable {
+		runs(t, w)
+		if _, err := w.LookupPath(t.Context(), "/root/f"); notify.KindOf(err) != notify.Unavailable {
 			t.Errorf("while it is away: %v", err)
 		}
 		sh(t, filepath.Dir(root), "mv root.away root; touch root/g")
 		eventually(t, func() string {
 			for _, name := range []string{"/root/f", "/root/g"} {
-				if _, err := w.LookupPath(ctx, name); err != nil {
+				if _, err := w.LookupPath(t.Context(), name); err != nil {
 					return err.Error()
 				}
 			}
 			return ""
 		})
+	})
+}
+
+// runs starts a watcher and waits until it is ready. It ends with the test.
+func runs(t *testing.T, w *watch.Watcher) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx) }()
+	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 	})
+	<-w.Ready()
 }
 
 // counter is a sink that numbers what it gets.

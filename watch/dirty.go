@@ -28,7 +28,7 @@ type dirtyName struct {
 type dirt struct {
 	names    []dirtyName
 	table    []int32           // finds them by place: an open hash table of indexes of names plus one, at most half full
-	text     []byte            // where the names themselves are; full pieces stay with who uses them
+	text     []byte            // where the names, and the handles of said, themselves are; full pieces stay with who uses them
 	moves    []hint            // the records that change names, in their order
 	said     []said            // what was said of objects by these names
 	heard    map[string]*heard // and of objects by names that nobody watches: by Record.Object
@@ -139,13 +139,16 @@ func (d *dirt) touchBytes(dir ref, name []byte, ops Op) int32 {
 
 // say notes what a record said of an object by a name.
 func (d *dirt) say(name int32, object []byte, ops Op) {
-	n := &d.names[name]
-	if k := n.said - 1; k >= 0 && d.said[k].object == string(object) {
+	if k := d.names[name].said - 1; k >= 0 && d.said[k].object == string(object) {
 		d.said[k].ops |= ops
 		return
 	}
-	d.said = append(d.said, said{name, d.keep(object), ops})
-	n.said = int32(len(d.said))
+	d.addSaid(said{name, d.keep(object), ops})
+}
+
+func (d *dirt) addSaid(s said) {
+	d.said = append(d.said, s)
+	d.names[s.name].said = int32(len(d.said))
 }
 
 // hear notes what a record said of an object, whose handle is not the caller's to keep.
@@ -167,8 +170,7 @@ func (d *dirt) hear(object string, ops Op, pid int32) {
 func (d *dirt) saidOf(o *dirt, moved []int32) {
 	for _, s := range o.said {
 		s.name = moved[s.name]
-		d.said = append(d.said, s)
-		d.names[s.name].said = int32(len(d.said))
+		d.addSaid(s)
 	}
 }
 
@@ -292,31 +294,27 @@ func (d *dirt) groups() (group []int32, byCookie map[uint32]int32) {
 // split takes out the names that are chosen, with the records that change them, and all that is no name.
 func (d *dirt) split(chosen []bool) (out, rest *dirt) {
 	out, rest = newDirt(), newDirt()
+	side := func(name int32) *dirt {
+		if chosen[name] {
+			return out
+		}
+		return rest
+	}
 	moved := make([]int32, len(d.names))
 	for i := range d.names {
-		n, to := &d.names[i], rest
-		if chosen[i] {
-			to = out
-		}
+		n, to := &d.names[i], side(int32(i))
 		k := to.touch(n.at, n.ops)
 		to.names[k] = *n
 		to.names[k].said = 0
 		moved[i] = k
 	}
 	for _, s := range d.said {
-		to := rest
-		if chosen[s.name] {
-			to = out
-		}
+		to := side(s.name)
 		s.name = moved[s.name]
-		to.said = append(to.said, s)
-		to.names[s.name].said = int32(len(to.said))
+		to.addSaid(s)
 	}
 	for _, m := range d.moves {
-		to := rest
-		if chosen[m.name] {
-			to = out
-		}
+		to := side(m.name)
 		m.name = moved[m.name]
 		to.moves = append(to.moves, m)
 	}

@@ -160,11 +160,12 @@ func (ms *mounts) hash(m *mount, handle []byte, ino uint64, btime int64) notify.
 // objectIDs appends the file IDs that an object may have, by its handle (type and bytes): one for each mount whose IDs are made of handles. Of two
 // objects with one ID (see collide), it is the first one's.
 func (ms *mounts) objectIDs(ids []notify.FileID, handle string) []notify.FileID {
+	h := []byte(handle)
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
 	for _, m := range ms.all {
 		if m != nil && m.kind == idByHandle {
-			ids = append(ids, ms.hash(m, []byte(handle), 0, 0))
+			ids = append(ids, ms.hash(m, h, 0, 0))
 		}
 	}
 	return ids

@@ -110,24 +110,17 @@ func TestReadyWithoutARootThatIsAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	sh(t, top, "rmdir there")
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- w.Run(ctx) }()
-	<-w.Ready()
-	if _, err := w.LookupPath(ctx, "/root/f"); err != nil {
+	runs(t, w)
+	if _, err := w.LookupPath(t.Context(), "/root/f"); err != nil {
 		t.Error(err)
 	}
 	sh(t, top, "mkdir there; touch there/g")
 	eventually(t, func() string {
-		if _, err := w.LookupPath(ctx, "/there/g"); err != nil {
+		if _, err := w.LookupPath(t.Context(), "/there/g"); err != nil {
 			return err.Error()
 		}
 		return ""
 	})
-	cancel()
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
 }
 
 // onlyOf remembers nothing of other roots.

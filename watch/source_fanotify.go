@@ -28,10 +28,8 @@ const (
 	fanHandle  = 128       // MAX_HANDLE_SZ
 )
 
-// Handle types of the kernel's include/linux/exportfs.h.
-const (
-	fanBtrfs = 0x4d
-)
+// fanBtrfs is the type of btrfs's handles in the kernel's include/linux/exportfs.h.
+const fanBtrfs = 0x4d
 
 // NewFanotify returns the source over fanotify: Linux 5.17, CAP_SYS_ADMIN. The first Watch of a directory marks its
 // whole file system, and the queue is unlimited: nothing is lost, pairs of renames are exact, and it is known which

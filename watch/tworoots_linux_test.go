@@ -55,10 +55,7 @@ func TestFromOneRootToAnother(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- w.Run(ctx) }()
-		<-w.Ready()
+		runs(t, w)
 		l.mu.Lock()
 		for _, r := range w.Roots() {
 			l.names[r.ID] = strings.TrimPrefix(r.Name, "/")
@@ -67,7 +64,7 @@ func TestFromOneRootToAnother(t *testing.T) {
 		step := func(script string, want ...string) {
 			t.Helper()
 			sh(t, top, script)
-			if err := w.Sync(ctx); err != nil {
+			if err := w.Sync(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			got := l.take()
@@ -92,14 +89,10 @@ func TestFromOneRootToAnother(t *testing.T) {
 			want = want[1:] // it does not say which object a record is about
 		}
 		step("echo more >> a/f", want...)
-		a, errA := w.LookupPath(ctx, "/a/f")
-		b, errB := w.LookupPath(ctx, "/b/g")
+		a, errA := w.LookupPath(t.Context(), "/a/f")
+		b, errB := w.LookupPath(t.Context(), "/b/g")
 		if errA != nil || errB != nil || a.ID() == b.ID() {
 			t.Errorf("one ID for both roots: %v %v, %v %v", a.ID(), b.ID(), errA, errB)
-		}
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
 		}
 	})
 }
