@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 
+	"fs_notify/watch"
 	"fs_notify/watch/watchtest"
 	"fs_notify/watch/watchtest/fsmount"
 )
@@ -60,8 +61,18 @@ func TestConformance(t *testing.T) {
 	table.check(t)
 }
 
+// The same where every record is believed that can be.
+func TestConformanceBelieving(t *testing.T) {
+	if !slices.Contains(sources(t), "fanotify") {
+		t.Skip("there is no source that says which objects its records are about")
+	}
+	conform(t, scriptsDir, []string{"fanotify"}, true, newTable(), believing)
+}
+
+func believing(c *watch.Config) { c.BelieveFrom = 1 }
+
 // conform runs the scripts of a directory, and notes in table what ran.
-func conform(t *testing.T, dir string, kinds []string, root bool, table *table) {
+func conform(t *testing.T, dir string, kinds []string, root bool, table *table, options ...func(*watch.Config)) {
 	t.Helper()
 	scripts, err := watchtest.Scripts(dir)
 	if err != nil {
@@ -95,7 +106,7 @@ func conform(t *testing.T, dir string, kinds []string, root bool, table *table) 
 							t.Fatal(err)
 						}
 						t.Cleanup(func() { removeAll(t, own) })
-						s.Run(t, as, fs, own, verbs)
+						s.Run(t, as, fs, own, verbs, options...)
 					})
 				}
 			})

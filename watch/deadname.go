@@ -95,6 +95,9 @@ func (p *pass) objects() {
 	var ids []notify.FileID
 	for k := range d.said {
 		s := &d.said[k]
+		if s.ops == 0 {
+			continue
+		}
 		var told ref
 		var toldID notify.FileID // the look leads to this one
 		if i := p.named[s.name]; i != nil {

@@ -53,7 +53,7 @@ type hint struct {
 type said struct {
 	name   int32  // index of the dirty name
 	object string // Record.Object
-	ops    Op     // of changeOps
+	ops    Op     // of changeOps; 0: that it left the name
 }
 
 // heard is what records said of an object by names that nobody watches.
@@ -223,7 +223,12 @@ func (d *dirt) before(old *dirt) {
 		}
 		d.moves = append(moves, d.moves...)
 	}
+	newer := d.said
+	d.said = nil
 	d.saidOf(old, moved)
+	for _, s := range newer {
+		d.addSaid(s)
+	}
 	d.barriers = append(old.barriers, d.barriers...)
 	d.join(old)
 }
@@ -387,7 +392,7 @@ func (in *inbox) put(recs []Record) {
 		if r.PID != 0 {
 			n.pid = r.PID
 		}
-		if r.Op&changeOps != 0 && len(r.Object) > 0 {
+		if r.Op&(changeOps|OpDelete|OpMovedFrom) != 0 && len(r.Object) > 0 {
 			d.say(k, r.Object, r.Op&changeOps)
 		}
 		if r.Op&hintOps != 0 {
@@ -481,13 +486,15 @@ type nameHint struct {
 	dest    int32     // where that object stands now: index of a dirty name; -1: unknown
 	source  int32     // where the present object stood before the records: index of a dirty name; -1: unknown, or it came
 	arrived Op        // how the present object came: OpCreate or OpMovedTo
+	seen    time.Time // when the record of that came
 	half    time.Time // since when the other half is waited for
 }
 
 // occupant is an object that stands under some name.
 type occupant struct {
-	orig int32 // the name it was told under; -1: it came during these records
-	how  Op    // for those that came
+	orig int32     // the name it was told under; -1: it came during these records
+	how  Op        // for those that came
+	seen time.Time // when it came, if that was by a rename
 	none bool
 }
 
@@ -521,6 +528,7 @@ func (d *dirt) hints() []nameHint {
 			who := occupant{orig: -1, how: OpMovedTo}
 			if f, ok := flying[m.cookie]; ok && m.cookie != 0 {
 				who = f.who
+				who.seen = m.seen
 				delete(flying, m.cookie)
 			}
 			occ[m.name] = who
@@ -554,7 +562,7 @@ func (d *dirt) hints() []nameHint {
 			h[i].arrived = o.how
 		case int(o.orig) != i:
 			h[o.orig].dest = int32(i)
-			h[i].arrived, h[i].source = OpMovedTo, o.orig
+			h[i].arrived, h[i].source, h[i].seen = OpMovedTo, o.orig, o.seen
 		}
 	}
 	return h

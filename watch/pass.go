@@ -58,36 +58,37 @@ const (
 
 // item is a name under examination. It may lose the object that was told there, and gain another one.
 type item struct {
-	at      place
-	hint    *nameHint
-	ops     Op
-	pid     int32
-	records bool // a record spoke of it
-	carried bool // but none since the last pass
-	old     ref  // what was told; 0: nothing
-	oldID   notify.FileID
-	oldDir  bool
-	came    ref // a file that the records saw come here from another name, and of whose attributes they said nothing
-	state   itemState
-	tries   uint8 // looks that were too early
-	newer   int64 // change time of the object in a look at another name of it, which was heard of before the one at this name
-	look    look
-	from    *item // gained: where the object was told before
-	to      *item // lost: where the object is now
-	fate    fate
-	held    bool
-	losing  bool // on the stack of the ordering
-	gaining bool
-	lostOut bool // the losing is told
-	gainIn  bool // the gaining is told
-	floats  bool // moved_from is told, moved_to not yet
-	cut     bool // and they will not be in one batch
-	root    ref  // of what floats
-	linkAt  int  // place of that moved_from in its group, plus one
-	node    ref  // what stands there after the pass
-	new     bool // told as added: its data is told too
-	attrs   bool // attributes are told
-	later   bool // and are not, as a stream may be under way from one name to another
+	at       place
+	hint     *nameHint
+	ops      Op
+	pid      int32
+	records  bool // a record spoke of it
+	carried  bool // but none since the last pass
+	old      ref  // what was told; 0: nothing
+	believed bool // what the records say of it stands for a look
+	oldID    notify.FileID
+	oldDir   bool
+	came     ref // a file that the records saw come here from another name, and of whose attributes they said nothing
+	state    itemState
+	tries    uint8 // looks that were too early
+	newer    int64 // change time of the object in a look at another name of it, which was heard of before the one at this name
+	look     look
+	from     *item // gained: where the object was told before
+	to       *item // lost: where the object is now
+	fate     fate
+	held     bool
+	losing   bool // on the stack of the ordering
+	gaining  bool
+	lostOut  bool // the losing is told
+	gainIn   bool // the gaining is told
+	floats   bool // moved_from is told, moved_to not yet
+	cut      bool // and they will not be in one batch
+	root     ref  // of what floats
+	linkAt   int  // place of that moved_from in its group, plus one
+	node     ref  // what stands there after the pass
+	new      bool // told as added: its data is told too
+	attrs    bool // attributes are told
+	later    bool // and are not, as a stream may be under way from one name to another
 }
 
 func (i *item) loses() bool {
@@ -169,7 +170,6 @@ func (t *tree) newPass(d *dirt, hold bool) *pass {
 		}
 		i := p.newItem(&slab[k], at)
 		p.named[k] = i
-		p.ask(i)
 		if hints != nil {
 			i.hint = &hints[k]
 		}
@@ -190,6 +190,17 @@ func (t *tree) newPass(d *dirt, hold bool) *pass {
 		}
 	}
 	p.objects()
+	t.checks.take(p.now, func(r ref) {
+		if t.s.alive(r) && t.s.dir(r).flags&(dirOpaque|dirWatched) == dirWatched {
+			p.job(r).list = true
+		}
+	})
+	p.believe()
+	for _, i := range p.named {
+		if i != nil && !i.believed {
+			p.ask(i)
+		}
+	}
 	for r, due := range t.late {
 		if !t.s.alive(r) {
 			delete(t.late, r)
@@ -235,6 +246,8 @@ func (p *pass) want(at place) *item {
 	if i == nil {
 		i = p.addItem(at)
 		p.ask(i)
+	} else {
+		p.doubt(i)
 	}
 	return i
 }
@@ -394,7 +407,7 @@ func (p *pass) merge(j *job) {
 			}
 			i = p.addItem(place{j.dir, lk.name})
 		}
-		i.look = *lk
+		i.look, i.believed = *lk, false
 		p.seen(i)
 	}
 }
@@ -667,7 +680,9 @@ func (p *pass) ownAttributes(i *item) bool {
 		return false
 	}
 	t := p.t
-	i.attrs = true
+	if i.attrs = true; i.believed {
+		return false // they are as they were told
+	}
 	r := i.node
 	if r == 0 {
 		r = i.old

@@ -46,7 +46,7 @@ func TestAnythingInOneLook(t *testing.T) {
 			b := burst{mode: rapid.SampledFrom([]string{"once", "lost"}).Draw(rt, "mode"), acts: drawDoings.Draw(rt, "acts"), sync: true}
 			tb := &rapidTB{TB: t, rt: rt}
 			defer tb.clean()
-			play(tb, kind, dir, before, []burst{b}, rigOptions{})
+			play(tb, kind, dir, before, []burst{b}, rigOptions{believe: drawBelief(rt)})
 		})
 	})
 }
@@ -392,13 +392,19 @@ type rigOptions struct {
 	stall bool                   // nobody reads the queue during a burst
 	poll  time.Duration          // not 0: some directories are swept so often, and Sync does not wait for that
 	end   func(r *watchtest.Rig) // before the watcher ends
+
+	believe int // watch.Config.BelieveFrom
 }
+
+// drawBelief: everything that can be is believed, or little.
+func drawBelief(rt *rapid.T) int { return rapid.SampledFrom([]int{0, 1}).Draw(rt, "believe from") }
 
 func anythingGoes(t *testing.T, rt *rapid.T, kind, dir string, opt rigOptions) {
 	tb := &rapidTB{TB: t, rt: rt}
 	defer tb.clean()
 	before := drawDoings.Draw(rt, "before")
 	bursts := rapid.SliceOfN(drawBurst, 1, 5).Draw(rt, "bursts")
+	opt.believe = drawBelief(rt)
 	play(tb, kind, dir, before, bursts, opt)
 }
 
@@ -419,7 +425,7 @@ func play(tb testing.TB, kind, dir string, before doings, bursts []burst, opt ri
 	}
 	var g *watchtest.Gate
 	r := watchtest.Start(tb, kind, filepath.Join(own, "top"), func(c *watch.Config) {
-		c.PollInterval = opt.poll
+		c.PollInterval, c.BelieveFrom = opt.poll, opt.believe
 		if opt.open != nil {
 			c.Source.Close()
 			if c.Source, err = opt.open(kind); err != nil {

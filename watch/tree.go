@@ -53,6 +53,7 @@ type tree struct {
 	oneLvl  bool
 	now     func() time.Time
 
+	believes int // Config.BelieveFrom
 	actors   actors
 	lookers  [2]*looker
 	room     room               // of the pass under way
@@ -65,6 +66,7 @@ type tree struct {
 	echoed   uint64             // the newest barrier before which all was looked at, or is in the pass under way
 	missing  map[place]struct{} // held back until the sweep under way ends
 	parked   map[ref]struct{}   // directories that were not where they should be during the sweep
+	checks   checks             // of what was believed
 	late     map[ref]time.Time  // directories whose mtime has to be told, and when
 	unproved [2]map[ref]int64   // change time of files that changed without proof of writing, yet: new ones, older ones
 	provedAt time.Time          // when the new ones became the older ones
@@ -570,6 +572,7 @@ func (t *tree) drop(r ref) {
 	t.srcMu.Unlock()
 	t.dropped = true
 	delete(t.late, r)
+	delete(t.checks.at, r)
 	delete(t.parked, r)
 	if t.s.dir(r).flags&(dirDegraded|dirOpaque) != 0 {
 		t.troubled.Lock()

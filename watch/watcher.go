@@ -35,7 +35,9 @@ type Config struct {
 	OneLevel      bool
 	SweepInterval time.Duration // between full sweeps, 0: 6 h
 	PollInterval  time.Duration // between sweeps of what cannot be watched, 0: 5 s
-	Logger        *slog.Logger  // nil: slog.Default()
+	// BelieveFrom: from how many names on in one pass what a record says is taken for what is there, where a look could add nothing. 0: 16, where it pays.
+	BelieveFrom int
+	Logger      *slog.Logger // nil: slog.Default()
 }
 
 // Watcher watches directory trees. Its lookups may be called from any goroutine, Run once.
@@ -90,6 +92,9 @@ func New(cfg Config) (*Watcher, error) {
 	if cfg.PollInterval == 0 {
 		cfg.PollInterval = 5 * time.Second
 	}
+	if cfg.BelieveFrom == 0 {
+		cfg.BelieveFrom = believeFrom
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
@@ -141,7 +146,7 @@ func New(cfg Config) (*Watcher, error) {
 	}
 	w := &Watcher{cfg: cfg, in: newInbox(time.Now), out: newOutbox(cfg.Head), log: cfg.Logger, ready: make(chan struct{})}
 	w.t = newTree(cfg.Source, w.out, cfg.Logger, time.Now)
-	w.t.oneLvl = cfg.OneLevel
+	w.t.oneLvl, w.t.believes = cfg.OneLevel, cfg.BelieveFrom
 	if len(cfg.Exclude) > 0 {
 		w.t.exclude = excluder(cfg.Exclude)
 	}
@@ -323,7 +328,7 @@ func (w *Watcher) next() *dirt {
 	for _, due := range t.late {
 		late = late || !now.Before(due)
 	}
-	if d == nil && (late || t.carry != nil && !now.Before(t.carryDue)) {
+	if d == nil && (late || t.checks.waiting(now) || t.carry != nil && !now.Before(t.carryDue)) {
 		d = newDirt()
 	}
 	if d != nil && d.sweep {
@@ -396,6 +401,9 @@ func (w *Watcher) pause() time.Duration {
 	for _, due := range w.t.late {
 		earlier(due)
 	}
+	if len(w.t.checks.at) > 0 {
+		earlier(w.t.checks.due)
+	}
 	return max(until.Sub(now), 0)
 }
 
@@ -422,7 +430,7 @@ func (w *Watcher) pass(d *dirt) {
 		w.sweepStepped(start)
 	}
 	w.barrier.reached(d.barriers)
-	w.barrier.release(!waiting && w.sweep == nil && !w.sweepNext && !w.pollDue.IsZero(), len(t.late) == 0)
+	w.barrier.release(!waiting && w.sweep == nil && !w.sweepNext && !w.pollDue.IsZero(), len(t.late) == 0 && len(t.checks.at) == 0)
 }
 
 // find walks a path down from a directory; 0: there is no such entry.

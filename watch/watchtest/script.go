@@ -249,7 +249,7 @@ func (s *Script) Sees(source, fs string) bool {
 
 // Run runs the script in dir, an empty directory on a file system of kind fs, with a watcher of the given source. path is
 // put before PATH: the verbs are found there.
-func (s *Script) Run(t *testing.T, source, fs, dir, path string) {
+func (s *Script) Run(t *testing.T, source, fs, dir, path string, options ...func(*watch.Config)) {
 	top := filepath.Join(dir, "top")
 	if err := os.Mkdir(top, 0o755); err != nil {
 		t.Fatal(err)
@@ -261,10 +261,10 @@ func (s *Script) Run(t *testing.T, source, fs, dir, path string) {
 		t.Fatal(err)
 	}
 	g := NewGate(src)
-	r := Start(t, source, top, func(c *watch.Config) {
+	r := Start(t, source, top, append(options, func(c *watch.Config) {
 		c.Source.Close()
 		c.Source, c.PollInterval = g, time.Hour
-	})
+	})...)
 	r.Keep()
 	names := newIDNames(r.Snap(t))
 	r.Take()

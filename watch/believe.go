@@ -1,0 +1,156 @@
+package watch
+
+import "time"
+
+// When there is much to do, what a record says of a name is believed without a look, if there is nothing that a look could add: the name of a file
+// was taken away, or a file of which no more is said went from one name to another. Looks at names that something has left are the dearest of all, as the kernel
+// searches the directory for what is not there.
+//
+// A record is believed only if it says which object it is about (Record.Object), and this object is what was told under the name. That it is right is not
+// certain: a rename may leave something behind of which no record speaks (RENAME_WHITEOUT), and the kernel merges a record with an
+// equal one that nobody has read yet, although others are between them. So each directory of which something was believed is listed
+// as soon as it is at rest. What is not known before that is the change time of a file that was moved.
+type checks struct {
+	at  map[ref]check
+	due time.Time // none is due before
+}
+
+// check is a directory that is to be listed.
+type check struct{ since, due time.Time }
+
+const (
+	believeFrom = 16              // names in a pass
+	believeMost = 4096            // names in a directory: listing it would cost more than the looks
+	checkRest   = time.Second     // for how long nothing was believed of a directory before it is listed
+	checkLate   = 5 * time.Second // and how long it is put off
+)
+
+// note puts the listing of a directory off until it is at rest.
+func (c *checks) note(r ref, now time.Time) {
+	k, ok := c.at[r]
+	if !ok {
+		if c.at == nil {
+			c.at = make(map[ref]check)
+		}
+		k.since = now
+	}
+	k.due = now.Add(checkRest)
+	if latest := k.since.Add(checkLate); k.due.After(latest) {
+		k.due = latest
+	}
+	if c.at[r] = k; len(c.at) == 1 || k.due.Before(c.due) {
+		c.due = k.due
+	}
+}
+
+// take calls f for directories that are to be listed now, not too many, and forgets them.
+func (c *checks) take(now time.Time, f func(r ref)) {
+	if !c.waiting(now) {
+		return
+	}
+	c.due = now.Add(checkLate)
+	n := 0
+	for r, k := range c.at {
+		switch {
+		case n == sweepDirs:
+			c.due = now
+			return
+		case !now.Before(k.due):
+			delete(c.at, r)
+			f(r)
+			n++
+		case k.due.Before(c.due):
+			c.due = k.due
+		}
+	}
+}
+
+// waiting says whether take would give any.
+func (c *checks) waiting(now time.Time) bool { return len(c.at) > 0 && !now.Before(c.due) }
+
+// believe takes what the records say of names for what is there, where that is enough. It is before the first look.
+func (p *pass) believe() {
+	if len(p.dirt.names) < p.t.believes {
+		return
+	}
+	for k, i := range p.named {
+		if i != nil {
+			i.believed = p.saidToGo(i, &p.dirt.names[k])
+		}
+	}
+	for _, i := range p.named {
+		if i != nil && p.saidToCome(i) {
+			from, s := p.named[i.hint.source], &p.t.s
+			i.look = look{name: i.at.name, id: from.oldID, attr: s.attr(from.old), mount: p.t.ms.at(s.dir(i.at.dir).mount)}
+			i.look.attr.Ctime = i.hint.seen.UnixNano() // nearly
+			i.believed = true
+			p.trust(i, present)
+		}
+	}
+	for _, i := range p.named {
+		if i == nil || !i.believed || i.state == present {
+			continue
+		}
+		switch to := p.dest(i); {
+		case i.ops&OpMovedFrom != 0 && i.hint.fate != fateMovedOut && (to == nil || !to.believed): // both names of a rename, or none: they may have changed places
+			i.believed = false
+		default:
+			i.look = look{name: i.at.name, err: errGone}
+			p.trust(i, absent)
+		}
+	}
+}
+
+// saidToGo says whether records say of the file that was told under a name that it is gone from there, and nothing that is not certain.
+func (p *pass) saidToGo(i *item, n *dirtyName) bool {
+	s := &p.t.s
+	if i.old == 0 || i.oldDir || n.said == 0 || i.ops&(OpDelete|OpMovedFrom) == 0 || i.ops&(OpCreate|OpMovedTo) != 0 || !p.believable(i.at.dir) ||
+		s.owners.get(s.node(i.old).owner).nlink != 1 {
+		return false
+	}
+	m := p.t.ms.at(s.dir(i.at.dir).mount)
+	return m.kind == idByHandle && p.t.ms.makeID(m, []byte(p.dirt.said[n.said-1].object), 0, 0) == i.oldID
+}
+
+// saidToCome says whether records say of such a file that it came to a name where nothing was told, and nothing else of either name.
+func (p *pass) saidToCome(i *item) bool {
+	if i.ops != OpMovedTo || i.old != 0 || i.came == 0 || p.t.exclude != nil || !p.believable(i.at.dir) {
+		return false
+	}
+	from := p.named[i.hint.source]
+	return from.believed && from.ops == OpMovedFrom && p.t.s.node(i.came).x != unread
+}
+
+// believable says whether the names of a directory need not be looked at in this pass.
+func (p *pass) believable(r ref) bool {
+	if j := p.todo[r]; j != nil && (j.list || j.watch) {
+		return false
+	}
+	return p.t.s.dir(r).count <= believeMost
+}
+
+// trust has what the records say of a name stand for a look.
+func (p *pass) trust(i *item, s itemState) {
+	i.state = s
+	if i.ops&changeOps != 0 {
+		p.changedElsewhere(i)
+	}
+	r := i.at.dir
+	p.t.checks.note(r, p.now)
+	if _, ok := p.t.late[r]; !ok {
+		p.t.late[r] = p.now.Add(mtimePause)
+	}
+}
+
+// doubt has a name looked at after all, and the other one of the rename: something was seen that does not fit.
+func (p *pass) doubt(i *item) {
+	if i == nil || !i.believed {
+		return
+	}
+	i.believed = false
+	p.again(i)
+	p.doubt(p.dest(i))
+	if i.hint.source >= 0 {
+		p.doubt(p.named[i.hint.source])
+	}
+}
