@@ -11,12 +11,9 @@ import "time"
 // equal one that nobody has read yet, although others are between them. So each directory of which something was believed is listed
 // as soon as it is at rest. What is not known before that is the change time of a file that was moved.
 type checks struct {
-	at  map[ref]check
-	due time.Time // none is due before
+	dueDirs
+	since map[ref]time.Time // something was believed of them
 }
-
-// check is a directory that is to be listed.
-type check struct{ since, due time.Time }
 
 const (
 	believeFrom = 16              // names in a pass
@@ -27,46 +24,35 @@ const (
 
 // note puts the listing of a directory off until it is at rest.
 func (c *checks) note(r ref, now time.Time) {
-	k, ok := c.at[r]
+	if c.since == nil {
+		c.since = make(map[ref]time.Time)
+	}
+	since, ok := c.since[r]
 	if !ok {
-		if c.at == nil {
-			c.at = make(map[ref]check)
-		}
-		k.since = now
+		c.since[r], since = now, now
 	}
-	k.due = now.Add(checkRest)
-	if latest := k.since.Add(checkLate); k.due.After(latest) {
-		k.due = latest
+	due := now.Add(checkRest)
+	if latest := since.Add(checkLate); due.After(latest) {
+		due = latest
 	}
-	if c.at[r] = k; len(c.at) == 1 || k.due.Before(c.due) {
-		c.due = k.due
-	}
+	c.put(r, due)
 }
 
-// take calls f for directories that are to be listed now, not too many, and forgets them.
-func (c *checks) take(now time.Time, f func(r ref)) {
-	if !c.waiting(now) {
-		return
-	}
-	c.due = now.Add(checkLate)
-	n := 0
-	for r, k := range c.at {
-		switch {
-		case n == sweepDirs:
-			c.due = now
-			return
-		case !now.Before(k.due):
-			delete(c.at, r)
-			f(r)
-			n++
-		case k.due.Before(c.due):
-			c.due = k.due
+func (c *checks) drop(r ref) {
+	c.dueDirs.drop(r)
+	delete(c.since, r)
+}
+
+// check has directories listed that are at rest.
+func (p *pass) check() {
+	t := p.t
+	for _, r := range t.checks.take(p.now, sweepDirs) {
+		delete(t.checks.since, r)
+		if t.s.alive(r) && t.s.dir(r).flags&(dirOpaque|dirWatched) == dirWatched {
+			p.job(r).list = true
 		}
 	}
 }
-
-// waiting says whether take would give any.
-func (c *checks) waiting(now time.Time) bool { return len(c.at) > 0 && !now.Before(c.due) }
 
 // believe takes what the records say of names for what is there, where that is enough. It is before the first look.
 func (p *pass) believe() {
@@ -137,9 +123,7 @@ func (p *pass) trust(i *item, s itemState) {
 	}
 	r := i.at.dir
 	p.t.checks.note(r, p.now)
-	if _, ok := p.t.late[r]; !ok {
-		p.t.late[r] = p.now.Add(mtimePause)
-	}
+	p.t.late.add(r, p.now.Add(mtimePause))
 }
 
 // doubt has a name looked at after all, and the other one of the rename: something was seen that does not fit.

@@ -315,14 +315,16 @@ func kernelAtLeast(major, minor int) bool {
 // itself if name is "": as ".", since what was opened with O_PATH has none to give. nil: there are none.
 func (l *looker) xattrs(dir dirFD, name string) (*notify.Xattrs, error) {
 	n, e := l.listXattr(dir, name)
-	var x notify.Xattrs
-	switch {
-	case e == unix.EOPNOTSUPP || e == 0 && n == 0:
+	if e == unix.EOPNOTSUPP || e == 0 && n == 0 {
 		return nil, nil
-	case e == unix.E2BIG: // their names alone are more than the kernel lists: that there are some can still be told
+	}
+	var x notify.Xattrs
+	switch e {
+	case 0:
+	case unix.E2BIG: // their names alone are more than the kernel lists: that there are some can still be told
 		addXattr(&x, "", nil)
 		return &x, nil
-	case e != 0:
+	default:
 		return nil, e
 	}
 	for list := l.xlist[:n]; len(list) > 0; {
@@ -390,35 +392,56 @@ func (l *looker) userXattrs(dir dirFD, name string, limit int) (map[string][]byt
 // noXattrAt says that the kernel is older than 6.13: then attributes are asked for by a path through /proc.
 var noXattrAt atomic.Bool
 
+// smallXattrs is room for the names of a few extended attributes, or one value: the kernel allocates as much as it is offered, which costs more than to ask
+// again for what is larger.
+const smallXattrs = 512
+
 // listXattr fills xlist, and makes room for what getXattr gives.
 func (l *looker) listXattr(dir dirFD, name string) (int, unix.Errno) {
 	if l.xlist == nil {
 		l.xlist, l.xval = make([]byte, 64<<10), make([]byte, 64<<10)
 	}
+	n, e := l.listXattrIn(dir, name, smallXattrs)
+	if e == unix.ERANGE {
+		n, e = l.listXattrIn(dir, name, len(l.xlist))
+	}
+	return n, e
+}
+
+func (l *looker) listXattrIn(dir dirFD, name string, room int) (int, unix.Errno) {
 	if !noXattrAt.Load() {
 		n, _, e := unix.Syscall6(unix.SYS_LISTXATTRAT, uintptr(dir), uintptr(unsafe.Pointer(l.cname(orDot(name)))), unix.AT_SYMLINK_NOFOLLOW,
-			uintptr(unsafe.Pointer(&l.xlist[0])), uintptr(len(l.xlist)), 0)
+			uintptr(unsafe.Pointer(&l.xlist[0])), uintptr(room), 0)
 		if e != unix.ENOSYS && e != unix.EPERM {
 			return int(n), e
 		}
 		noXattrAt.Store(true)
 	}
-	n, _, e := unix.Syscall(unix.SYS_LLISTXATTR, uintptr(l.procPath(dir, name)), uintptr(unsafe.Pointer(&l.xlist[0])), uintptr(len(l.xlist)))
+	n, _, e := unix.Syscall(unix.SYS_LLISTXATTR, uintptr(l.procPath(dir, name)), uintptr(unsafe.Pointer(&l.xlist[0])), uintptr(room))
 	return int(n), e
 }
 
+// getXattr fills xval.
 func (l *looker) getXattr(dir dirFD, name string, key *byte) (int, unix.Errno) {
+	n, e := l.getXattrIn(dir, name, key, smallXattrs)
+	if e == unix.ERANGE {
+		n, e = l.getXattrIn(dir, name, key, len(l.xval))
+	}
+	return n, e
+}
+
+func (l *looker) getXattrIn(dir dirFD, name string, key *byte, room int) (int, unix.Errno) {
 	if !noXattrAt.Load() {
 		args := struct {
 			value       uint64
 			size, flags uint32
-		}{uint64(uintptr(unsafe.Pointer(&l.xval[0]))), uint32(len(l.xval)), 0}
+		}{uint64(uintptr(unsafe.Pointer(&l.xval[0]))), uint32(room), 0}
 		n, _, e := unix.Syscall6(unix.SYS_GETXATTRAT, uintptr(dir), uintptr(unsafe.Pointer(l.cname(orDot(name)))), unix.AT_SYMLINK_NOFOLLOW,
 			uintptr(unsafe.Pointer(key)), uintptr(unsafe.Pointer(&args)), unsafe.Sizeof(args))
 		return int(n), e
 	}
 	n, _, e := unix.Syscall6(unix.SYS_LGETXATTR, uintptr(l.procPath(dir, name)), uintptr(unsafe.Pointer(key)),
-		uintptr(unsafe.Pointer(&l.xval[0])), uintptr(len(l.xval)), 0, 0)
+		uintptr(unsafe.Pointer(&l.xval[0])), uintptr(room), 0, 0)
 	return int(n), e
 }
 

@@ -42,6 +42,13 @@ func (p *pass) agree() {
 // match decides for each name what it lost and what it gained.
 func (p *pass) match() {
 	for _, i := range p.order {
+		if i.believed && i.state == present {
+			p.pair(p.named[i.hint.source], i)
+			continue
+		}
+		if to := p.dest(i); i.believed && to != nil && to.believed {
+			continue
+		}
 		if i.loses() {
 			p.lostBy[i.oldID] = append(p.lostBy[i.oldID], i)
 		}

@@ -72,7 +72,7 @@ func (p *pass) lose(i *item) bool {
 
 // stands says whether what was told under a name is still there in the tree.
 func (p *pass) stands(i *item) bool {
-	return p.t.s.alive(i.at.dir) && p.t.s.child(i.at.dir, i.at.name) == i.old
+	return p.t.s.alive(i.at.dir) && p.t.s.stands(i.old, i.at)
 }
 
 // placed says whether a directory has a path: it is in the tree, and none above it floats.
@@ -360,14 +360,13 @@ func (p *pass) move(l, g *item) {
 	cut, from := l.cut, l.linkAt
 	if l.floats {
 		p.ashore(l)
+		t.s.attach(l.old, g.at.dir, g.at.name)
 	} else {
 		from = p.emit(pick(l.old, t, notify.ChildFileMovedFrom, notify.ChildDirMovedFrom), l.old, l)
-		p.changed()
-		t.s.detach(l.old)
+		t.s.move(l.old, g.at.dir, g.at.name)
 		l.lostOut = true
 	}
 	p.changed()
-	t.s.attach(l.old, g.at.dir, g.at.name)
 	g.node = l.old
 	if (l.ops|g.ops)&(OpMovedFrom|OpMovedTo) == 0 { // it may have been linked there, and unlinked here
 		p.unlinked(l.at, l.oldID)

@@ -2,6 +2,7 @@ package watch
 
 import (
 	"errors"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -155,7 +156,8 @@ func (t *tree) newPass(d *dirt, hold bool) *pass {
 	}
 	t.passed = p.now
 	hints := d.hints()
-	slab := t.room.take(len(d.names))
+	slab, olds := t.room.take(len(d.names)), make([]ref, len(d.names))
+	t.s.childOfEach(d.names, olds)
 	var selves []ref
 	for k := range d.names {
 		n := &d.names[k]
@@ -168,7 +170,7 @@ func (t *tree) newPass(d *dirt, hold bool) *pass {
 			selves = append(selves, at.dir)
 			continue
 		}
-		i := p.newItem(&slab[k], at)
+		i := p.newItem(&slab[k], at, olds[k])
 		p.named[k] = i
 		if hints != nil {
 			i.hint = &hints[k]
@@ -190,22 +192,16 @@ func (t *tree) newPass(d *dirt, hold bool) *pass {
 		}
 	}
 	p.objects()
-	t.checks.take(p.now, func(r ref) {
-		if t.s.alive(r) && t.s.dir(r).flags&(dirOpaque|dirWatched) == dirWatched {
-			p.job(r).list = true
-		}
-	})
+	p.check()
 	p.believe()
 	for _, i := range p.named {
 		if i != nil && !i.believed {
 			p.ask(i)
 		}
 	}
-	for r, due := range t.late {
-		if !t.s.alive(r) {
-			delete(t.late, r)
-		} else if !p.now.Before(due) {
-			t.late[r] = p.now.Add(mtimePause)
+	for _, r := range t.late.take(p.now, math.MaxInt) {
+		if t.s.alive(r) {
+			t.late.put(r, p.now.Add(mtimePause))
 			p.overdue[r] = true
 			p.job(r)
 		}
@@ -259,7 +255,7 @@ func (p *pass) ask(i *item) {
 
 // addItem is for names that no record spoke of.
 func (p *pass) addItem(at place) *item {
-	i := p.newItem(new(item), at)
+	i := p.newItem(new(item), at, p.t.s.child(at.dir, at.name))
 	if p.other == nil {
 		p.other = make(map[place]*item)
 	}
@@ -269,8 +265,8 @@ func (p *pass) addItem(at place) *item {
 
 var noHint = nameHint{dest: -1, source: -1}
 
-func (p *pass) newItem(i *item, at place) *item {
-	*i = item{at: at, hint: &noHint, old: p.t.s.child(at.dir, at.name)}
+func (p *pass) newItem(i *item, at place, old ref) *item {
+	*i = item{at: at, hint: &noHint, old: old}
 	if i.old != 0 {
 		i.oldID, i.oldDir = p.t.s.node(i.old).id, p.t.s.isDir(i.old)
 	}
@@ -687,7 +683,7 @@ func (p *pass) ownAttributes(i *item) bool {
 	if r == 0 {
 		r = i.old
 	}
-	if t.s.child(i.at.dir, i.at.name) != r {
+	if !t.s.stands(r, i.at) {
 		return false // it has gone since, with a directory above
 	}
 	i.node = r
@@ -746,9 +742,7 @@ func (p *pass) dirTimes() {
 		}
 		filled := p.filled[r] && p.freshAt[r] != nil && t.s.dir(r).flags&dirEntered == 0
 		if waits[r] && !filled && !p.overdue[r] && t.s.node(r).mtime != p.mtimes[r].mtime {
-			if _, ok := t.late[r]; !ok {
-				t.late[r] = p.now.Add(mtimePause)
-			}
+			t.late.add(r, p.now.Add(mtimePause))
 			continue
 		}
 		p.tellTime(r, p.mtimes[r].mtime, filled)
@@ -760,18 +754,16 @@ func (p *pass) tellTime(r ref, mtime int64, filled bool) {
 	t := p.t
 	n, d := t.s.node(r), t.s.dir(r)
 	if n.parent == 0 || d.flags&dirAttached == 0 || n.mtime == mtime && !filled {
-		delete(t.late, r)
+		t.late.drop(r)
 		return
 	}
 	if since := time.Duration(p.now.UnixNano() - d.told); since >= 0 && since < mtimePause { // less than none: the clock was set back
-		if _, ok := t.late[r]; !ok {
-			t.late[r] = p.now.Add(mtimePause - since)
-		}
+		t.late.add(r, p.now.Add(mtimePause-since))
 		return
 	}
 	n.mtime = mtime
 	d.told = p.now.UnixNano()
-	delete(t.late, r)
+	t.late.drop(r)
 	p.emit(notify.ChildMtimeChanged, r, nil)
 	p.close()
 }
@@ -848,9 +840,7 @@ func (p *pass) unopened(next *dirt) {
 		if !t.s.alive(r) || t.s.dir(r).flags&dirAttached == 0 {
 			continue
 		}
-		if _, ok := t.late[r]; !ok { // what was asked for in it may have been found elsewhere, and its time is still to be looked at
-			t.late[r] = p.now.Add(recordWait)
-		}
+		t.late.add(r, p.now.Add(recordWait)) // what was asked for in it may have been found elsewhere, and its time is still to be looked at
 		switch {
 		case !j.list && !j.watch:
 		case p.hold && !p.moved:

@@ -96,6 +96,7 @@ type store struct {
 	atimes   chunked[int64] // by ref, if reads are told
 	reads    bool
 	liveDirs int64
+	sum      int
 	unread   atomic.Int64 // nodes whose extended attributes were not read yet
 }
 
@@ -183,6 +184,38 @@ func (s *store) recycle() {
 // attach puts a node into a directory under a name that is free there. The root of a
 // tree is attached to parent 0.
 func (s *store) attach(r, parent ref, name string) {
+	s.link(r, parent, name)
+	n := s.node(r)
+	s.idIdx.insert(s, r, idHash(n.id), byIDChain)
+	s.live++
+	s.count(r, 1)
+	if n.dir != 0 {
+		s.dirs.at(n.dir).flags |= dirAttached
+		s.liveDirs++
+	}
+}
+
+// detach takes a node out of its directory and of the indexes; what is below it stays below it.
+func (s *store) detach(r ref) {
+	s.unlink(r)
+	n := s.node(r)
+	s.idIdx.remove(s, r, idHash(n.id), byIDChain)
+	s.count(r, -1)
+	s.live--
+	if n.dir != 0 {
+		s.dirs.at(n.dir).flags &^= dirAttached
+		s.liveDirs--
+	}
+}
+
+// move takes a node out of its directory and puts it into another one of the same tree, under a name that is free there.
+func (s *store) move(r, parent ref, name string) {
+	s.unlink(r)
+	s.link(r, parent, name)
+}
+
+// link puts a node among the children of a directory.
+func (s *store) link(r, parent ref, name string) {
 	n := s.node(r)
 	if s.names.view(n.name) != name {
 		s.names.drop(n.name)
@@ -199,20 +232,12 @@ func (s *store) attach(r, parent ref, name string) {
 		d.count++
 	}
 	s.nameIdx.insert(s, r, nameHash(parent, name), byNameChain)
-	s.idIdx.insert(s, r, idHash(n.id), byIDChain)
-	s.live++
-	s.count(r, 1)
-	if n.dir != 0 {
-		s.dirs.at(n.dir).flags |= dirAttached
-		s.liveDirs++
-	}
 }
 
-// detach takes a node out of its directory and of the indexes; what is below it stays below it.
-func (s *store) detach(r ref) {
+// unlink takes a node from among the children of its directory.
+func (s *store) unlink(r ref) {
 	n := s.node(r)
 	s.nameIdx.remove(s, r, nameHash(n.parent, s.names.view(n.name)), byNameChain)
-	s.idIdx.remove(s, r, idHash(n.id), byIDChain)
 	if n.parent != 0 {
 		d := s.dir(n.parent)
 		if n.prev != 0 {
@@ -225,13 +250,7 @@ func (s *store) detach(r ref) {
 		}
 		d.count--
 	}
-	s.count(r, -1)
 	n.prev, n.next = 0, 0
-	s.live--
-	if n.dir != 0 {
-		s.dirs.at(n.dir).flags &^= dirAttached
-		s.liveDirs--
-	}
 }
 
 // count keeps how many entries each root has.
@@ -244,7 +263,12 @@ func (s *store) count(r ref, by int64) {
 
 // child finds a name in a directory.
 func (s *store) child(parent ref, name string) ref {
-	for r := s.nameIdx.first(nameHash(parent, name)); r != 0; {
+	return s.childFrom(s.nameIdx.first(nameHash(parent, name)), parent, name)
+}
+
+// childFrom finds a name in the rest of a chain.
+func (s *store) childFrom(r, parent ref, name string) ref {
+	for r != 0 {
 		n := s.node(r)
 		if n.parent == parent && s.names.view(n.name) == name {
 			return r
@@ -252,6 +276,39 @@ func (s *store) child(parent ref, name string) ref {
 		r = n.byName
 	}
 	return 0
+}
+
+// childOfEach is child for many names, some at a time: each look-up waits for memory three times, and so they wait together.
+func (s *store) childOfEach(names []dirtyName, out []ref) {
+	const some = 64
+	var sum int
+	for len(names) > 0 {
+		k := min(some, len(names))
+		for i := range k {
+			out[i] = s.nameIdx.first(names[i].hash)
+		}
+		for i := range k {
+			if r := out[i]; r != 0 {
+				sum += int(s.node(r).name)
+			}
+		}
+		for i := range k {
+			if r := out[i]; r != 0 {
+				sum += s.names.len(s.node(r).name)
+			}
+		}
+		for i := range k {
+			out[i] = s.childFrom(out[i], names[i].at.dir, names[i].at.name)
+		}
+		names, out = names[k:], out[k:]
+	}
+	s.sum = sum // what was read for nothing else
+}
+
+// stands says whether a node is attached under a name: child for who knows which one it would be.
+func (s *store) stands(r ref, at place) bool {
+	n := s.node(r)
+	return r != 0 && n.parent == at.dir && s.names.view(n.name) == at.name && (n.dir == 0 || s.dirs.at(n.dir).flags&dirAttached != 0)
 }
 
 // byID finds the first attached node of an ID, sameID the next one of the same ID: hard links.

@@ -324,11 +324,7 @@ func (w *Watcher) next() *dirt {
 	t, now := w.t, time.Now()
 	d, drained := w.in.take()
 	t.drained = drained
-	late := false
-	for _, due := range t.late {
-		late = late || !now.Before(due)
-	}
-	if d == nil && (late || t.checks.waiting(now) || t.carry != nil && !now.Before(t.carryDue)) {
+	if d == nil && (t.late.due(now) || t.checks.due(now) || t.carry != nil && !now.Before(t.carryDue)) {
 		d = newDirt()
 	}
 	if d != nil && d.sweep {
@@ -398,11 +394,10 @@ func (w *Watcher) pause() time.Duration {
 	if w.t.digests.next != 0 {
 		earlier(w.t.digests.due)
 	}
-	for _, due := range w.t.late {
-		earlier(due)
-	}
-	if len(w.t.checks.at) > 0 {
-		earlier(w.t.checks.due)
+	for _, d := range []*dueDirs{&w.t.late, &w.t.checks.dueDirs} {
+		if !d.empty() {
+			earlier(d.first)
+		}
 	}
 	return max(until.Sub(now), 0)
 }
@@ -430,7 +425,7 @@ func (w *Watcher) pass(d *dirt) {
 		w.sweepStepped(start)
 	}
 	w.barrier.reached(d.barriers)
-	w.barrier.release(!waiting && w.sweep == nil && !w.sweepNext && !w.pollDue.IsZero(), len(t.late) == 0 && len(t.checks.at) == 0)
+	w.barrier.release(!waiting && w.sweep == nil && !w.sweepNext && !w.pollDue.IsZero(), t.late.empty() && t.checks.empty())
 }
 
 // find walks a path down from a directory; 0: there is no such entry.
