@@ -6,50 +6,66 @@ import "time"
 // was taken away, or a file of which no more is said went from one name to another. Looks at names that something has left are the dearest of all, as the kernel
 // searches the directory for what is not there.
 //
-// A record is believed only if it says which object it is about (Record.Object), and this object is what was told under the name. That it is right is not
-// certain: a rename may leave something behind of which no record speaks (RENAME_WHITEOUT), and the kernel merges a record with an
-// equal one that nobody has read yet, although others are between them. So each directory of which something was believed is listed
-// as soon as it is at rest. What is not known before that is the change time of a file that was moved.
+// A record is believed only if it says which object it is about (Record.Object), and this object is what was told under the name. That of a removal says all then.
+// That of a rename may not: something may stay behind of which no record speaks (RENAME_WHITEOUT), and the kernel merges a record with an
+// equal one that nobody has read yet, although others are between them. So the directories of what was believed of a rename are checked
+// as soon as they are at rest: whether the names are those that were told, and, by a look, the files that came. What is not known before that is the change
+// time of these.
 type checks struct {
 	dueDirs
-	since map[ref]time.Time // something was believed of them
+	notes map[ref]*check
+}
+
+// check is what is to be checked of a directory.
+type check struct {
+	since time.Time
+	came  []ref
 }
 
 const (
 	believeFrom = 16              // names in a pass
-	believeMost = 4096            // names in a directory: listing it would cost more than the looks
-	checkRest   = time.Second     // for how long nothing was believed of a directory before it is listed
-	checkLate   = 5 * time.Second // and how long it is put off
+	believeMost = 16384           // names in a directory that may have to be listed
+	checkRest   = time.Second     // for how long nothing was believed of a directory before it is checked
+	checkLate   = 5 * time.Second // and how long that is put off
 )
 
-// note puts the listing of a directory off until it is at rest.
-func (c *checks) note(r ref, now time.Time) {
-	if c.since == nil {
-		c.since = make(map[ref]time.Time)
-	}
-	since, ok := c.since[r]
-	if !ok {
-		c.since[r], since = now, now
+// note puts the check of a directory off until it is at rest.
+func (c *checks) note(r ref, now time.Time) *check {
+	k := c.notes[r]
+	if k == nil {
+		if c.notes == nil {
+			c.notes = make(map[ref]*check)
+		}
+		k = &check{since: now}
+		c.notes[r] = k
 	}
 	due := now.Add(checkRest)
-	if latest := since.Add(checkLate); due.After(latest) {
+	if latest := k.since.Add(checkLate); due.After(latest) {
 		due = latest
 	}
 	c.put(r, due)
+	return k
 }
 
 func (c *checks) drop(r ref) {
 	c.dueDirs.drop(r)
-	delete(c.since, r)
+	delete(c.notes, r)
 }
 
-// check has directories listed that are at rest.
+// check has what was believed of directories looked at that are at rest.
 func (p *pass) check() {
 	t := p.t
 	for _, r := range t.checks.take(p.now, sweepDirs) {
-		delete(t.checks.since, r)
-		if t.s.alive(r) && t.s.dir(r).flags&(dirOpaque|dirWatched) == dirWatched {
-			p.job(r).list = true
+		k := t.checks.notes[r]
+		delete(t.checks.notes, r)
+		if !t.s.alive(r) || t.s.dir(r).flags&dirOpaque != 0 {
+			continue
+		}
+		p.job(r).names = true
+		for _, f := range k.came {
+			if t.s.node(f).parent == r {
+				p.want(place{r, t.s.name(f)})
+			}
 		}
 	}
 }
@@ -90,7 +106,7 @@ func (p *pass) believe() {
 // saidToGo says whether records say of the file that was told under a name that it is gone from there, and nothing that is not certain.
 func (p *pass) saidToGo(i *item, n *dirtyName) bool {
 	s := &p.t.s
-	if i.old == 0 || i.oldDir || n.said == 0 || i.ops&(OpDelete|OpMovedFrom) == 0 || i.ops&(OpCreate|OpMovedTo) != 0 || !p.believable(i.at.dir) ||
+	if i.old == 0 || i.oldDir || n.said == 0 || i.ops&(OpDelete|OpMovedFrom) == 0 || i.ops&(OpCreate|OpMovedTo) != 0 || !p.believable(i.at.dir, i.ops) ||
 		s.owners.get(s.node(i.old).owner).nlink != 1 {
 		return false
 	}
@@ -100,7 +116,7 @@ func (p *pass) saidToGo(i *item, n *dirtyName) bool {
 
 // saidToCome says whether records say of such a file that it came to a name where nothing was told, and nothing else of either name.
 func (p *pass) saidToCome(i *item) bool {
-	if i.ops != OpMovedTo || i.old != 0 || i.came == 0 || p.t.exclude != nil || !p.believable(i.at.dir) {
+	if i.ops != OpMovedTo || i.old != 0 || i.came == 0 || p.t.exclude != nil || !p.believable(i.at.dir, i.ops) {
 		return false
 	}
 	from := p.named[i.hint.source]
@@ -108,11 +124,11 @@ func (p *pass) saidToCome(i *item) bool {
 }
 
 // believable says whether the names of a directory need not be looked at in this pass.
-func (p *pass) believable(r ref) bool {
-	if j := p.todo[r]; j != nil && (j.list || j.watch) {
+func (p *pass) believable(r ref, ops Op) bool {
+	if j := p.todo[r]; j != nil && (j.list || j.names || j.watch) {
 		return false
 	}
-	return p.t.s.dir(r).count <= believeMost
+	return ops&(OpMovedFrom|OpMovedTo) == 0 || p.t.s.dir(r).count <= believeMost
 }
 
 // trust has what the records say of a name stand for a look.
@@ -122,7 +138,11 @@ func (p *pass) trust(i *item, s itemState) {
 		p.changedElsewhere(i)
 	}
 	r := i.at.dir
-	p.t.checks.note(r, p.now)
+	if s == present || i.ops&OpMovedFrom != 0 {
+		if k := p.t.checks.note(r, p.now); s == present {
+			k.came = append(k.came, i.came)
+		}
+	}
 	p.t.late.add(r, p.now.Add(mtimePause))
 }
 

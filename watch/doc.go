@@ -3,7 +3,8 @@
 // Events are hints, the tree is the truth. A [Source] makes names dirty; the tree (every entry's
 // identity and attributes as last told) is compared with the disk at the dirty names, and only a real
 // difference becomes a notification. One mechanism, reconcile, serves a record (one name), a
-// new directory (its names), overflow, restart and file systems that cannot notify (a sweep of all names).
+// new directory (its names), overflow, restart and file systems that cannot notify (a sweep of all names). In a storm, records that say all
+// there is to say are believed first, and checked later.
 //
 // Promised: whoever folds the batches of a root in order, from a [Watcher.Snapshot] on, holds a tree that is
 // valid at every step and equals the disk whenever the disk is quiet. Not promised: what was made

@@ -403,7 +403,11 @@ func (p *pass) merge(j *job) {
 			}
 			i = p.addItem(place{j.dir, lk.name})
 		}
-		i.look, i.believed = *lk, false
+		if i.believed {
+			p.doubt(i)
+			continue
+		}
+		i.look = *lk
 		p.seen(i)
 	}
 }
@@ -620,7 +624,7 @@ func (p *pass) failed(j *job) {
 	case errors.Is(j.err, errElsewhere) && t.s.node(j.dir).parent != 0:
 		p.markAll(j, unreachable)
 		if before := p.stuck[j.dir]; before != nil && before != j {
-			j.list, j.watch = j.list || before.list, j.watch || before.watch
+			j.list, j.names, j.watch = j.list || before.list, j.names || before.names, j.watch || before.watch
 			j.items = append(j.items, before.items...)
 			j.tried = append(j.tried, before.tried...)
 		}
@@ -841,6 +845,9 @@ func (p *pass) unopened(next *dirt) {
 			continue
 		}
 		t.late.add(r, p.now.Add(recordWait)) // what was asked for in it may have been found elsewhere, and its time is still to be looked at
+		if j.names {
+			t.checks.note(r, p.now)
+		}
 		switch {
 		case !j.list && !j.watch:
 		case p.hold && !p.moved:

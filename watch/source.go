@@ -7,7 +7,7 @@ import (
 
 // A Source reports what the kernel said about names in the directories that it was
 // told to watch, in the kernel's order as far as it has one. Records are hints: each makes one name
-// worth a look, and none is believed.
+// worth a look. Only one that says which object it is about may be believed for a while.
 //
 // One goroutine calls Next, another one Watch and Unwatch; Close may come from any, and makes
 // Next return ErrClosed.

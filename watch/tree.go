@@ -132,6 +132,7 @@ type job struct {
 	dir   ref
 	items []*item // the names that are asked for
 	list  bool    // look at every name
+	names bool    // list, and look at those that are not as they were told: not there, or only there
 	watch bool    // and watch it before that
 	fresh bool    // found only now: nothing below it was ever told
 	bare  bool    // extended attributes are left for later
@@ -345,9 +346,9 @@ func (t *tree) perform(l *looker, j *job, roots *openRoots) {
 	for _, i := range j.items {
 		t.look(at, &i.look, i.at.name, i.ops, i.old, i.came)
 	}
-	if j.list {
+	if j.list || j.names {
 		j.err = t.listing(at, j)
-		j.listed = j.err == nil
+		j.listed = j.err == nil && j.list
 		if j.err != nil && isElsewhere(j.err) {
 			j.err = errElsewhere
 		}
@@ -378,7 +379,9 @@ func (t *tree) listing(at lookAt, j *job) error {
 		var old ref
 		if !j.fresh {
 			if old = t.s.child(j.dir, name); old != 0 {
-				l.met = append(l.met, old)
+				if l.met = append(l.met, old); !j.list {
+					return
+				}
 			}
 		}
 		n := len(l.found)
