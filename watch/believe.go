@@ -75,9 +75,9 @@ func (p *pass) believe() {
 	if len(p.dirt.names) < p.t.believes {
 		return
 	}
-	for k, i := range p.named {
+	for _, i := range p.named {
 		if i != nil {
-			i.believed = p.saidToGo(i, &p.dirt.names[k])
+			i.believed = p.saidToGo(i)
 		}
 	}
 	for _, i := range p.named {
@@ -104,14 +104,14 @@ func (p *pass) believe() {
 }
 
 // saidToGo says whether records say of the file that was told under a name that it is gone from there, and nothing that is not certain.
-func (p *pass) saidToGo(i *item, n *dirtyName) bool {
+func (p *pass) saidToGo(i *item) bool {
 	s := &p.t.s
-	if i.old == 0 || i.oldDir || n.said == 0 || i.ops&(OpDelete|OpMovedFrom) == 0 || i.ops&(OpCreate|OpMovedTo) != 0 || !p.believable(i.at.dir, i.ops) ||
-		s.owners.get(s.node(i.old).owner).nlink != 1 {
+	if i.old == 0 || i.oldDir || i.object == "" || i.ops&(OpDelete|OpMovedFrom) == 0 || i.ops&(OpCreate|OpMovedTo) != 0 || !p.believable(i.at.dir, i.ops) ||
+		s.nlink(i.old) != 1 {
 		return false
 	}
 	m := p.t.ms.at(s.dir(i.at.dir).mount)
-	return m.kind == idByHandle && p.t.ms.makeID(m, []byte(p.dirt.said[n.said-1].object), 0, 0) == i.oldID
+	return m.kind == idByHandle && p.t.ms.makeID(m, []byte(i.object), 0, 0) == i.oldID
 }
 
 // saidToCome says whether records say of such a file that it came to a name where nothing was told, and nothing else of either name.

@@ -69,7 +69,8 @@ type item struct {
 	believed bool // what the records say of it stands for a look
 	oldID    notify.FileID
 	oldDir   bool
-	came     ref // a file that the records saw come here from another name, and of whose attributes they said nothing
+	came     ref    // a file that the records saw come here from another name, and of whose attributes they said nothing
+	object   string // what a record spoke of last by this name: Record.Object
 	state    itemState
 	tries    uint8 // looks that were too early
 	newer    int64 // change time of the object in a look at another name of it, which was heard of before the one at this name
@@ -113,8 +114,17 @@ const (
 	maxPlaces   = 8 // where one directory is looked for in a pass
 )
 
-// room is for the items of the names that records spoke of. It is used again in the next pass: it would be most of what a pass allocates.
-type room struct{ items []item }
+// room is for the items of the names that records spoke of, and for what is kept of directories. It is used again in the next pass: it would be most of
+// what a pass allocates.
+type room struct {
+	items  []item
+	jobs   []job
+	todo   map[ref]*job
+	mtimes map[ref]dirTime
+}
+
+// roomDirs is for how many directories room is kept.
+const roomDirs = 1024
 
 // take gives n items, each to be set before anything else.
 func (m *room) take(n int) []item {
@@ -125,8 +135,32 @@ func (m *room) take(n int) []item {
 	return m.items
 }
 
-// give ends their use, of which nothing is kept.
+// job gives one that is empty.
+func (m *room) job() *job {
+	if len(m.jobs) == cap(m.jobs) { // those before stay where they are as long as they are used
+		m.jobs = make([]job, 0, max(16, min(2*cap(m.jobs), roomDirs)))
+	}
+	m.jobs = m.jobs[:len(m.jobs)+1]
+	return &m.jobs[len(m.jobs)-1]
+}
+
+// maps gives empty ones.
+func (m *room) maps() (todo map[ref]*job, mtimes map[ref]dirTime) {
+	if m.todo == nil {
+		m.todo, m.mtimes = make(map[ref]*job), make(map[ref]dirTime)
+	}
+	return m.todo, m.mtimes
+}
+
+// give ends the use of all of it, of which nothing is kept.
 func (m *room) give() {
+	clear(m.jobs)
+	m.jobs = m.jobs[:0]
+	if len(m.mtimes) > roomDirs { // emptying them costs as much as they have ever held
+		m.todo, m.mtimes = nil, nil
+	}
+	clear(m.todo)
+	clear(m.mtimes)
 	clear(m.items)
 	if m.items = m.items[:0]; cap(m.items) > 2*passNames {
 		m.items = nil
@@ -134,9 +168,10 @@ func (m *room) give() {
 }
 
 func (t *tree) newPass(d *dirt, hold bool) *pass {
-	p := &pass{t: t, now: t.now(), hold: hold, dirt: d, named: make([]*item, len(d.names)), order: make([]*item, 0, len(d.names)), todo: make(map[ref]*job),
+	p := &pass{t: t, now: t.now(), hold: hold, dirt: d, named: make([]*item, len(d.names)), order: make([]*item, 0, len(d.names)),
 		gained: make(map[notify.FileID][]*item), lostBy: make(map[notify.FileID][]*item), fresh: make(map[notify.FileID]ref),
-		freshAt: make(map[ref]*item), mtimes: make(map[ref]dirTime), filled: make(map[ref]bool), overdue: make(map[ref]bool), stuck: make(map[ref]*job), away: make(map[ref]error)}
+		freshAt: make(map[ref]*item), filled: make(map[ref]bool), overdue: make(map[ref]bool), stuck: make(map[ref]*job), away: make(map[ref]error)}
+	p.todo, p.mtimes = t.room.maps()
 	for r := range d.lost {
 		if t.s.alive(r) && t.s.dir(r).flags&dirOpaque == 0 {
 			t.s.dir(r).flags &^= dirWatched
@@ -175,7 +210,9 @@ func (t *tree) newPass(d *dirt, hold bool) *pass {
 		if hints != nil {
 			i.hint = &hints[k]
 		}
-		i.heard(n)
+		if i.heard(n); n.said != 0 {
+			i.object = d.said[n.said-1].object
+		}
 	}
 	for k := range hints {
 		if i, h := p.named[k], &hints[k]; i != nil && h.source >= 0 {
@@ -212,7 +249,8 @@ func (t *tree) newPass(d *dirt, hold bool) *pass {
 func (p *pass) job(r ref) *job {
 	j := p.todo[r]
 	if j == nil {
-		j = &job{dir: r}
+		j = p.t.room.job()
+		j.dir, j.items = r, j.few[:0]
 		p.todo[r] = j
 	}
 	return j
@@ -463,7 +501,7 @@ func (p *pass) seen(i *item) {
 		case lk.attr.Ctime < i.newer && i.tries < 2: // it was looked at before the object changed
 			i.tries++
 			p.again(i)
-		case !lk.same:
+		case !lk.same && (lk.attr.Nlink != 1 || t.s.nlink(i.old) != 1): // else this is its only name
 			p.namesakes(i)
 		}
 		return

@@ -121,6 +121,9 @@ func (s *store) attrOf(n *node) notify.Attr {
 		Size: n.size, Mtime: n.mtime, X: s.xattrs.get(n.x)}
 }
 
+// nlink is how many names an object was told to have, 255 at most.
+func (s *store) nlink(r ref) uint32 { return s.owners.get(s.node(r).owner).nlink }
+
 // alloc makes a node that is in no directory yet. Its parent and name are set, so that it
 // has a path, but nobody finds it.
 func (s *store) alloc(parent ref, name string, id notify.FileID, isDir bool) ref {

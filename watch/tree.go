@@ -131,13 +131,14 @@ func (t *tree) rootInfo(r ref) *rootInfo {
 type job struct {
 	dir   ref
 	items []*item // the names that are asked for
-	list  bool    // look at every name
-	names bool    // list, and look at those that are not as they were told: not there, or only there
-	watch bool    // and watch it before that
-	fresh bool    // found only now: nothing below it was ever told
-	bare  bool    // extended attributes are left for later
-	known []ref   // entries of which only the extended attributes are asked for
-	site  site    // where the directory is; if it has no root, the tree says so
+	few   [4]*item
+	list  bool  // look at every name
+	names bool  // list, and look at those that are not as they were told: not there, or only there
+	watch bool  // and watch it before that
+	fresh bool  // found only now: nothing below it was ever told
+	bare  bool  // extended attributes are left for later
+	known []ref // entries of which only the extended attributes are asked for
+	site  site  // where the directory is; if it has no root, the tree says so
 
 	err      error // of the directory itself; errElsewhere, errRootAway or what the kernel said
 	watchErr error
