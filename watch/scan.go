@@ -73,8 +73,17 @@ func (w *Watcher) scan(ctx context.Context, ri *rootInfo) error {
 	return nil
 }
 
-// scanAhead is how many directories of a first scan are given out to be listed, or wait to be put into the tree.
-const scanAhead = 64
+const (
+	scanAhead = 64   // directories of a first scan that are given out to be listed, or wait to be put into the tree
+	scanPiece = 8192 // entries of one that are handed over before the next ones are looked at
+)
+
+// found is what a worker of the first scan has found in a directory, or a piece of it: then there is more.
+type found struct {
+	j     *job
+	looks []look
+	more  bool
+}
 
 // scanBelow lists everything below a root. Two workers look at the disk; what they found goes into the tree meanwhile.
 func (w *Watcher) scanBelow(ctx context.Context, ri *rootInfo, rec *recorder, late *dirt) error {
@@ -83,44 +92,84 @@ func (w *Watcher) scanBelow(ctx context.Context, ri *rootInfo, rec *recorder, la
 	roots := t.newRoots()
 	defer roots.close()
 	roots.open(t.lookers[0], ri.node) // the workers must not ask the tree; an error they find there
-	todo, done := make(chan *job, scanAhead), make(chan *job, scanAhead)
+	todo, done := make(chan *job, scanAhead), make(chan found, scanAhead)
+	var pieces sync.Mutex // held by who hands over pieces: of one directory after the other
+	give := func(f found) {
+		select {
+		case done <- f:
+		case <-ctx.Done():
+		}
+	}
 	var workers sync.WaitGroup
 	defer workers.Wait()
 	defer close(todo)
 	for _, l := range t.lookers {
 		workers.Go(func() {
 			for j := range todo {
+				large := false
+				j.hand = func(looks []look) {
+					if !large {
+						large = true
+						pieces.Lock()
+					}
+					give(found{j, looks, true})
+				}
 				t.perform(l, j, roots)
-				done <- j
+				give(found{j: j, looks: j.looks})
+				if large {
+					pieces.Unlock()
+				}
 			}
 		})
 	}
 	frontier := []ref{ri.node}
-	for out := 0; out > 0 || len(frontier) > 0; out-- {
-		for ; out < scanAhead && len(frontier) > 0; out++ {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			r := frontier[len(frontier)-1]
-			frontier = frontier[:len(frontier)-1]
-			todo <- &job{dir: r, site: t.siteOf(r), list: true, watch: true, fresh: true, bare: true}
-		}
-		j := <-done
+	take := func(f found) {
 		var told []pastItem
 		t.mu.Lock()
-		frontier = t.plant(j, frontier, late, rec != nil, &told)
-		ri.indexed += int64(len(j.looks))
+		if !f.more {
+			t.listed(f.j, late)
+		}
+		frontier = t.plant(f.j.dir, f.looks, frontier, late, rec != nil, &told)
+		ri.indexed += int64(len(f.looks))
 		ri.guess = min(float64(ri.indexed)/float64(max(guess, ri.indexed+1)), 0.99)
 		t.mu.Unlock()
 		rec.add(told)
 	}
+	var large *job   // of which more is to come
+	var held []found // meanwhile: who stores the scan wants each directory in one
+	for out := 0; out > 0 || len(frontier) > 0; {
+		for ; out < scanAhead && len(frontier) > 0; out++ {
+			r := frontier[len(frontier)-1]
+			frontier = frontier[:len(frontier)-1]
+			todo <- &job{dir: r, site: t.siteOf(r), list: true, watch: true, fresh: true, bare: true}
+		}
+		var f found
+		select {
+		case f = <-done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if large != nil && f.j != large {
+			held = append(held, f)
+			continue
+		}
+		take(f)
+		if large = f.j; f.more {
+			continue
+		}
+		large = nil
+		for _, f := range held {
+			take(f)
+		}
+		out -= 1 + len(held)
+		held = held[:0]
+	}
 	return nil
 }
 
-// plant puts what a job of the first scan found into the tree, and adds the directories among it to what is to be listed. What
-// moved meanwhile is late: it is looked at again when all are watched, as the record of a move to where nobody watched
-// yet does not tell that place.
-func (t *tree) plant(j *job, more []ref, late *dirt, record bool, told *[]pastItem) []ref {
+// listed notes how a directory of the first scan was watched and listed. What moved meanwhile is late: it is looked at again when all are
+// watched, as the record of a move to where nobody watched yet does not tell that place.
+func (t *tree) listed(j *job, late *dirt) {
 	d := t.s.dir(j.dir)
 	switch {
 	case errors.Is(j.err, errElsewhere): // it is neither watched nor listed
@@ -143,10 +192,14 @@ func (t *tree) plant(j *job, more []ref, late *dirt, record bool, told *[]pastIt
 		t.degrade(j.dir, j.err)
 	}
 	t.s.node(j.dir).mtime = max(t.s.node(j.dir).mtime, j.self.Mtime)
-	for i := range j.looks {
-		k := &j.looks[i]
+}
+
+// plant puts what was found in a directory by the first scan into the tree, and adds the directories among it to what is to be listed.
+func (t *tree) plant(dir ref, looks []look, more []ref, late *dirt, record bool, told *[]pastItem) []ref {
+	for i := range looks {
+		k := &looks[i]
 		if k.failed() {
-			t.degrade(j.dir, k.err)
+			t.degrade(dir, k.err)
 		}
 		if k.err != nil {
 			continue // gone again: its record is in the queue
@@ -154,21 +207,21 @@ func (t *tree) plant(j *job, more []ref, late *dirt, record bool, told *[]pastIt
 		if other := t.s.byID(k.id); other != 0 {
 			n := t.s.node(other)
 			if k.attr.IsDir() || k.attr.Nlink == 1 || n.dir != 0 {
-				late.touch(place{j.dir, k.name}, 0) // found a second time, and it has one name only
+				late.touch(place{dir, k.name}, 0) // found a second time, and it has one name only
 				continue
 			}
 			if n.stamp != stampOf(&k.attr) { // it changed between the looks at its names
 				late.touch(place{n.parent, t.s.name(other)}, 0)
-				late.touch(place{j.dir, k.name}, 0)
+				late.touch(place{dir, k.name}, 0)
 			}
 		}
-		r := t.s.alloc(j.dir, k.name, k.id, k.attr.IsDir())
-		t.s.attach(r, j.dir, k.name)
+		r := t.s.alloc(dir, k.name, k.id, k.attr.IsDir())
+		t.s.attach(r, dir, k.name)
 		if t.s.set(r, &k.attr); k.bare {
 			t.s.leaveX(r)
 		}
 		if record {
-			*told = append(*told, pastItem{t.s.node(j.dir).id, k.name, k.id, k.attr})
+			*told = append(*told, pastItem{t.s.node(dir).id, k.name, k.id, k.attr})
 		}
 		if !k.attr.IsDir() {
 			continue

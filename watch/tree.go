@@ -132,13 +132,14 @@ type job struct {
 	dir   ref
 	items []*item // the names that are asked for
 	few   [4]*item
-	list  bool  // look at every name
-	names bool  // list, and look at those that are not as they were told: not there, or only there
-	watch bool  // and watch it before that
-	fresh bool  // found only now: nothing below it was ever told
-	bare  bool  // extended attributes are left for later
-	known []ref // entries of which only the extended attributes are asked for
-	site  site  // where the directory is; if it has no root, the tree says so
+	list  bool         // look at every name
+	names bool         // list, and look at those that are not as they were told: not there, or only there
+	watch bool         // and watch it before that
+	fresh bool         // found only now: nothing below it was ever told
+	bare  bool         // extended attributes are left for later
+	hand  func([]look) // takes what a listing has found before it holds more than scanPiece of it; nil: all of it stays in looks
+	known []ref        // entries of which only the extended attributes are asked for
+	site  site         // where the directory is; if it has no root, the tree says so
 
 	err      error // of the directory itself; errElsewhere, errRootAway or what the kernel said
 	watchErr error
@@ -392,6 +393,10 @@ func (t *tree) listing(at lookAt, j *job) error {
 			l.found = l.found[:n]
 		} else {
 			k.name = strings.Clone(name)
+		}
+		if j.hand != nil && len(l.found) == scanPiece {
+			j.hand(slices.Clone(l.found))
+			l.found = l.found[:0]
 		}
 	})
 	j.looks = append(j.looks, l.found...)
