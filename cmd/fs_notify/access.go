@@ -45,7 +45,7 @@ const (
 )
 
 func (o *accessFlags) add(f *pflag.FlagSet) {
-	*o = accessFlags{streams: 20000, tokenStreams: -1, addressStreams: -1, connectRate: -1, replays: 4, header: 256 << 10, body: 2 << 20, headerTimeout: duration(10 * time.Second)}
+	*o = accessFlags{streams: usualStreams, tokenStreams: -1, addressStreams: -1, connectRate: -1, replays: 4, header: 256 << 10, body: 2 << 20, headerTimeout: duration(10 * time.Second)}
 	f.StringVar(&o.tokens, "tokens", "", "serve whoever has a token that this YAML `file` has the hash of: see \"fs_notify token --help\"")
 	f.StringVar(&o.users, "users", "", "let users log in whose bcrypt or argon2id hashes are in this htpasswd `file`")
 	f.StringArrayVar(&o.hosts, "allow-host", nil, "without tokens: also answer requests for this host `name`, besides localhost; may be repeated")
@@ -118,6 +118,9 @@ func parseNetworks(args []string) ([]netip.Prefix, error) {
 	return out, nil
 }
 
+// usualStreams is --max-streams where nobody says otherwise.
+const usualStreams = 20_000
+
 // keptFiles is how many descriptors are not for streams: the disk is looked at, the journal written and other requests answered with them.
 const keptFiles = 256
 
@@ -133,7 +136,11 @@ func (o *accessFlags) apply(s *server.Options, stateDir string) (run func(contex
 	s.MaxStreams, s.Pagers, s.MaxHeaderBytes, s.MaxBodyBytes, s.ReadHeaderTimeout = o.streams, o.replays, int(o.header), int(o.body), time.Duration(o.headerTimeout)
 	s.MaxTokenStreams, s.MaxAddressStreams, s.ConnectRate = max(o.tokenStreams, 0), max(o.addressStreams, 0), max(o.connectRate, 0)
 	if room := roomForStreams(maxFiles()); s.MaxStreams > room {
-		s.Log.Warn("not so many streams as --max-streams: the process may not have more files open (RLIMIT_NOFILE, LimitNOFILE= of systemd)", "max-streams", s.MaxStreams, "streams", room)
+		level := slog.LevelWarn
+		if s.MaxStreams == usualStreams { // nobody has asked for them
+			level = slog.LevelInfo
+		}
+		s.Log.Log(context.Background(), level, "not so many streams as --max-streams: the process may not have more files open (RLIMIT_NOFILE, LimitNOFILE= of systemd)", "max-streams", s.MaxStreams, "streams", room)
 		s.MaxStreams = room
 	}
 	s.Guarded, s.Open = map[string]access.Handler{}, map[string]access.Handler{}
