@@ -2,15 +2,7 @@ package watch
 
 import "time"
 
-// When there is much to do, what a record says of a name is believed without a look, if there is nothing that a look could add: the name of a file
-// was taken away, or a file of which no more is said went from one name to another. Looks at names that something has left are the dearest of all, as the kernel
-// searches the directory for what is not there.
-//
-// A record is believed only if it says which object it is about (Record.Object), and this object is what was told under the name. That of a removal says all then.
-// That of a rename may not: something may stay behind of which no record speaks (RENAME_WHITEOUT), and the kernel merges a record with an
-// equal one that nobody has read yet, although others are between them. So the directories of what was believed of a rename are checked
-// as soon as they are at rest: whether the names are those that were told, and, by a look, the files that came. What is not known before that is the change
-// time of these.
+// checks is what is to be checked of what was believed (see [pass.believe]), by directory.
 type checks struct {
 	dueDirs
 	notes map[ref]*check
@@ -19,7 +11,7 @@ type checks struct {
 // check is what is to be checked of a directory.
 type check struct {
 	since time.Time
-	came  []ref
+	came  []ref // files, by renames
 }
 
 const (
@@ -70,7 +62,15 @@ func (p *pass) check() {
 	}
 }
 
-// believe takes what the records say of names for what is there, where that is enough. It is before the first look.
+// believe takes what the records say of names for what is there, where much waits and a look could add nothing: the name of a file was taken away, or a file
+// of which no more is said went from one name to another. Looks at names that something has left are the dearest of all, as the kernel searches
+// the directory for what is not there.
+//
+// A record is believed only if it says which object it is about (Record.Object), and this object is what was told under the name. That of a removal says all then.
+// That of a rename may not: something may stay behind of which no record speaks (RENAME_WHITEOUT), and the kernel merges a record with an
+// equal one that nobody has read yet, although others are between them. So the directories of what was believed of a rename are checked
+// as soon as they are at rest: whether the names are those that were told, and, by a look, the files that came. What is not known before that is the change
+// time of these.
 func (p *pass) believe() {
 	if len(p.dirt.names) < p.t.believes {
 		return
@@ -134,9 +134,6 @@ func (p *pass) believable(r ref, ops Op) bool {
 // trust has what the records say of a name stand for a look.
 func (p *pass) trust(i *item, s itemState) {
 	i.state = s
-	if i.ops&changeOps != 0 {
-		p.changedElsewhere(i)
-	}
 	r := i.at.dir
 	if s == present || i.ops&OpMovedFrom != 0 {
 		if k := p.t.checks.note(r, p.now); s == present {

@@ -236,6 +236,11 @@ func (t *tree) newPass(d *dirt, hold bool) *pass {
 			p.ask(i)
 		}
 	}
+	for _, i := range p.named {
+		if i != nil && i.believed && i.ops&changeOps != 0 {
+			p.changedElsewhere(i)
+		}
+	}
 	for _, r := range t.late.take(p.now, math.MaxInt) {
 		if t.s.alive(r) {
 			t.late.put(r, p.now.Add(mtimePause))
