@@ -47,6 +47,9 @@ func (c *checks) drop(r ref) {
 // check has what was believed of directories looked at that are at rest.
 func (p *pass) check() {
 	t := p.t
+	if !t.drained && p.now.Sub(t.checks.first) < checkLate { // a record of what a look would find may wait
+		return
+	}
 	for _, r := range t.checks.take(p.now, sweepDirs) {
 		k := t.checks.notes[r]
 		delete(t.checks.notes, r)
@@ -66,11 +69,11 @@ func (p *pass) check() {
 // of which no more is said went from one name to another. Looks at names that something has left are the dearest of all, as the kernel searches
 // the directory for what is not there.
 //
-// A record is believed only if it says which object it is about (Record.Object), and this object is what was told under the name. That of a removal says all then.
-// That of a rename may not: something may stay behind of which no record speaks (RENAME_WHITEOUT), and the kernel merges a record with an
-// equal one that nobody has read yet, although others are between them. So the directories of what was believed of a rename are checked
-// as soon as they are at rest: whether the names are those that were told, and, by a look, the files that came. What is not known before that is the change
-// time of these.
+// A record is believed only if it says which object it is about (Record.Object), and this object is what was told under the name. That it says all is not
+// certain: a rename may leave something behind of which no record speaks (RENAME_WHITEOUT), and the kernel merges a record with an earlier one of the same process
+// that nobody has read yet, although others are between them. So the directories of what was believed are checked
+// as soon as they are at rest: whether the names are those that were told, and, by a look, the files that came. What is not known before that are the
+// inode number and the times of these, but for the modification time.
 func (p *pass) believe() {
 	if len(p.dirt.names) < p.t.believes {
 		return
@@ -106,7 +109,7 @@ func (p *pass) believe() {
 // saidToGo says whether records say of the file that was told under a name that it is gone from there, and nothing that is not certain.
 func (p *pass) saidToGo(i *item) bool {
 	s := &p.t.s
-	if i.old == 0 || i.oldDir || i.object == "" || i.ops&(OpDelete|OpMovedFrom) == 0 || i.ops&(OpCreate|OpMovedTo) != 0 || !p.believable(i.at.dir, i.ops) ||
+	if i.old == 0 || i.oldDir || i.object == "" || i.ops&(OpDelete|OpMovedFrom) == 0 || i.ops&(OpCreate|OpMovedTo) != 0 || !p.believable(i.at.dir) ||
 		s.nlink(i.old) != 1 {
 		return false
 	}
@@ -116,7 +119,7 @@ func (p *pass) saidToGo(i *item) bool {
 
 // saidToCome says whether records say of such a file that it came to a name where nothing was told, and nothing else of either name.
 func (p *pass) saidToCome(i *item) bool {
-	if i.ops != OpMovedTo || i.old != 0 || i.came == 0 || p.t.exclude != nil || !p.believable(i.at.dir, i.ops) {
+	if i.ops != OpMovedTo || i.old != 0 || i.came == 0 || p.t.exclude != nil || !p.believable(i.at.dir) {
 		return false
 	}
 	from := p.named[i.hint.source]
@@ -124,21 +127,19 @@ func (p *pass) saidToCome(i *item) bool {
 }
 
 // believable says whether the names of a directory need not be looked at in this pass.
-func (p *pass) believable(r ref, ops Op) bool {
+func (p *pass) believable(r ref) bool {
 	if j := p.todo[r]; j != nil && (j.list || j.names || j.watch) {
 		return false
 	}
-	return ops&(OpMovedFrom|OpMovedTo) == 0 || p.t.s.dir(r).count <= believeMost
+	return p.t.s.dir(r).count <= believeMost
 }
 
 // trust has what the records say of a name stand for a look.
 func (p *pass) trust(i *item, s itemState) {
 	i.state = s
 	r := i.at.dir
-	if s == present || i.ops&OpMovedFrom != 0 {
-		if k := p.t.checks.note(r, p.now); s == present {
-			k.came = append(k.came, i.came)
-		}
+	if k := p.t.checks.note(r, p.now); s == present {
+		k.came = append(k.came, i.came)
 	}
 	p.t.late.add(r, p.now.Add(mtimePause))
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -94,6 +95,34 @@ func TestBelievingAMergedRecord(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The kernel merges what one process does across what another one does: the record that says that a file came back to its name is before the one that
+// says it was removed, and who looked in between saw it there.
+func TestBelievingAStaleRemoval(t *testing.T) {
+	top := t.TempDir()
+	dir := filepath.Join(top, "in")
+	sh(t, top, "mkdir -p in/d out; echo hello > in/d/x")
+	r, g := believer(t, dir)
+	listen := g.Stall()
+	sh(t, dir, "touch wake") // the source reads up to here
+	time.Sleep(20 * time.Millisecond)
+	g.Hold(1, 20*time.Millisecond)
+	x, z := filepath.Join(dir, "d/x"), filepath.Join(top, "out/z")
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(os.Chmod(x, 0o600))
+	must(os.Link(x, z)) // where nobody watches
+	sh(t, dir, "rm d/x")
+	must(os.Link(z, x))
+	must(os.Remove(z))
+	listen()
+	r.Settle(t)
+	r.Check(t)
 }
 
 // In the middle of a storm, a rename leaves something behind of which no record speaks.

@@ -178,6 +178,36 @@ func TestExtendedAttributesOverARestart(t *testing.T) {
 	}
 }
 
+// Extended attributes are set by another name than the one under which the file is looked at in the end, in one look: on its way, or by another link.
+func TestExtendedAttributesByOtherNames(t *testing.T) {
+	for _, tt := range []struct{ before, script string }{
+		{"", "mv a/x a/w; setfattr -n user.a -v 2 a/w; mv a/w a/y"},
+		{"", "mv a/x a/w; setfattr -n user.a -v 2 a/w; chmod 700 a/w; mv a/w b/y"},
+		{"ln a/x b/z", "mv a/x a/y; setfattr -n user.a -v 2 b/z"},
+		{"", "mv a/x a/y; ln a/y b/z; setfattr -n user.a -v 2 b/z"},
+		{"ln a/x b/z", "echo 2 >> a/x; setfattr -n user.a -v 2 b/z"},
+		{"ln a/x b/z", "setfattr -n user.a -v 2 b/z; echo 2 >> a/x"},
+	} {
+		eachSource(t, func(t *testing.T, kind string) {
+			dir := t.TempDir()
+			sh(t, dir, "mkdir a b; echo 1 > a/x; "+tt.before)
+			var g *watchtest.Gate
+			r := watchtest.Start(t, kind, dir, alone(kind), believing, func(c *watch.Config) {
+				g = watchtest.NewGate(c.Source)
+				c.Source = g
+			})
+			g.Hold(0, 0)
+			sh(t, dir, tt.script)
+			r.Settle(t)
+			for _, e := range r.Snap(t).Entries {
+				if strings.Contains(e.Path, "/") && e.Attr.X == nil {
+					t.Errorf("%s; %s: %s is told without extended attributes", tt.before, tt.script, e.Path)
+				}
+			}
+		})
+	}
+}
+
 // Attributes are read in the background until none is unread, whatever changes, moves and goes meanwhile.
 func TestExtendedAttributesAreReadInTheBackground(t *testing.T) {
 	eachSource(t, func(t *testing.T, kind string) {

@@ -485,6 +485,7 @@ type nameHint struct {
 	fate    fate      // of the object that was told under the name
 	dest    int32     // where that object stands now: index of a dirty name; -1: unknown
 	source  int32     // where the present object stood before the records: index of a dirty name; -1: unknown, or it came
+	hops    int       // renames by which it came from source
 	arrived Op        // how the present object came: OpCreate or OpMovedTo
 	seen    time.Time // when the record of that came
 	half    time.Time // since when the other half is waited for
@@ -495,6 +496,7 @@ type occupant struct {
 	orig int32     // the name it was told under; -1: it came during these records
 	how  Op        // for those that came
 	seen time.Time // when it came, if that was by a rename
+	hops int
 	none bool
 }
 
@@ -529,6 +531,7 @@ func (d *dirt) hints() []nameHint {
 			if f, ok := flying[m.cookie]; ok && m.cookie != 0 {
 				who = f.who
 				who.seen = m.seen
+				who.hops++
 				delete(flying, m.cookie)
 			}
 			occ[m.name] = who
@@ -562,7 +565,7 @@ func (d *dirt) hints() []nameHint {
 			h[i].arrived = o.how
 		case int(o.orig) != i:
 			h[o.orig].dest = int32(i)
-			h[i].arrived, h[i].source, h[i].seen = OpMovedTo, o.orig, o.seen
+			h[i].arrived, h[i].source, h[i].seen, h[i].hops = OpMovedTo, o.orig, o.seen, o.hops
 		}
 	}
 	return h

@@ -214,14 +214,6 @@ func (t *tree) newPass(d *dirt, hold bool) *pass {
 			i.object = d.said[n.said-1].object
 		}
 	}
-	for k := range hints {
-		if i, h := p.named[k], &hints[k]; i != nil && h.source >= 0 {
-			from := p.named[h.source]
-			if from != nil && !from.oldDir && from.ops&OpAttrib == 0 && t.s.dir(from.at.dir).mount == t.s.dir(i.at.dir).mount { // else it has another ID here
-				i.came = from.old
-			}
-		}
-	}
 	for _, r := range selves { // the directory itself; the roots are checked by path
 		if parent := t.s.node(r).parent; parent != 0 {
 			k, _ := d.find(place{r, ""})
@@ -229,6 +221,14 @@ func (t *tree) newPass(d *dirt, hold bool) *pass {
 		}
 	}
 	p.objects()
+	for k := range hints {
+		if i, h := p.named[k], &hints[k]; i != nil && h.source >= 0 && h.hops == 1 {
+			from := p.named[h.source]
+			if from != nil && !from.oldDir && from.ops&OpAttrib == 0 && t.s.dir(from.at.dir).mount == t.s.dir(i.at.dir).mount { // else it has another ID here
+				i.came = from.old
+			}
+		}
+	}
 	p.check()
 	p.believe()
 	for _, i := range p.named {

@@ -465,7 +465,7 @@ func (t *tree) look(at lookAt, k *look, name string, ops Op, old, came ref) {
 			// A look ahead of this record may have seen the change time move, and passed the extended attributes over.
 		} else if k.attr.Btime != 0 && sameInode(n.stamp, stamp) {
 			k.id = n.id
-			if ops != 0 && ops&OpAttrib == 0 && n.x != unread { // only its data was written
+			if ops != 0 && ops&OpAttrib == 0 && n.x != unread && (k.attr.Nlink == 1 || k.attr.IsDir()) { // only its data was written, and by this name
 				k.attr.X = t.s.xattrs.get(n.x)
 				return
 			}
@@ -473,7 +473,7 @@ func (t *tree) look(at lookAt, k *look, name string, ops Op, old, came ref) {
 	}
 	if came != 0 && k.id == 0 && k.attr.Btime != 0 && k.mount == m && !m.coarse && !k.attr.IsDir() {
 		if c := t.s.node(came); sameInode(c.stamp, stampOf(&k.attr)) {
-			if k.id = c.id; ops&OpAttrib == 0 && c.x != unread {
+			if k.id = c.id; ops&OpAttrib == 0 && c.x != unread && k.attr.Nlink == 1 {
 				k.attr.X = t.s.xattrs.get(c.x)
 				return
 			}
