@@ -134,10 +134,10 @@ func TestMetrics(t *testing.T) {
 
 	var text string
 	var got map[string]string
-	eventually(t, "what was written to be counted", func() bool { // which is done right after it
+	eventually(t, "what was appended and written to be counted", func() bool { // which is done right after it: a client may be faster
 		_, text = fetch(t, url+"/metrics")
 		got = samples(text)
-		return got[`fs_notify_delivered_notifications_total{protocol="qumulo"}`] == "1"
+		return got[`fs_notify_delivered_notifications_total{protocol="qumulo"}`] == "1" && got[`fs_notify_notifications_total{type="child_file_added"}`] == "1" // the last ones
 	})
 	for name, want := range map[string]string{
 		`fs_notify_notifications_total{type="child_file_added"}`:            "1",
