@@ -496,7 +496,7 @@ type occupant struct {
 	orig int32     // the name it was told under; -1: it came during these records
 	how  Op        // for those that came
 	seen time.Time // when it came, if that was by a rename
-	hops int
+	hops int       // renames by which it came
 	none bool
 }
 

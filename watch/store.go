@@ -96,7 +96,7 @@ type store struct {
 	atimes   chunked[int64] // by ref, if reads are told
 	reads    bool
 	liveDirs int64
-	sum      int
+	sum      int          // see childOfEach
 	unread   atomic.Int64 // nodes whose extended attributes were not read yet
 }
 

@@ -130,8 +130,8 @@ func (t *tree) rootInfo(r ref) *rootInfo {
 // job is a directory to be opened, and what to look at through it.
 type job struct {
 	dir   ref
-	items []*item // the names that are asked for
-	few   [4]*item
+	items []*item      // the names that are asked for
+	few   [4]*item     // room for them, where they are few
 	list  bool         // look at every name
 	names bool         // list, and look at those that are not as they were told: not there, or only there
 	watch bool         // and watch it before that
