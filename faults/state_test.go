@@ -118,7 +118,6 @@ func TestDiskTurnsReadOnly(t *testing.T) {
 // The power fails: files and journal lose what was not synced. Whatever a client was told is in the journal, and what the disk
 // has forgotten is told as it is found.
 func TestPowerCut(t *testing.T) {
-	t.Parallel()
 	for _, kind := range []string{"ext4", "xfs"} {
 		t.Run(kind, func(t *testing.T) {
 			v := newVolume(t, kind, "512m")
