@@ -116,7 +116,7 @@ func TestDiskTurnsReadOnly(t *testing.T) {
 }
 
 // The power fails: files and journal lose what was not synced. Whatever a client was told is in the journal, and what the disk
-// has forgotten is told as it is found.
+// has forgotten is told as it is found. It is not parallel: beside others, on xfs, the cursor is gone now and then, and why is not known yet.
 func TestPowerCut(t *testing.T) {
 	for _, kind := range []string{"ext4", "xfs"} {
 		t.Run(kind, func(t *testing.T) {

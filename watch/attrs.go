@@ -219,8 +219,8 @@ func (p *pass) compare(i *item) {
 func (p *pass) onlyXattrs(i *item, r ref, was *notify.Attr, touched bool) {
 	a := &i.look.attr
 	link := i.from != nil || min(a.Nlink, 255) != was.Nlink || !i.records && !a.IsDir() && a.Nlink > 1
-	names := a.IsDir() && a.Ctime == a.Mtime                              // it was the directory's names that changed
-	moved := sameInode(p.t.s.node(i.node).stamp, stampOf(&notify.Attr{})) // and nobody looked: see believe
+	names := a.IsDir() && a.Ctime == a.Mtime                         // it was the directory's names that changed
+	moved := sameInode(p.t.s.node(r).stamp, stampOf(&notify.Attr{})) // and nobody looked: see believe
 	if !touched || moved || link || names || a.Mtime != was.Mtime || i.records && i.ops&OpAttrib == 0 {
 		p.t.digests.note(p.t.s.node(r), a.X)
 		return

@@ -5,7 +5,6 @@ package watch_test
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,22 +14,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"fs_notify/notify/journal"
-	"fs_notify/watch"
 	"fs_notify/watch/watchtest"
 )
 
 // believer is a watcher by fanotify that believes all it can, behind a gate.
 func believer(t *testing.T, dir string) (*watchtest.Rig, *watchtest.Gate) {
 	t.Helper()
-	if !slices.Contains(sources(t), "fanotify") {
-		t.Skip("there is no source that says which objects its records are about")
-	}
-	var g *watchtest.Gate
-	r := watchtest.Start(t, "fanotify", dir, believing, func(c *watch.Config) {
-		g = watchtest.NewGate(c.Source)
-		c.Source = g
-	})
+	needObjects(t)
+	r, g := gated(t, "fanotify", dir, believing)
 	r.Keep()
 	return r, g
 }
@@ -151,27 +142,11 @@ func TestBelievingAWhiteout(t *testing.T) {
 func TestBelievingOverARestart(t *testing.T) {
 	dir, state := t.TempDir(), t.TempDir()
 	sh(t, dir, "mkdir a b")
-	var kept *keeper
-	start := func() (*watchtest.Rig, func()) {
-		j, err := journal.Open(state, journal.Options{Log: slog.New(slog.DiscardHandler)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		kept = &keeper{Journal: j}
-		if !slices.Contains(sources(t), "fanotify") {
-			t.Skip("there is no source that says which objects its records are about")
-		}
-		r := watchtest.Start(t, "fanotify", dir, believing, func(c *watch.Config) {
-			c.Sink, c.Past, c.Head = kept, forgetful{j}, j.Bounds().Head
-		})
-		return r, func() {
-			r.Stop()
-			if err := j.Close(); err != nil {
-				t.Fatal(err)
-			}
-		}
+	needObjects(t)
+	start := func() (*watchtest.Rig, *keeper, func()) {
+		return remembering(t, "fanotify", dir, state, believing, forgetting)
 	}
-	r, stop := start()
+	r, kept, stop := start()
 	sh(t, dir, "touch a/1 a/2; setfattr -n user.a -v 1 a/2; echo 3 > a/3")
 	r.Sync(t)
 	sh(t, dir, "mv a/1 b/1; mv a/2 a/two; mv a/3 b/3")
@@ -180,14 +155,14 @@ func TestBelievingOverARestart(t *testing.T) {
 		t.Errorf("before: %q", got)
 	}
 	stop()
-	r, stop = start()
+	r, kept, stop = start()
 	r.Settle(t)
 	if got := toldOf(kept.take(), "b/1", "a/two", "b/3"); len(got) != 0 {
 		t.Errorf("nothing has changed, and this was told: %q", got)
 	}
 	stop()
 	sh(t, dir, "echo 33 > b/3; setfattr -n user.a -v 2 a/two")
-	r, stop = start()
+	r, kept, stop = start()
 	r.Settle(t)
 	if got := toldOf(kept.take(), "b/1", "a/two", "b/3"); len(got) != 4 {
 		t.Errorf("meanwhile: %q", got)

@@ -114,6 +114,27 @@ func (k *keeper) take() []notify.Notification {
 	return out
 }
 
+// remembering starts a watcher that goes on from the journal in a directory, and ends with stop, as that does.
+func remembering(t *testing.T, kind, dir, state string, options ...func(*watch.Config)) (r *watchtest.Rig, kept *keeper, stop func()) {
+	t.Helper()
+	j, err := journal.Open(state, journal.Options{Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept = &keeper{Journal: j}
+	r = watchtest.Start(t, kind, dir, append([]func(*watch.Config){func(c *watch.Config) { c.Sink, c.Past, c.Head = kept, j, j.Bounds().Head }}, options...)...)
+	return r, kept, func() {
+		t.Helper()
+		r.Stop()
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// forgetting is for a watcher by remembering.
+func forgetting(c *watch.Config) { c.Past = forgetful{c.Past.(*journal.Journal)} }
+
 // What changes while nobody watches is found by what is remembered: with extended attributes that were read and stored
 // behind the scan, and with those that were not, as the service ended too soon.
 func TestExtendedAttributesOverARestart(t *testing.T) {
@@ -123,30 +144,22 @@ func TestExtendedAttributesOverARestart(t *testing.T) {
 			sh(t, dir, "touch both one none plain gone; for f in both one none gone; do setfattr -n user.a -v 1 $f; done; setfacl -m u:1:r none")
 			var kept *keeper
 			start := func() (*watchtest.Rig, func()) {
-				j, err := journal.Open(state, journal.Options{Log: slog.New(slog.DiscardHandler)})
-				if err != nil {
-					t.Fatal(err)
+				var options []func(*watch.Config)
+				if !stored {
+					options = append(options, forgetting)
 				}
-				kept = &keeper{Journal: j}
-				r := watchtest.Start(t, "inotify", dir, func(c *watch.Config) {
-					c.Sink, c.Past, c.Head = kept, j, j.Bounds().Head
-					if !stored {
-						c.Past = forgetful{j}
-					}
-				})
+				r, k, stop := remembering(t, "inotify", dir, state, options...)
+				kept = k
 				return r, func() {
 					eventually(t, func() string {
-						for _, note := range j.TreeNotes() {
+						for _, note := range kept.TreeNotes() {
 							if stored && strings.Contains(string(note), `"bare"`) {
 								return "the tree is without extended attributes: " + string(note)
 							}
 						}
 						return ""
 					})
-					r.Stop()
-					if err := j.Close(); err != nil {
-						t.Fatal(err)
-					}
+					stop()
 				}
 			}
 			_, stop := start()
@@ -191,11 +204,7 @@ func TestExtendedAttributesByOtherNames(t *testing.T) {
 		eachSource(t, func(t *testing.T, kind string) {
 			dir := t.TempDir()
 			sh(t, dir, "mkdir a b; echo 1 > a/x; "+tt.before)
-			var g *watchtest.Gate
-			r := watchtest.Start(t, kind, dir, alone(kind), believing, func(c *watch.Config) {
-				g = watchtest.NewGate(c.Source)
-				c.Source = g
-			})
+			r, g := gated(t, kind, dir, alone(kind), believing)
 			g.Hold(0, 0)
 			sh(t, dir, tt.script)
 			r.Settle(t)

@@ -48,11 +48,12 @@ func TestWhatChangesPlaces(t *testing.T) {
 }
 
 // gated starts a watcher with a gate before its source.
-func gated(t *testing.T, kind, dir string) (r *watchtest.Rig, g *watchtest.Gate) {
-	r = watchtest.Start(t, kind, dir, func(c *watch.Config) {
+func gated(t *testing.T, kind, dir string, options ...func(*watch.Config)) (r *watchtest.Rig, g *watchtest.Gate) {
+	t.Helper()
+	r = watchtest.Start(t, kind, dir, append(options, func(c *watch.Config) {
 		g = watchtest.NewGate(c.Source)
 		c.Source = g
-	})
+	})...)
 	return r, g
 }
 

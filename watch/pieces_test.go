@@ -32,21 +32,8 @@ func TestLargeDirectories(t *testing.T) {
 		}
 	}
 	sh(t, dir, "mkdir -p b/{1..50}/{1..10} a/d{1..20} z/d{1..20}; touch b/{1..50}/f a/d{1..20}/f z/d{1..20}/f")
-	start := func() (*watchtest.Rig, func()) {
-		j, err := journal.Open(state, journal.Options{Log: slog.New(slog.DiscardHandler)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		r := watchtest.Start(t, "inotify", dir, func(c *watch.Config) { c.Sink, c.Past, c.Head = j, j, j.Bounds().Head })
-		return r, func() {
-			r.Stop()
-			if err := j.Close(); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
 	for _, when := range []string{"scanned", "remembered"} {
-		r, stop := start()
+		r, _, stop := remembering(t, "inotify", dir, state)
 		disk, err := watchtest.DiskListing(dir)
 		if err != nil {
 			t.Fatal(err)

@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"fs_notify/notify"
-	"fs_notify/watch"
-	"fs_notify/watch/watchtest"
 )
 
 // However long the reader sleeps, Sync waits for what happened before.
@@ -22,11 +20,7 @@ func TestSyncWaitsForASlowReader(t *testing.T) {
 			t.Skip("nobody reads anything")
 		}
 		t.Parallel()
-		var g *watchtest.Gate
-		r := watchtest.Start(t, kind, t.TempDir(), func(c *watch.Config) {
-			g = watchtest.NewGate(c.Source)
-			c.Source = g
-		})
+		r, g := gated(t, kind, t.TempDir())
 		r.Keep()
 		r.Sync(t)
 		resume := g.Stall()
