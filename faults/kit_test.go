@@ -29,6 +29,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"fs_notify/watch/watchtest/fsmount"
 )
 
@@ -287,6 +289,23 @@ func (s *service) kill() {
 	<-s.done
 	s.inspect()
 }
+
+// freeze stops all of its threads where they are, and returns when the last one has: a signal alone leaves time to see a disk
+// fail, and to go on from memory. thaw lets them go on.
+func (s *service) freeze() {
+	s.t.Helper()
+	err := s.cmd.Process.Signal(syscall.SIGSTOP)
+	for err == nil {
+		if err = unix.Waitid(unix.P_PID, s.cmd.Process.Pid, nil, unix.WSTOPPED|unix.WNOWAIT, nil); err == nil {
+			return
+		} else if errors.Is(err, unix.EINTR) {
+			err = nil
+		}
+	}
+	s.t.Errorf("freeze: %v", err)
+}
+
+func (s *service) thaw() { s.cmd.Process.Signal(syscall.SIGCONT) }
 
 // stop ends it in good order.
 func (s *service) stop() {

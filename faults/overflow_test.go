@@ -4,7 +4,6 @@ package faults_test
 
 import (
 	"os"
-	"syscall"
 	"testing"
 	"time"
 
@@ -58,12 +57,12 @@ func TestSuspendedUnderLoad(t *testing.T) {
 				c.begun(t)
 				l.while(r, func() {
 					for range pick(1, 3) {
-						s.cmd.Process.Signal(syscall.SIGSTOP)
+						s.freeze()
 						enough := l.steps.Load() + 3000
 						time.Sleep(pick[time.Duration](2, 10) * time.Second)
 						within(func() bool { return l.steps.Load() > enough })
 						flood(t, s.root)
-						s.cmd.Process.Signal(syscall.SIGCONT)
+						s.thaw()
 						time.Sleep(300 * time.Millisecond)
 					}
 				})

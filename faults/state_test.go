@@ -116,10 +116,12 @@ func TestDiskTurnsReadOnly(t *testing.T) {
 }
 
 // The power fails: files and journal lose what was not synced. Whatever a client was told is in the journal, and what the disk
-// has forgotten is told as it is found. It is not parallel: beside others, on xfs, the cursor is gone now and then, and why is not known yet.
+// has forgotten is told as it is found.
 func TestPowerCut(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"ext4", "xfs"} {
 		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
 			v := newVolume(t, kind, "512m")
 			r := dice(t)
 			s := newService(t, v.dir)
@@ -131,7 +133,7 @@ func TestPowerCut(t *testing.T) {
 			for range pick(2, 20) {
 				l.while(r, func() {
 					pause()
-					s.cmd.Process.Signal(syscall.SIGSTOP)
+					s.freeze()
 				})
 				v.powerCut()
 				s.kill()
@@ -226,12 +228,12 @@ func TestLockRemoved(t *testing.T) {
 	second.launch()
 	second.refused("in use by process", "--state-dir")
 
-	s.cmd.Process.Signal(syscall.SIGSTOP)
+	s.freeze()
 	if err := os.Remove(lock); err != nil {
 		t.Fatal(err)
 	}
 	second.start()
-	s.cmd.Process.Signal(syscall.SIGCONT)
+	s.thaw()
 	s.refused("the lock of state directory", fmt.Sprintf("process %d has it now", second.cmd.Process.Pid))
 	second.live()
 	second.stop()
