@@ -483,12 +483,11 @@ const (
 // decide what is; hints only how to call it.
 type nameHint struct {
 	fate    fate      // of the object that was told under the name
-	dest    int32     // where that object stands now: index of a dirty name; -1: unknown
+	dest    int32     // where that object stands now, or stood last if it is half way: index of a dirty name; -1: unknown
 	source  int32     // where the present object stood before the records: index of a dirty name; -1: unknown, or it came
 	hops    int       // renames by which it came from source
 	arrived Op        // how the present object came: OpCreate or OpMovedTo
 	seen    time.Time // when the record of that came
-	half    time.Time // since when the other half is waited for
 }
 
 // occupant is an object that stands under some name.
@@ -513,7 +512,7 @@ func (d *dirt) hints() []nameHint {
 	}
 	type half struct {
 		who  occupant
-		seen time.Time
+		from int32
 	}
 	var flying map[uint32]half
 	end := func(o occupant, f fate) {
@@ -545,7 +544,7 @@ func (d *dirt) hints() []nameHint {
 				if flying == nil {
 					flying = make(map[uint32]half)
 				}
-				flying[m.cookie] = half{who, m.seen}
+				flying[m.cookie] = half{who, m.name}
 			}
 		}
 		if m.op&OpDelete != 0 {
@@ -555,7 +554,10 @@ func (d *dirt) hints() []nameHint {
 	}
 	for _, f := range flying {
 		if !f.who.none && f.who.orig >= 0 {
-			h[f.who.orig].fate, h[f.who.orig].half = fateHalf, f.seen
+			h[f.who.orig].fate = fateHalf
+			if f.from != f.who.orig {
+				h[f.who.orig].dest = f.from
+			}
 		}
 	}
 	for i, o := range occ {

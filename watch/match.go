@@ -325,7 +325,7 @@ func (p *pass) judge(l *item) {
 			l.held = true
 			return
 		}
-		l.fate = fateMovedOut
+		p.follow(l)
 		return
 	}
 	if l.hint.dest >= 0 {
@@ -335,7 +335,7 @@ func (p *pass) judge(l *item) {
 			l.held = true
 			return
 		}
-		l.fate = fateMovedOut
+		p.follow(l)
 		return
 	}
 	if p.hold || (l.records || p.watched(l.at.dir)) && p.waits(l, recordWait) {
@@ -343,6 +343,23 @@ func (p *pass) judge(l *item) {
 		return
 	}
 	l.fate = fateRemoved
+}
+
+// follow has an object that is renamed faster than anyone can look go on to the last place where the records saw it, although it is no longer there: from there
+// it is waited for anew. If that is no place in the tree, it has moved out.
+func (p *pass) follow(l *item) {
+	s, g := &p.t.s, p.dest(l)
+	if g == nil || g.state != absent || !s.alive(g.at.dir) || s.dir(g.at.dir).flags&dirAttached == 0 || s.rootOf(g.at.dir) != s.rootOf(l.at.dir) ||
+		s.dir(g.at.dir).mount != s.dir(l.at.dir).mount || l.oldDir && s.within(g.at.dir, l.old) || g.old != 0 && g.oldID == l.oldID ||
+		p.t.exclude != nil && p.t.exclude(join(s.path(g.at.dir), g.at.name), l.oldDir) {
+		l.fate = fateMovedOut
+		return
+	}
+	l.fate = fateUnknown
+	g.state, g.believed = present, true
+	g.look = look{name: g.at.name, id: l.oldID, attr: s.attr(l.old), mount: p.t.ms.at(s.dir(g.at.dir).mount)}
+	p.pair(l, g)
+	p.followed = append(p.followed, g)
 }
 
 // holdBack keeps a name as it was told, and with it all that depends on it.

@@ -36,6 +36,7 @@ type pass struct {
 	found    map[ref]*item   // directories of the tree that were found under another name
 	stuck    map[ref]*job
 	away     map[ref]error // roots
+	followed []*item       // names where nobody saw what the records say had come there
 	afloat   []*item       // moved_from is told, moved_to not yet
 	movers   int           // items whose objects are still to be told where they were found
 	steps    int           // halves of items told so far
@@ -820,6 +821,11 @@ func (p *pass) settle() (waiting bool) {
 	t := p.t
 	next, hopeless, unasked := p.unfinished()
 	p.undecided(next)
+	for _, g := range p.followed {
+		if g.gainIn {
+			next.touch(g.at, g.ops&changeOps)
+		}
+	}
 	p.unopened(next)
 	p.giveBack()
 	if p.moved {
@@ -977,7 +983,8 @@ func (t *tree) giveUp(d *dirt) {
 	t.wantSweep = true
 }
 
-// undecided keeps the hints about names that wait, and the other halves of their renames.
+// undecided keeps the hints about names that wait, the other halves of their renames, and what became of these names after that: the way on which an
+// object went.
 func (p *pass) undecided(next *dirt) {
 	if len(next.names) == 0 {
 		return
@@ -993,6 +1000,9 @@ func (p *pass) undecided(next *dirt) {
 		if _, ok := next.find(at); ok || cookies[m.cookie] {
 			m.name = next.touch(at, 0)
 			next.moves = append(next.moves, m)
+			if m.cookie != 0 {
+				cookies[m.cookie] = true
+			}
 		}
 	}
 }

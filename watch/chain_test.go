@@ -1,0 +1,59 @@
+package watch_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"fs_notify/notify"
+	"fs_notify/watch/watchtest"
+)
+
+// A file, and a directory with something in it, are renamed faster than anyone can look: wherever the records say that they went, they are
+// no longer. They are told as moved all the same, and never as gone or come.
+func TestRenamedFasterThanLooks(t *testing.T) {
+	eachSource(t, func(t *testing.T, kind string) {
+		t.Parallel()
+		for _, tt := range []struct {
+			piece int
+			pause time.Duration
+		}{{1, time.Millisecond}, {2, 10 * time.Millisecond}, {3, 5 * time.Millisecond}, {1, 25 * time.Millisecond}, {7, 200 * time.Millisecond}} {
+			dir := t.TempDir()
+			sh(t, dir, "mkdir d e d/0; echo 1 > 0; echo 2 > d/0/f")
+			r, g := gated(t, kind, dir)
+			r.Keep()
+			g.Hold(tt.piece, tt.pause)
+			const n = 30
+			for i := range n {
+				for _, move := range [][2]string{{fmt.Sprint(i), fmt.Sprint(i + 1)}, {fmt.Sprint([]string{"d/", "e/"}[i%2], i), fmt.Sprint([]string{"e/", "d/"}[i%2], i+1)}} {
+					if err := os.Rename(filepath.Join(dir, move[0]), filepath.Join(dir, move[1])); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			r.Settle(t)
+			r.Check(t)
+			onlyMoves(t, r)
+			r.Stop()
+		}
+	})
+}
+
+// onlyMoves fails the test if anything but whole renames and times of directories was told.
+func onlyMoves(t *testing.T, r *watchtest.Rig) {
+	t.Helper()
+	for _, n := range r.Take() {
+		switch n.Type {
+		case notify.ChildMtimeChanged:
+			continue
+		case notify.ChildFileMovedFrom, notify.ChildFileMovedTo, notify.ChildDirMovedFrom, notify.ChildDirMovedTo:
+			if n.Link != 0 {
+				continue
+			}
+		}
+		t.Errorf("%s %s, linked to %d", n.Type, strings.TrimSpace(n.Path), n.Link)
+	}
+}
