@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,7 +31,7 @@ const (
 // srcQueue is a queue of the kernel, read without blocking into a buffer of its own. Only the goroutine in Next
 // uses it.
 type srcQueue interface {
-	// fd is what poll(2) waits for; -1 if there is nothing to wait for.
+	// fd is what can be waited for until it is readable; -1 if there is nothing to wait for. It may become that, and is always the same before.
 	fd() int
 	// read replaces the buffer, which parse has emptied, and returns how many bytes came: none if there are none.
 	read() (bytes int, err error)
@@ -45,9 +47,8 @@ type srcQueue interface {
 // a directory that it watches comes out behind all that happened before, in any of them.
 type srcPump struct {
 	queues []srcQueue
-	polls  []unix.PollFd // of queues, then wake
-	last   atomic.Int32  // index in queues: which one holds the barrier directory
-	tail   srcQueue      // what last was when the queues were read
+	last   atomic.Int32 // index in queues: which one holds the barrier directory
+	tail   srcQueue     // what last was when the queues were read
 
 	running sync.Mutex // held in next
 	done    <-chan struct{}
@@ -60,6 +61,13 @@ type srcPump struct {
 	closed atomic.Bool
 	wakeMu sync.Mutex
 	wake   int // eventfd; -1 once closed
+
+	// What is waited for while there is no flow, by Go's own poller: an epoll of wake, and of each queue for one answer to one question. A
+	// thread that sits in a system call costs a millisecond of CPU after each change that comes alone, as Go's scheduler looks every 20 µs
+	// for ten milliseconds whether it is out again; and were the queues always asked for, each record under flow would wake somebody.
+	idle    *os.File
+	idleFd  int
+	idleRaw syscall.RawConn
 }
 
 func (p *srcPump) init(queues ...srcQueue) error {
@@ -69,8 +77,35 @@ func (p *srcPump) init(queues ...srcQueue) error {
 	}
 	p.wake = fd
 	p.queues, p.tail = queues, queues[0]
-	p.polls = make([]unix.PollFd, len(queues)+1)
+	if err := p.initIdle(); err != nil {
+		unix.Close(p.wake)
+		return fmt.Errorf("epoll: %w", err)
+	}
 	return nil
+}
+
+func (p *srcPump) initIdle() (err error) {
+	if p.idleFd, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return err
+	}
+	if err = unix.SetNonblock(p.idleFd, true); err != nil { // or Go would not poll it
+		unix.Close(p.idleFd)
+		return err
+	}
+	p.idle = os.NewFile(uintptr(p.idleFd), "epoll")
+	p.idleRaw, err = p.idle.SyscallConn()
+	if err == nil {
+		err = unix.EpollCtl(p.idleFd, unix.EPOLL_CTL_ADD, p.wake, &unix.EpollEvent{Events: unix.EPOLLIN})
+	}
+	for _, q := range p.queues {
+		if fd := q.fd(); err == nil && fd >= 0 {
+			err = unix.EpollCtl(p.idleFd, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLONESHOT})
+		}
+	}
+	if err != nil {
+		p.idle.Close()
+	}
+	return err
 }
 
 func (p *srcPump) nudge() {
@@ -94,6 +129,7 @@ func (p *srcPump) close() bool {
 	}
 	p.wakeMu.Lock()
 	defer p.wakeMu.Unlock()
+	p.idle.Close()
 	unix.Close(p.wake)
 	p.wake = -1
 	return true
@@ -195,26 +231,39 @@ func (p *srcPump) read() error {
 
 // wait returns when a queue has something or next should look at its context; under flow, when the pause is over.
 func (p *srcPump) wait() error {
-	wake := len(p.queues)
-	p.polls[wake] = unix.PollFd{Fd: int32(p.wake), Events: unix.POLLIN}
-	var err error
 	if p.flow {
+		polls := [...]unix.PollFd{{Fd: int32(p.wake), Events: unix.POLLIN}}
 		left := unix.NsecToTimespec(max(0, int64(srcPause-time.Since(p.at))))
-		_, err = unix.Ppoll(p.polls[wake:], &left, nil)
-	} else {
-		for i, q := range p.queues {
-			p.polls[i] = unix.PollFd{Fd: int32(q.fd()), Events: unix.POLLIN}
+		if _, err := unix.Ppoll(polls[:], &left, nil); err != nil && !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("ppoll: %w", err)
 		}
-		_, err = unix.Ppoll(p.polls, nil, nil)
+	} else if err := p.waitIdle(); err != nil {
+		return fmt.Errorf("epoll: %w", err)
 	}
-	if err != nil && !errors.Is(err, unix.EINTR) {
-		return fmt.Errorf("ppoll: %w", err)
-	}
-	if p.polls[wake].Revents != 0 {
-		var b [8]byte
-		_, _ = unix.Read(p.wake, b[:]) // EAGAIN: someone took it
-	}
+	var b [8]byte
+	_, _ = unix.Read(p.wake, b[:]) // EAGAIN: nobody has nudged
 	return nil
+}
+
+// waitIdle returns when a queue has something, or wake.
+func (p *srcPump) waitIdle() error {
+	for _, q := range p.queues {
+		if fd := q.fd(); fd >= 0 {
+			if unix.EpollCtl(p.idleFd, unix.EPOLL_CTL_MOD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT}) != nil {
+				return nil // something is wrong with the queue: reading it shows what
+			}
+		}
+	}
+	var failed error
+	err := p.idleRaw.Read(func(uintptr) bool {
+		var events [1]unix.EpollEvent
+		n, err := unix.EpollWait(p.idleFd, events[:], 0)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			failed = err
+		}
+		return n > 0 || failed != nil
+	})
+	return errors.Join(err, failed)
 }
 
 // srcBuf is the part of a queue that all have.
