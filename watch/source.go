@@ -20,7 +20,7 @@ type Source interface {
 	Caps() Caps
 	// Watch makes the source report changes of the names in a directory as records with this
 	// ref, from the moment it returns: the caller lists the directory after that. Watching a ref again
-	// replaces its watch. ErrPolled: this file system cannot notify; the caller sweeps the directory on a timer instead. Any
+	// replaces its watch; a directory that is watched under several refs is reported under each. ErrPolled: this file system cannot notify; the caller sweeps the directory on a timer instead. Any
 	// other error (ENOSPC, EMFILE, EACCES, ...) degrades the directory: it is swept too, and told.
 	Watch(ref DirRef, at Place) error
 	// Unwatch ends it. Records of ref that are under way may still come.

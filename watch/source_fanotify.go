@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"unsafe"
 
@@ -60,8 +61,7 @@ type fanQueue struct {
 	mask    uint64
 	pid     int32 // our own
 	renames uint32
-	held    Record // the second half of a rename that found no room
-	isHeld  bool
+	held    []Record // found no room yet
 	last    struct { // what dirOf found, while parse runs
 		key []byte // in the buffer
 		ref DirRef
@@ -70,7 +70,7 @@ type fanQueue struct {
 
 	mu     sync.Mutex
 	closed bool
-	dirs   map[string]DirRef // by fsid, length and type of the handle, handle: as in the records
+	dirs   owners[string] // by fsid, length and type of the handle, handle: as in the records
 	refs   map[DirRef]fanWatch
 	tops   map[uint64]*fanTop // by Place.Mount: btrfs file systems of which only a sub-volume is mounted
 }
@@ -98,7 +98,7 @@ func newFan(atime bool) (*fanQueue, error) {
 		srcBuf: srcBuf{file: fd, room: fanLargest},
 		mask:   fanMask,
 		pid:    int32(os.Getpid()),
-		dirs:   make(map[string]DirRef),
+		dirs:   newOwners[string](),
 		refs:   make(map[DirRef]fanWatch),
 		tops:   make(map[uint64]*fanTop),
 	}
@@ -130,7 +130,7 @@ func (q *fanQueue) watch(ref DirRef, at Place) error {
 		return fmt.Errorf("fanotify: mark %s: %w", at.Path, err)
 	}
 	q.refs[ref] = w
-	q.dirs[w.key] = ref
+	q.dirs.add(w.key, ref)
 	return nil
 }
 
@@ -191,16 +191,14 @@ func (q *fanQueue) unwatch(ref DirRef) {
 	}
 }
 
-// forget ends the watch of ref; its directory may be another ref's by now. q.mu is held.
+// forget ends the watch of ref. q.mu is held.
 func (q *fanQueue) forget(ref DirRef) {
 	w, ok := q.refs[ref]
 	if !ok {
 		return
 	}
 	delete(q.refs, ref)
-	if owner, ok := q.dirs[w.key]; ok && owner == ref {
-		delete(q.dirs, w.key)
-	}
+	q.dirs.drop(w.key, ref)
 	if !w.inTop {
 		return
 	}
@@ -211,14 +209,15 @@ func (q *fanQueue) forget(ref DirRef) {
 	}
 }
 
-func (q *fanQueue) empty() bool { return q.off == q.end && !q.isHeld }
+func (q *fanQueue) empty() bool { return q.off == q.end && len(q.held) == 0 }
 
 func (q *fanQueue) parse(recs []Record) (n int, err error) {
 	if q.empty() || len(recs) == 0 {
 		return 0, nil
 	}
-	if q.isHeld {
-		recs[0], q.held, q.isHeld, n = q.held, Record{}, false, 1
+	if len(q.held) > 0 {
+		n = copy(recs, q.held)
+		q.held = slices.Delete(q.held, 0, n)
 	}
 	q.mu.Lock() // once for all: the map is asked for every record, and changed rarely
 	defer q.mu.Unlock()
@@ -248,17 +247,39 @@ func (q *fanQueue) parse(recs []Record) (n int, err error) {
 			recs[n] = second
 			n++
 		default:
-			q.held, q.isHeld = second, true
+			q.held = append(q.held, second)
+		}
+		if len(q.dirs.rest) > 0 {
+			q.copies(&ev, first, second)
+			k := copy(recs[n:], q.held)
+			n += k
+			q.held = slices.Delete(q.held, 0, k)
 		}
 	}
 	return n, nil
+}
+
+// copies puts records aside for whoever else watches the directories of an event. q.mu is held.
+func (q *fanQueue) copies(ev *fanEvent, first, second Record) {
+	for _, rec := range [...]Record{first, second} {
+		dir := ev.dir
+		switch {
+		case rec.Op&OpMovedFrom != 0:
+			dir = ev.oldDir
+		case rec.Op&OpMovedTo != 0:
+			dir = ev.newDir
+		}
+		if rec.Op != 0 && rec.Dir != 0 {
+			q.held = q.dirs.copies(q.held, string(dir), rec)
+		}
+	}
 }
 
 // dirOf finds the directory of a record: most are about the same one as the record before. q.mu is held.
 func (q *fanQueue) dirOf(key []byte) (DirRef, bool) {
 	if q.last.key == nil || !bytes.Equal(key, q.last.key) {
 		q.last.key = key
-		q.last.ref, q.last.ok = q.dirs[string(key)]
+		q.last.ref, q.last.ok = q.dirs.first[string(key)]
 	}
 	return q.last.ref, q.last.ok
 }

@@ -158,9 +158,59 @@ func TestOneDirectoryUnderTwoRefs(t *testing.T) {
 			r.write("e/unseen", "")
 			r.watch("d")
 			for _, rec := range r.until("d/m2") {
-				if string(rec.Name) == "unseen" {
+				if string(rec.Name) == "unseen" && rec.Dir == now {
 					t.Errorf("e is still watched: %+v", rec)
 				}
+			}
+		})
+	}
+}
+
+// A directory is in two roots at once, or was, and then in one again: whoever still watches it is told of everything.
+func TestOneDirectoryUnderTwoRefsAtOnce(t *testing.T) {
+	for _, kind := range srcKinds(t) {
+		t.Run(kind, func(t *testing.T) {
+			r := newKindRig(t, kind, t.TempDir())
+			r.mkdir("m", "d", "e")
+			r.watch("m")
+			d1, e1 := r.watch("d"), r.watch("e")
+			d2, e2 := r.watch("d"), r.watch("e")
+			told := func(name string) (dirs []DirRef) {
+				r.write("d/"+name, "")
+				r.rename("d/"+name, "e/"+name)
+				cookies := make(map[uint32]int)
+				for _, rec := range r.until("m/" + name + "done") {
+					if string(rec.Name) == name && rec.Op&(OpMovedFrom|OpMovedTo) != 0 {
+						cookies[rec.Cookie]++
+						dirs = append(dirs, rec.Dir)
+					}
+				}
+				for _, n := range cookies {
+					if n != 2 {
+						t.Errorf("the halves of %s are joined as %v", name, cookies)
+					}
+				}
+				slices.Sort(dirs)
+				return dirs
+			}
+			if got, want := told("1"), []DirRef{d1, e1, d2, e2}; !slices.Equal(got, want) {
+				t.Errorf("both: records of %d, want %d", got, want)
+			}
+			r.s.Unwatch(d2)
+			r.s.Unwatch(e2)
+			if got, want := told("2"), []DirRef{d1, e1}; !slices.Equal(got, want) {
+				t.Errorf("the second has let go: records of %d, want %d", got, want)
+			}
+			d3, e3 := r.watch("d"), r.watch("e")
+			r.s.Unwatch(d1)
+			r.s.Unwatch(e1)
+			if got, want := told("3"), []DirRef{d3, e3}; !slices.Equal(got, want) {
+				t.Errorf("the first has let go: records of %d, want %d", got, want)
+			}
+			r.s.Unwatch(d3)
+			r.s.Unwatch(e3)
+			if got := told("4"); len(got) != 0 {
+				t.Errorf("nobody watches: records of %d", got)
 			}
 		})
 	}
@@ -436,7 +486,7 @@ func TestFanotifyPrivateDirectory(t *testing.T) {
 	st, err := srcStatfs(other)
 	r.must(err)
 	q.mu.Lock()
-	q.dirs[fanKey(fanFsidOf(&st), handle)] = 2
+	q.dirs.add(fanKey(fanFsidOf(&st), handle), 2)
 	q.mu.Unlock()
 	r.write("other/f", "")
 	if got := r.lines(r.until("private/m")); len(got) != 0 {
@@ -819,9 +869,9 @@ func TestLossInsideABuffer(t *testing.T) {
 			"truncated": {good[kind], good[kind], cut},
 		} {
 			b := bytes.Join(parts, nil)
-			var q srcQueue = &inoQueue{srcBuf: srcBuf{buf: b, end: len(b)}, wds: map[int32]DirRef{1: 5}}
+			var q srcQueue = &inoQueue{srcBuf: srcBuf{buf: b, end: len(b)}, wds: owners[int32]{first: map[int32]DirRef{1: 5}}}
 			if kind == "fanotify" {
-				q = &fanQueue{srcBuf: srcBuf{buf: b, end: len(b)}, dirs: map[string]DirRef{fanKey(fanFsid{9}, handle): 5}}
+				q = &fanQueue{srcBuf: srcBuf{buf: b, end: len(b)}, dirs: owners[string]{first: map[string]DirRef{fanKey(fanFsid{9}, handle): 5}}}
 			}
 			records, losses := 0, 0
 			recs := make([]Record, 10)

@@ -1,12 +1,14 @@
 package watch
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -42,14 +44,13 @@ type fsnSource struct {
 	mu     sync.Mutex
 	closed bool
 	refs   map[DirRef]fsnWatch
-	dirs   map[string]DirRef // by the path that fsnotify knows it by
-	ids    map[fsnID]DirRef
+	dirs   owners[string]   // by the path that fsnotify knows it by
+	paths  map[fsnID]string // these, by identity; of those that have one
 
 	// of the goroutine in Next
 	timer  *time.Timer
-	busy   bool // something came since the last drained
-	held   Record
-	isHeld bool
+	busy   bool     // something came since the last drained
+	held   []Record // found no room yet
 	names  []byte
 	halves [fsnHalves]fsnHalf // ring
 	half   uint32             // renames so far: the last cookie
@@ -79,8 +80,8 @@ func NewFsnotify() (Source, error) {
 	s := &fsnSource{
 		w:     w,
 		refs:  make(map[DirRef]fsnWatch),
-		dirs:  make(map[string]DirRef),
-		ids:   make(map[fsnID]DirRef),
+		dirs:  newOwners[string](),
+		paths: make(map[fsnID]string),
 		timer: time.NewTimer(time.Hour),
 		errs:  make(chan error, 1),
 		ended: make(chan struct{}),
@@ -183,15 +184,15 @@ func (s *fsnSource) Watch(ref DirRef, at Place) error {
 		return err
 	}
 	s.unwatch(ref)
-	if old, ok := s.ids[id]; ok && id != (fsnID{}) {
-		s.unwatch(old) // else Add would do nothing and say nothing
-	}
+	// Whoever else watches this directory gets the new watch as well: Add would do nothing and say nothing beside the old one, which may
+	// have ended unsaid. What happens between the two calls is lost to them.
+	others := s.dirs.all(s.paths[id])
 	path, release, err := s.places.name(at)
 	if err != nil {
 		return err
 	}
 	defer release()
-	if old, ok := s.dirs[path]; ok {
+	for _, old := range append(s.dirs.all(path), others...) {
 		s.unwatch(old)
 	}
 	if err := s.w.Add(path); err != nil {
@@ -200,10 +201,12 @@ func (s *fsnSource) Watch(ref DirRef, at Place) error {
 		}
 		return fmt.Errorf("fsnotify: watch %s: %w", at.Path, srcLimit(err))
 	}
-	s.refs[ref] = fsnWatch{path, id}
-	s.dirs[path] = ref
 	if id != (fsnID{}) {
-		s.ids[id] = ref
+		s.paths[id] = path
+	}
+	for _, r := range append([]DirRef{ref}, others...) {
+		s.refs[r] = fsnWatch{path, id}
+		s.dirs.add(path, r)
 	}
 	return nil
 }
@@ -222,24 +225,23 @@ func (s *fsnSource) unwatch(ref DirRef) {
 	if !ok {
 		return
 	}
-	s.forget(ref, w)
-	_ = s.w.Remove(w.path) // fails where the directory or its watch is gone: that is what is wanted
-}
-
-func (s *fsnSource) forget(ref DirRef, w fsnWatch) {
 	delete(s.refs, ref)
-	delete(s.dirs, w.path)
-	if s.ids[w.id] == ref {
-		delete(s.ids, w.id)
+	if !s.dirs.drop(w.path, ref) {
+		return
 	}
+	if s.paths[w.id] == w.path {
+		delete(s.paths, w.id)
+	}
+	_ = s.w.Remove(w.path) // fails where the directory or its watch is gone: that is what is wanted
 }
 
 // Next returns what is there at once, with drained false; a millisecond of silence after that makes it
 // return no records and drained true.
 func (s *fsnSource) Next(ctx context.Context, recs []Record) (n int, drained bool, err error) {
 	s.names = s.names[:0]
-	if s.isHeld && len(recs) > 0 {
-		recs[0], n, s.isHeld = s.held, 1, false
+	if len(s.held) > 0 {
+		n = copy(recs, s.held)
+		s.held = slices.Delete(s.held, 0, n)
 	}
 	for n == 0 {
 		var silence <-chan time.Time
@@ -264,7 +266,7 @@ func (s *fsnSource) Next(ctx context.Context, recs []Record) (n int, drained boo
 			return 0, false, ctx.Err()
 		}
 	}
-	for n < len(recs) && !s.isHeld {
+	for n < len(recs) && len(s.held) == 0 {
 		select {
 		case ev, ok := <-s.w.Events:
 			if !ok {
@@ -278,8 +280,8 @@ func (s *fsnSource) Next(ctx context.Context, recs []Record) (n int, drained boo
 	return n, false, nil
 }
 
-// take turns one event into records: none if its directory is not watched, two if
-// it is about a watched directory whose parent is watched under its real name (not on Linux). One that finds no room is held.
+// take turns one event into records, for all who watch its directory: none if nobody does, several kinds of them if
+// it is about a watched directory whose parent is watched under its real name (not on Linux). Those that find no room are held.
 func (s *fsnSource) take(ev fsnotify.Event, recs []Record) (n int) {
 	cut := strings.LastIndexByte(ev.Name, os.PathSeparator)
 	if cut < 0 {
@@ -287,22 +289,38 @@ func (s *fsnSource) take(ev fsnotify.Event, recs []Record) (n int) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if ref, ok := s.dirs[ev.Name]; ok {
-		switch {
-		case ev.Has(fsnotify.Remove) || ev.Has(fsnotify.Rename):
-			s.unwatch(ref)
-			recs[n] = Record{Dir: ref, Op: OpLost}
+	give := func(path string, rec Record) {
+		first := s.dirs.first[path]
+		if rec.Dir = first; n < len(recs) {
+			recs[n] = rec
 			n++
-		case ev.Has(fsnotify.Chmod):
-			recs[n] = Record{Dir: ref, Op: OpSelf}
-			n++
+		} else {
+			rec.Name = bytes.Clone(rec.Name) // it outlives this call
+			s.held = append(s.held, rec)
+		}
+		if others := len(s.held); len(s.dirs.rest) > 0 {
+			s.held = s.dirs.copies(s.held, path, rec)
+			for i := range s.held[others:] {
+				s.held[others+i].Name = bytes.Clone(rec.Name)
+			}
 		}
 	}
-	ref, ok := s.dirs[ev.Name[:cut]]
-	if !ok {
+	if _, ok := s.dirs.first[ev.Name]; ok {
+		switch {
+		case ev.Has(fsnotify.Remove) || ev.Has(fsnotify.Rename):
+			give(ev.Name, Record{Op: OpLost})
+			for _, ref := range s.dirs.all(ev.Name) {
+				s.unwatch(ref)
+			}
+		case ev.Has(fsnotify.Chmod):
+			give(ev.Name, Record{Op: OpSelf})
+		}
+	}
+	dir := ev.Name[:cut]
+	if _, ok := s.dirs.first[dir]; !ok {
 		return n
 	}
-	rec := Record{Dir: ref}
+	var rec Record
 	if ev.Has(fsnotify.Create) {
 		rec.Op |= OpCreate
 		if s.from != nil {
@@ -333,13 +351,8 @@ func (s *fsnSource) take(ev fsnotify.Event, recs []Record) (n int) {
 	at := len(s.names)
 	s.names = append(s.names, ev.Name[cut+1:]...)
 	rec.Name = s.names[at:len(s.names):len(s.names)]
-	if n == len(recs) {
-		rec.Name = []byte(ev.Name[cut+1:]) // it outlives this call
-		s.held, s.isHeld = rec, true
-		return n
-	}
-	recs[n] = rec
-	return n + 1
+	give(dir, rec)
+	return n
 }
 
 // otherHalf finds the cookie of the latest rename away from path, and forgets it. 0 if it is

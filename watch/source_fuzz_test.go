@@ -86,7 +86,7 @@ func FuzzInotifyRecords(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte, size uint8) {
 		q := &inoQueue{
 			srcBuf: srcBuf{buf: b, end: len(b)},
-			wds:    map[int32]DirRef{1: 7, 2: 8},
+			wds:    owners[int32]{first: map[int32]DirRef{1: 7, 2: 8}},
 			refs:   map[DirRef]int32{7: 1, 8: 2},
 		}
 		for _, rec := range srcParseAll(t, q, &q.srcBuf, int(size)+1) {
@@ -119,7 +119,7 @@ func FuzzFanotifyRecords(f *testing.F) {
 		q.close()
 	}
 	f.Fuzz(func(t *testing.T, b []byte, size uint8) {
-		q := &fanQueue{srcBuf: srcBuf{buf: b, end: len(b)}, dirs: map[string]DirRef{}}
+		q := &fanQueue{srcBuf: srcBuf{buf: b, end: len(b)}, dirs: newOwners[string]()}
 		for rest := b; len(rest) > 0; { // all directories are known
 			ev, n, ok := fanDecode(rest)
 			if !ok {
@@ -127,7 +127,7 @@ func FuzzFanotifyRecords(f *testing.F) {
 			}
 			for _, dir := range [][]byte{ev.dir, ev.oldDir} {
 				if dir != nil {
-					q.dirs[string(dir)] = 7
+					q.dirs.add(string(dir), 7)
 				}
 			}
 			rest = rest[n:]

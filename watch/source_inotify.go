@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -38,10 +39,11 @@ func NewInotify(opts SourceOptions) (Source, error) {
 type inoQueue struct {
 	srcBuf
 	mask uint32
+	held []Record // found no room yet
 
 	mu     sync.Mutex
 	closed bool
-	wds    map[int32]DirRef
+	wds    owners[int32]
 	refs   map[DirRef]int32
 }
 
@@ -56,7 +58,7 @@ func newIno(atime bool) (*inoQueue, error) {
 	q := &inoQueue{
 		srcBuf: srcBuf{file: fd, room: inoLargest},
 		mask:   inoMask,
-		wds:    make(map[int32]DirRef),
+		wds:    newOwners[int32](),
 		refs:   make(map[DirRef]int32),
 	}
 	if atime {
@@ -85,10 +87,8 @@ func (q *inoQueue) watch(ref DirRef, at Place) error {
 	if old, ok := q.refs[ref]; ok && old != wd {
 		q.forget(ref)
 	}
-	if old, ok := q.wds[wd]; ok && old != ref { // the same directory was watched under another ref
-		delete(q.refs, old)
-	}
-	q.wds[wd], q.refs[ref] = ref, wd
+	q.wds.add(wd, ref)
+	q.refs[ref] = wd
 	return nil
 }
 
@@ -107,15 +107,20 @@ func (q *inoQueue) forget(ref DirRef) {
 		return
 	}
 	delete(q.refs, ref)
-	delete(q.wds, wd)
-	_, _ = unix.InotifyRmWatch(q.file, uint32(wd)) // EINVAL: its directory is gone, so the kernel has ended it
+	if q.wds.drop(wd, ref) {
+		_, _ = unix.InotifyRmWatch(q.file, uint32(wd)) // EINVAL: its directory is gone, so the kernel has ended it
+	}
 }
 
-func (q *inoQueue) empty() bool { return q.off == q.end }
+func (q *inoQueue) empty() bool { return q.off == q.end && len(q.held) == 0 }
 
 func (q *inoQueue) parse(recs []Record) (n int, err error) {
 	if q.empty() || len(recs) == 0 {
 		return 0, nil
+	}
+	if len(q.held) > 0 {
+		n = copy(recs, q.held)
+		q.held = slices.Delete(q.held, 0, n)
 	}
 	q.mu.Lock() // once for all: the map is asked for every record, and changed rarely
 	defer q.mu.Unlock()
@@ -139,7 +144,7 @@ func (q *inoQueue) parse(recs []Record) (n int, err error) {
 		q.off += size
 		if ev.wd != last {
 			last = ev.wd
-			ref, seen = q.wds[ev.wd]
+			ref, seen = q.wds.first[ev.wd]
 		}
 		if !seen {
 			continue
@@ -147,9 +152,6 @@ func (q *inoQueue) parse(recs []Record) (n int, err error) {
 		rec := Record{Dir: ref}
 		switch {
 		case ev.mask&(unix.IN_IGNORED|unix.IN_UNMOUNT) != 0:
-			delete(q.wds, ev.wd)
-			delete(q.refs, ref)
-			seen = false
 			rec.Op = OpLost
 		case len(ev.name) == 0:
 			if ev.mask&(unix.IN_ATTRIB|unix.IN_MOVE_SELF) == 0 {
@@ -164,6 +166,19 @@ func (q *inoQueue) parse(recs []Record) (n int, err error) {
 		}
 		recs[n] = rec
 		n++
+		if len(q.wds.rest) > 0 {
+			q.held = q.wds.copies(q.held, ev.wd, rec)
+			k := copy(recs[n:], q.held)
+			n += k
+			q.held = slices.Delete(q.held, 0, k)
+		}
+		if rec.Op == OpLost {
+			for _, ref := range q.wds.all(ev.wd) {
+				q.wds.drop(ev.wd, ref)
+				delete(q.refs, ref)
+			}
+			last = -1
+		}
 	}
 	return n, nil
 }
