@@ -74,10 +74,10 @@ func (c *newcomers) find(ino uint64, alive func(id notify.FileID) bool) notify.F
 // changeOps are the records that speak of an object, whatever name it was reached by.
 const changeOps = OpModify | OpCloseWrite | OpAttrib
 
-// changedElsewhere has the other names of an object looked at that may have been changed through a name that it has lost: by
+// changedElsewhere has the other names of an object looked at that may have been changed through a name that it has lost, or where nobody can look: by
 // that name, or where it was for a while.
 func (p *pass) changedElsewhere(i *item) {
-	if i.loses() && !i.oldDir {
+	if i.old != 0 && !i.oldDir && (i.loses() || i.state == unreachable || i.state == denied) {
 		p.others(i.old, i.oldID, i.passedOn(), i.pid)
 	}
 	if i.ops&changeOps == 0 {

@@ -498,6 +498,7 @@ func (p *pass) seen(i *item) {
 	case lk.err != nil:
 		i.state = denied
 		t.degrade(i.at.dir, lk.err)
+		p.changedElsewhere(i)
 		return
 	}
 	i.state = present
@@ -696,9 +697,12 @@ func (p *pass) failed(j *job) {
 	}
 }
 
+// markAll says of the names in a directory that nothing is known of them. What was changed by them shows by other names, and this may be the last chance to look
+// there: the directory may be told to have gone.
 func (p *pass) markAll(j *job, s itemState) {
 	for _, i := range j.items {
 		i.state = s
+		p.changedElsewhere(i)
 	}
 }
 
@@ -859,9 +863,6 @@ func (p *pass) unfinished() (next, hopeless *dirt, unasked []place) {
 	for _, i := range p.order {
 		w := p.waitOf(i)
 		delete(t.patience, i.at)
-		if i.state == unreachable && i.old != 0 && i.passedOn() != 0 { // this name may never be looked at again
-			p.names(i.oldID, i.old, func(at place) { next.touch(at, i.passedOn()) })
-		}
 		if !i.undone() || !t.s.alive(i.at.dir) || i.state == denied {
 			continue
 		}
