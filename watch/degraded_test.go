@@ -615,6 +615,30 @@ func TestOpaqueMounts(t *testing.T) {
 	})
 }
 
+// Of two mounts with the same content the tree has one. When that one goes, it has the other; also when all is mounted anew within one moment.
+func TestTheOtherOfTwoMounts(t *testing.T) {
+	needRoot(t, "mount")
+	eachSource(t, func(t *testing.T, kind string) {
+		t.Parallel()
+		top := t.TempDir()
+		sh(t, top, "mkdir one two")
+		mountScript(t, top, "mount -t tmpfs none one; touch one/f; mount --bind one two")
+		r := watchtest.Start(t, kind, top, often)
+		only := func(script string) {
+			t.Helper()
+			sh(t, top, script)
+			wantTroubles(t, r, nil)
+			wantMirrored(t, r)
+			sh(t, top, "mkdir two/d; touch two/d/f")
+			r.Check(t)
+		}
+		only(patient + "umount one")
+		sh(t, top, "mount --bind two one")
+		wantTroubles(t, r, map[string]string{"one": "second time"})
+		only("rm -r two/d; " + patient + "umount one two; mount -t tmpfs none one; touch one/g; mount --bind one two; umount one; mount --bind two one; umount one")
+	})
+}
+
 // A file that is mounted over another one stands in its place, and goes with the mount.
 func TestFileMountedOverAFile(t *testing.T) {
 	needRoot(t, "mount")

@@ -504,6 +504,11 @@ func (p *pass) seen(i *item) {
 	i.state = present
 	p.changedElsewhere(i)
 	if i.old != 0 && !i.replaced() {
+		if i.oldDir && t.s.dir(i.old).flags&dirOpaque != 0 && lk.mount.opaque == "" && !t.oneLvl {
+			t.open(i.old, lk.mount)
+			j := p.job(i.old)
+			j.list, j.watch = true, true
+		}
 		switch {
 		case lk.attr.Ctime < i.newer && i.tries < 2: // it was looked at before the object changed
 			i.tries++

@@ -98,6 +98,7 @@ func (w *Watcher) mountsChanged() {
 			recs = append(recs, Record{Dir: r, Name: []byte(name), Op: OpAttrib})
 		}
 	}
+	t.ms.reshow(func(root ref) string { return t.rootInfo(root).Dir })
 	for _, m := range t.ms.list() { // those that are gone too
 		look(m.root, m.place)
 	}
@@ -177,6 +178,22 @@ func mountTable() (lines []mountLine) {
 		}
 	}
 	return lines
+}
+
+// twice is why the content of a mount does not belong to the tree that has it by another mount.
+const twice = "it is mounted a second time: the tree has it already"
+
+// reshow lets the content of mounts belong to the tree that had it by others, which are gone. dir gives where a root is.
+func (ms *mounts) reshow(dir func(root ref) string) {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	for i, m := range ms.all {
+		if m != nil && m.opaque == twice && !ms.shown(m, dir(m.root)) {
+			fresh := *m
+			fresh.opaque = ""
+			ms.all[i] = &fresh // others may be reading the old one
+		}
+	}
 }
 
 // shown says whether what is mounted at m is in the tree of its root, which begins at dir, by way of another mount, or holds

@@ -507,7 +507,7 @@ func (t *tree) mountPoint(l *looker, root ref, fd dirFD, path, name string, num 
 	return t.ms.find(root, t.rootInfo(root).Name, path, num, func(m *mount) {
 		l.probe(fd, name, m)
 		if m.opaque == "" && t.ms.shown(m, t.rootInfo(root).Dir) {
-			m.opaque = "it is mounted a second time: the tree has it already"
+			m.opaque = twice
 		}
 	})
 }
@@ -551,6 +551,17 @@ func (t *tree) shut(r ref, m *mount) {
 	t.trouble[r] = trouble{m.opaque, t.now()}
 	t.troubled.Unlock()
 	t.log.Warn("directory told without its content", "root", t.rootName(r), "path", notify.EscapeName(t.s.path(r)), "reason", m.opaque)
+}
+
+// open notes that the content of a directory belongs to the tree after all: what is mounted there is another mount now, or the only one with that content.
+func (t *tree) open(r ref, m *mount) {
+	d := t.s.dir(r)
+	d.flags &^= dirOpaque
+	d.mount = m.index
+	t.troubled.Lock()
+	delete(t.trouble, r)
+	t.troubled.Unlock()
+	t.log.Info("directory told with its content again", "root", t.rootName(r), "path", notify.EscapeName(t.s.path(r)))
 }
 
 func (t *tree) heal(r ref) {
