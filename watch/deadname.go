@@ -113,9 +113,53 @@ func (p *pass) objects() {
 	for object, h := range d.heard {
 		ids = t.ms.objectIDs(ids[:0], object)
 		for _, id := range ids {
-			p.others(0, id, h.ops, h.pid)
+			if p.others(0, id, h.ops, h.pid); h.ops&OpCloseWrite != 0 && t.s.byID(id) == 0 {
+				t.closes.add(id)
+			}
 		}
 	}
+}
+
+// closes are objects that were closed, after they had been open for writing, by names that nobody knew: in directories that were not watched, or
+// not yet. The newest thousands are kept.
+type closes [2]map[notify.FileID]struct{} // new ones, older ones
+
+const maxCloses = 1 << 14
+
+func (c *closes) add(id notify.FileID) {
+	if c[0] == nil || len(c[0]) >= maxCloses {
+		c[0], c[1] = make(map[notify.FileID]struct{}), c[0]
+	}
+	c[0][id] = struct{}{}
+}
+
+// take says whether an object is one of them, and forgets it.
+func (c *closes) take(id notify.FileID) bool {
+	_, newer := c[0][id]
+	_, older := c[1][id]
+	delete(c[0], id)
+	delete(c[1], id)
+	return newer || older
+}
+
+// closed says whether a file that was found was closed before, by another name than it was found by.
+func (p *pass) closed(id notify.FileID) bool {
+	if p.t.closes.take(id) {
+		return true
+	}
+	if p.closedBy == nil {
+		p.closedBy = make(map[notify.FileID]bool)
+		var ids []notify.FileID
+		for i := range p.dirt.said {
+			if s := &p.dirt.said[i]; s.ops&OpCloseWrite != 0 {
+				ids = p.t.ms.objectIDs(ids[:0], s.object)
+				for _, id := range ids {
+					p.closedBy[id] = true
+				}
+			}
+		}
+	}
+	return p.closedBy[id]
 }
 
 // others has the names of an object looked at, but for one, and tells them what was said of it.

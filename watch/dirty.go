@@ -62,7 +62,7 @@ type heard struct {
 	pid int32
 }
 
-const hintOps = OpCreate | OpDelete | OpMovedFrom | OpMovedTo
+const hintOps = OpCreate | OpDelete | OpMovedFrom | OpMovedTo | OpFromNew
 
 func newDirt() *dirt { return &dirt{} }
 
@@ -486,7 +486,7 @@ type nameHint struct {
 	dest    int32     // where that object stands now, or stood last if it is half way: index of a dirty name; -1: unknown
 	source  int32     // where the present object stood before the records: index of a dirty name; -1: unknown, or it came
 	hops    int       // renames by which it came from source
-	arrived Op        // how the present object came: OpCreate or OpMovedTo
+	arrived Op        // how the present object came: OpCreate or OpMovedTo, perhaps with OpFromNew
 	seen    time.Time // when the record of that came
 }
 
@@ -526,7 +526,7 @@ func (d *dirt) hints() []nameHint {
 		}
 		if m.op&OpMovedTo != 0 {
 			end(occ[m.name], fateRemoved)
-			who := occupant{orig: -1, how: OpMovedTo}
+			who := occupant{orig: -1, how: m.op & (OpMovedTo | OpFromNew)}
 			if f, ok := flying[m.cookie]; ok && m.cookie != 0 {
 				who = f.who
 				who.seen = m.seen

@@ -29,11 +29,12 @@ type pass struct {
 	shared   map[notify.FileID]shared // of objects with many names
 	fresh    map[notify.FileID]ref    // directories found, by identity
 	freshAt  map[ref]*item
-	postpone []*job          // listings that are left to the next pass
-	mtimes   map[ref]dirTime // of directories that were looked at
-	overdue  map[ref]bool    // directories whose time cannot wait any longer
-	filled   map[ref]bool    // new directories that got entries
-	found    map[ref]*item   // directories of the tree that were found under another name
+	postpone []*job                 // listings that are left to the next pass
+	mtimes   map[ref]dirTime        // of directories that were looked at
+	closedBy map[notify.FileID]bool // objects that records say were closed; nil: see closed
+	overdue  map[ref]bool           // directories whose time cannot wait any longer
+	filled   map[ref]bool           // new directories that got entries
+	found    map[ref]*item          // directories of the tree that were found under another name
 	stuck    map[ref]*job
 	away     map[ref]error // roots
 	followed []*item       // names where nobody saw what the records say had come there
@@ -753,6 +754,9 @@ func (p *pass) ownAttributes(i *item) bool {
 			p.emit(notify.ChildDataWritten, r, i)
 			p.emit(notify.ChildSizeChanged, r, i)
 			p.emit(notify.ChildMtimeChanged, r, i)
+		}
+		if i.ops&OpCloseWrite == 0 && i.look.attr.IsRegular() && p.closed(i.look.id) {
+			i.ops |= OpCloseWrite
 		}
 		p.streams(r, i, nil, orNone(i.look.attr.X).Streams)
 	} else {

@@ -59,6 +59,7 @@ const (
 	OpAccess                    // it was read
 	OpLost                      // Dir's watch has ended or Dir itself was moved: if it is still in the tree, watch and list it again; no name
 	OpSelf                      // attributes of Dir itself; no name
+	OpFromNew                   // with OpMovedTo: from a directory that was made in a watched one a moment ago and was not watched itself
 )
 
 // Record is one thing that the kernel said.
@@ -67,7 +68,8 @@ type Record struct {
 	Op   Op
 	Name []byte // of the entry in Dir; empty for OpLost and OpSelf, and without a Dir
 	// Cookie joins the MovedFrom and MovedTo of one rename; 0 in an OpMovedFrom or OpMovedTo: there
-	// is no other half in the watched directories. A source that has both halves in one record gives two records, From first.
+	// is no other half in the watched directories. A source that has both halves in one record gives two records, From first. The other half of one that has
+	// a cookie may not come: what was renamed away is in a directory that is new then.
 	Cookie uint32
 	PID    int32 // thread group that did it; 0 unknown
 	// Object is the file handle of the entry itself, type and bytes as name_to_handle_at(2) gives them; nil: the kernel does not say it.

@@ -62,6 +62,7 @@ type fanQueue struct {
 	pid     int32 // our own
 	renames uint32
 	held    []Record // found no room yet
+	young   fanYoung
 	last    struct { // what dirOf found, while parse runs
 		key []byte // in the buffer
 		ref DirRef
@@ -259,6 +260,25 @@ func (q *fanQueue) parse(recs []Record) (n int, err error) {
 	return n, nil
 }
 
+// fanYoung are the newest directories that were made in watched ones, or in each other: what comes out of one by a rename before it is watched itself
+// does not come from elsewhere.
+type fanYoung [2]map[string]struct{} // new ones, older ones; by fanKey
+
+const maxYoung = 4096
+
+func (y *fanYoung) has(dir []byte) bool {
+	_, newer := y[0][string(dir)]
+	_, older := y[1][string(dir)]
+	return newer || older
+}
+
+func (y *fanYoung) add(dir []byte) {
+	if y[0] == nil || len(y[0]) >= maxYoung {
+		y[0], y[1] = make(map[string]struct{}), y[0]
+	}
+	y[0][string(dir)] = struct{}{}
+}
+
 // copies puts records aside for whoever else watches the directories of an event. q.mu is held.
 func (q *fanQueue) copies(ev *fanEvent, first, second Record) {
 	for _, rec := range [...]Record{first, second} {
@@ -284,6 +304,12 @@ func (q *fanQueue) dirOf(key []byte) (DirRef, bool) {
 	return q.last.ref, q.last.ok
 }
 
+// cookie is for the halves of one rename.
+func (q *fanQueue) cookie() uint32 {
+	q.renames++
+	return q.renames | fanCookie
+}
+
 // records turns an event into no, one or two records. The kernel merges what happened to one object under one
 // name: creation comes before all else then, and its end behind. q.mu is held.
 func (q *fanQueue) records(ev *fanEvent) (first, second Record) {
@@ -294,18 +320,26 @@ func (q *fanQueue) records(ev *fanEvent) (first, second Record) {
 		second = Record{Dir: to, Op: OpMovedTo, Name: ev.newName, PID: ev.pid, Object: ev.object}
 		switch {
 		case hasFrom && hasTo:
-			q.renames++
-			cookie := q.renames | fanCookie
+			cookie := q.cookie()
 			first.Cookie, second.Cookie = cookie, cookie
 			return first, second
 		case hasFrom:
+			if q.young.has(ev.newDir) {
+				first.Cookie = q.cookie() // it has not left
+			}
 			return first, Record{}
 		case hasTo:
+			if q.young.has(ev.oldDir) {
+				second.Op |= OpFromNew
+			}
 			return second, Record{}
 		}
 		return Record{}, Record{}
 	}
 	ref, ok := q.dirOf(ev.dir)
+	if ev.mask&(unix.FAN_CREATE|unix.FAN_ONDIR) == unix.FAN_CREATE|unix.FAN_ONDIR && len(ev.objectKey) > 0 && (ok || q.young.has(ev.dir)) {
+		q.young.add(ev.objectKey)
+	}
 	if !ok {
 		if op := fanOp(ev.mask) & changeOps; op != 0 && len(ev.object) > 0 && len(ev.name) > 0 && ev.pid != q.pid {
 			first = Record{Op: op, Object: ev.object, PID: ev.pid} // the object may have a name that is watched
@@ -374,6 +408,7 @@ type fanEvent struct {
 	mask            uint64
 	pid             int32
 	object          []byte // type and bytes of its handle; nil: not known
+	objectKey       []byte // as of a directory
 	dir, name       []byte
 	oldDir, oldName []byte // FAN_RENAME
 	newDir, newName []byte
@@ -416,7 +451,7 @@ func fanDecode(b []byte) (ev fanEvent, size int, ok bool) {
 		}
 		switch kind {
 		case unix.FAN_EVENT_INFO_TYPE_FID:
-			ev.object = key[len(fanFsid{})+4:]
+			ev.object, ev.objectKey = key[len(fanFsid{})+4:], key
 		case unix.FAN_EVENT_INFO_TYPE_DFID:
 			ev.dir = key
 		case unix.FAN_EVENT_INFO_TYPE_DFID_NAME:

@@ -74,6 +74,7 @@ type tree struct {
 	streamsSince map[notify.FileID]time.Time
 	deadNames
 	newcomers newcomers
+	closes    closes
 	digests   digests
 	trouble   map[ref]trouble // degraded directories
 	troubled  sync.Mutex      // guards trouble for readers
