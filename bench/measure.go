@@ -103,15 +103,15 @@ func (b *bench) idle() error {
 		}
 		defer f.Close()
 		time.Sleep(300 * time.Millisecond)
-		before, err := usageOf(w.pid)
-		if err != nil {
-			return err
-		}
 		for _, m := range []struct {
 			key     string
 			base, n int
 			pause   time.Duration
 		}{{"lone", 0, lone, lonePause}, {"", lone, steady, steadyPause}} {
+			before, err := usageOf(w.pid)
+			if err != nil {
+				return err
+			}
 			l, err := measureLatency(f, p.Dir, m.base, m.n, m.pause)
 			if err != nil {
 				return err
@@ -120,19 +120,23 @@ func (b *bench) idle() error {
 			r.add(m.key+"p50", float64(p50)/1e3)
 			r.add(m.key+"p99", float64(p99)/1e3)
 			r.add(m.key+"lost", float64(lost))
+			after, err := usageOf(w.pid)
+			if err != nil {
+				return err
+			}
+			r.add(m.key+"cpu", float64((after.CPU-before.CPU).Milliseconds())/float64(m.n)*1e3)
 		}
-		after, err := usageOf(w.pid)
+		end, err := usageOf(w.pid)
 		if err != nil {
 			return err
 		}
-		r.add("cpu", float64((after.CPU-before.CPU).Milliseconds())/float64(lone+steady)*1e3)
-		r.add("rss", float64(after.Peak))
+		r.add("rss", float64(end.Peak))
 		return nil
 	})
 	b.report.table("idle", rs.table(
-		figure("alone: p50", "lonep50", micros), figure("p99", "lonep99", micros),
-		figure("every 2 ms: p50", "p50", micros), figure("p99", "p99", micros),
-		figure("CPU a create", "cpu", micros), figure("peak RSS", "rss", megabytes), figure("lost", "lost", number)))
+		figure("alone: p50", "lonep50", micros), figure("p99", "lonep99", micros), figure("CPU a create", "lonecpu", micros),
+		figure("every 2 ms: p50", "p50", micros), figure("p99", "p99", micros), figure("CPU a create", "cpu", micros),
+		figure("peak RSS", "rss", megabytes), figure("lost", "lost", number)))
 	alone, err := syncTime(b.dir, lone, lonePause)
 	if err != nil {
 		return err
