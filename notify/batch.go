@@ -19,6 +19,12 @@ type Notification struct {
 // ID is the file ID of the entry itself.
 func (n *Notification) ID() FileID { return n.Spine[len(n.Spine)-1] }
 
+// StaysAt says whether before, the notification before n in its batch, tells a name that the file still has which loses one with n.
+func (n *Notification) StaysAt(before *Notification) bool {
+	return before.Type == ChildLinkStays && (n.Type == ChildFileRemoved || n.Type == ChildFileMovedFrom && n.Link == 0) &&
+		before.ID() == n.ID() && before.Path != n.Path
+}
+
 // Below gives the place of dir in the spine, or -1 if the entry is not dir or below it.
 // len(n.Spine)-1-i is then the depth of the entry below dir.
 func (n *Notification) Below(dir FileID) int {

@@ -11,7 +11,7 @@ import (
 // the order is that of Qumulo's client, and new ones are only ever appended.
 type Type uint8
 
-// Qumulo's 24 types, then the two extensions, which only those get who ask for
+// Qumulo's 24 types, then the extensions, which only those get who ask for
 // them by name.
 const (
 	ChildFileAdded Type = iota
@@ -40,7 +40,10 @@ const (
 	SelfRemoved
 	ChildFileClosed // extension: a file that was open for writing was closed
 	SelfRescanned   // extension: below this directory only the net effect is known
-	NumTypes        = iota
+	// ChildLinkStays is an extension: a file with several names is about to lose one, by itself or with a directory
+	// that leaves, and has this one still. In the first case the next notification tells of the name that it loses.
+	ChildLinkStays
+	NumTypes = iota
 )
 
 var typeNames = [NumTypes]string{
@@ -50,7 +53,7 @@ var typeNames = [NumTypes]string{
 	"child_extra_attrs_changed", "child_acl_changed", "child_owner_changed", "child_group_changed",
 	"child_data_written", "child_stream_added", "child_stream_removed", "child_stream_moved_from",
 	"child_stream_moved_to", "child_stream_size_changed", "child_stream_data_written", "self_removed",
-	"child_file_closed", "self_rescanned",
+	"child_file_closed", "self_rescanned", "child_link_stays",
 }
 
 // String gives the wire name, for instance "child_file_added".
@@ -81,7 +84,7 @@ func ParseType(s string) (Type, error) {
 // Each of these groups answers a question that more than one package asks.
 var (
 	// Qumulo is what a subscription without filter gets: all but the extensions.
-	Qumulo = AllTypes &^ SetOf(ChildFileClosed, SelfRescanned)
+	Qumulo = AllTypes &^ SetOf(ChildFileClosed, SelfRescanned, ChildLinkStays)
 	// Names are the types that change which names exist.
 	Names = SetOf(ChildFileAdded, ChildDirAdded, ChildFileRemoved, ChildDirRemoved,
 		ChildFileMovedFrom, ChildFileMovedTo, ChildDirMovedFrom, ChildDirMovedTo)

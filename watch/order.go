@@ -157,12 +157,14 @@ func (p *pass) depart(i *item) {
 	i.lostOut = true
 	p.steps++
 	if i.fate == fateMovedOut {
+		p.linksStay(i.old, i)
 		p.emit(pick(i.old, t, notify.ChildFileMovedFrom, notify.ChildDirMovedFrom), i.old, i)
 		p.close()
 		p.leave(i.old)
 		return
 	}
 	p.clearOut(i.old)
+	p.linksStay(i.old, i)
 	p.emit(pick(i.old, t, notify.ChildFileRemoved, notify.ChildDirRemoved), i.old, i)
 	p.close()
 	p.forget(i.old)
@@ -175,6 +177,7 @@ func (p *pass) departFrom(r, c ref, f fate) {
 	i := p.item(place{r, t.s.name(c)})
 	switch {
 	case f == fateMovedOut:
+		p.linksStay(c, nil)
 		if t.s.isDir(c) {
 			p.emit(notify.SelfRemoved, c, nil)
 			p.close()
@@ -190,6 +193,7 @@ func (p *pass) departFrom(r, c ref, f fate) {
 		p.depart(i)
 	default:
 		p.clearOut(c)
+		p.linksStay(c, nil)
 		p.emit(pick(c, t, notify.ChildFileRemoved, notify.ChildDirRemoved), c, nil)
 		p.close()
 		p.forget(c)
@@ -204,6 +208,49 @@ func (p *pass) clearOut(r ref) {
 	}
 	for c := t.s.dir(r).first; c != 0; c = t.s.dir(r).first {
 		p.departFrom(r, c, fateRemoved)
+	}
+}
+
+// linksStay tells, before an entry leaves with all below it, where those files still are that lose a name by it and have another one: one such
+// name for each. It is told now, since nobody can find out later which files a directory had, or which of their names was left then.
+func (p *pass) linksStay(r ref, i *item) {
+	s := &p.t.s
+	if !s.isDir(r) {
+		for k := s.byID(s.node(r).id); k != 0; k = s.sameID(k) {
+			if k != r && p.placed(s.node(k).parent) {
+				p.emit(notify.ChildLinkStays, k, i) // in one group with what it is told for
+				return
+			}
+		}
+		return
+	}
+	leaving, files := map[ref]bool{}, []notify.FileID(nil) // those with several names only
+	var collect func(dir ref)
+	collect = func(dir ref) {
+		s.children(dir, func(c ref) {
+			id := s.node(c).id
+			if s.isDir(c) {
+				collect(c)
+			} else if first := s.byID(id); first != c || s.sameID(first) != 0 {
+				leaving[c] = true
+				files = append(files, id)
+			}
+		})
+	}
+	collect(r)
+	seen := map[notify.FileID]bool{}
+	for _, id := range files {
+		if seen[id] {
+			continue
+		}
+		seen[id] = true
+		for k := s.byID(id); k != 0; k = s.sameID(k) {
+			if !leaving[k] && p.placed(s.node(k).parent) {
+				p.emit(notify.ChildLinkStays, k, i)
+				p.close()
+				break
+			}
+		}
 	}
 }
 

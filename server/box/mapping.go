@@ -40,7 +40,7 @@ type rule struct {
 // rules is the one table of what becomes what; docs/protocols/box.md shows it.
 var rules = [numActions]rule{
 	nothing: {what: "close; a folder's own times; reads",
-		types: notify.SetOf(notify.ChildFileClosed, notify.ChildAtimeChanged),
+		types: notify.SetOf(notify.ChildFileClosed, notify.ChildAtimeChanged, notify.ChildLinkStays),
 		note:  "a close ends the waiting for it; a folder's times move with its entries, which are told"},
 	createFile: {what: "a file, symlink, pipe, socket or device is created, linked, or moved into the root or into sight",
 		types: notify.SetOf(notify.ChildFileAdded, notify.ChildFileMovedTo),

@@ -60,7 +60,7 @@ var Table = []Rule{
 	{types: notify.SetOf(notify.ChildBtimeChanged, notify.ChildExtraAttrsChanged, notify.ChildStreamAdded, notify.ChildStreamRemoved, notify.ChildStreamMovedTo,
 		notify.ChildStreamDataWritten, notify.ChildStreamSizeChanged), kinds: all, Change: "ObjectUpdated"},
 	{types: notify.SetOf(notify.ChildACLChanged, notify.ChildOwnerChanged, notify.ChildGroupChanged), kinds: all, Change: "PermissionChanged"},
-	{types: notify.SetOf(notify.ChildAtimeChanged, notify.ChildStreamMovedFrom, notify.ChildFileClosed, notify.SelfRemoved, notify.SelfRescanned), kinds: all, why: "nothing of Huddle's means it"},
+	{types: notify.SetOf(notify.ChildAtimeChanged, notify.ChildStreamMovedFrom, notify.ChildFileClosed, notify.SelfRemoved, notify.SelfRescanned, notify.ChildLinkStays), kinds: all, why: "nothing of Huddle's means it"},
 }
 
 // Types are all that Huddle's page lists. Those that no rule makes mean nothing that a file system knows of.

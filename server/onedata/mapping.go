@@ -101,7 +101,7 @@ var rules = []rule{
 		means: "an extended attribute (Samba's alternate data streams are some), or a flag of the inode"},
 	{types: notify.SetOf(notify.SelfRemoved), records: []record{fileMeta}, deleted: true,
 		means: "the directory of the space is gone; the stream ends"},
-	{types: notify.SetOf(notify.ChildFileClosed, notify.SelfRescanned),
+	{types: notify.SetOf(notify.ChildFileClosed, notify.SelfRescanned, notify.ChildLinkStays),
 		means: "nothing of it can be told"},
 }
 

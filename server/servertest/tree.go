@@ -123,15 +123,14 @@ func (t *Tree) Remove(path string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var notes []notify.Notification
-	for _, e := range t.below(path) {
+	for _, e := range slices.Backward(t.below(path)) {
 		typ := notify.ChildFileRemoved
 		if e.Attr.IsDir() {
 			typ = notify.ChildDirRemoved
 		}
-		notes = append(notes, note(typ, e))
 		delete(t.nodes, e.Path)
+		notes = append(append(notes, t.stays(e)...), note(typ, e))
 	}
-	slices.Reverse(notes)
 	t.tell(notes...)
 }
 
@@ -140,16 +139,32 @@ func (t *Tree) MoveOut(path string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var notes []notify.Notification
-	for i, e := range t.below(path) {
+	below := t.below(path)
+	for _, e := range below {
+		delete(t.nodes, e.Path)
+	}
+	for _, e := range below {
+		notes = append(notes, t.stays(e)...)
+	}
+	for i, e := range below {
 		switch {
 		case i == 0:
 			notes = append(notes, note(notify.ChildDirMovedFrom, e))
 		case e.Attr.IsDir():
 			notes = append(notes, note(notify.SelfRemoved, e))
 		}
-		delete(t.nodes, e.Path)
 	}
 	t.tell(notes...)
+}
+
+// stays tells a name of an entry, which has just lost one, that is left.
+func (t *Tree) stays(e *notify.Entry) []notify.Notification {
+	for _, p := range slices.Sorted(maps.Keys(t.nodes)) {
+		if k := t.nodes[p]; k.ID() == e.ID() {
+			return []notify.Notification{note(notify.ChildLinkStays, k)}
+		}
+	}
+	return nil
 }
 
 // Rename moves an entry to a free name inside the root.

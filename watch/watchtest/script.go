@@ -52,7 +52,7 @@ import (
 //	             sums up does not depend on when it looks
 //	unordered    any order that is valid is right; always so with poll
 //	settling     the watcher may need a timer to notice: what it tells is collected until it is as wanted
-//	extensions   child_file_closed and self_rescanned are written too
+//	extensions   the types that are not Qumulo's are written too
 //	atime        reads are reported
 //	root         needs root
 //	away         the root is gone at the end
@@ -471,6 +471,9 @@ func PairFaults(notes []notify.Notification) (faults []string) {
 			}
 		}
 		for _, x := range notes[i+1 : k] {
+			if x.Type == notify.ChildLinkStays {
+				continue // it goes with a removal, and may be anywhere
+			}
 			if !notify.Names.Has(x.Type) && x.Type != notify.SelfRemoved || !related(&x) {
 				faults = append(faults, fmt.Sprintf("%s %q stands between the halves of the rename of %q to %q", x.Type, x.Path, n.Path, notes[k].Path))
 			}
