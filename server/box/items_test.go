@@ -257,15 +257,28 @@ func TestRefusalsAreDelayed(t *testing.T) {
 	})
 }
 
-// Hard links are one item: when one of its names goes, it moves to one that is left.
+// Hard links are one item: when one of its names goes, it moves to one that is left. If that may not be seen, it moves to one that it has now, or it is trashed.
 func TestAHardLinkThatGoesIsNoEnd(t *testing.T) {
 	tree := servertest.New("/srv/data")
-	base := serve(t, tree, nil)
+	seen := as(*notify.Everything)
+	base := serve(t, tree, func(o *server.Options) { o.Auth = &seen })
 	id := tree.Create("a")
-	tell(tree, notify.Notification{Type: notify.ChildFileRemoved, Path: "b", Spine: notify.Spine{servertest.RootID, id}, Attr: notify.Attr{Mode: notify.ModeFile, Nlink: 2}})
-	tell(tree, notify.Notification{Type: notify.ChildFileRemoved, Path: "c", Spine: notify.Spine{servertest.RootID, 950}, Attr: notify.Attr{Mode: notify.ModeFile, Nlink: 2}})
-	events, _ := follow(t, base, 0, nil)
-	if show(events) != "ITEM_UPLOAD file data/a 0\nITEM_MOVE file data/a 0\nITEM_TRASH file data/c 0 deleted" {
-		t.Errorf("got\n%s", show(events))
+	loses := func(stays, goes string, id notify.FileID) {
+		spine := notify.Spine{servertest.RootID, id}
+		tell(tree, notify.Notification{Type: notify.ChildLinkStays, Path: stays, Spine: spine}, notify.Notification{Type: notify.ChildFileRemoved, Path: goes, Spine: spine})
+	}
+	loses("then", "b", id)
+	loses("then", "c", 950)
+	for _, c := range []struct {
+		prefixes []string
+		want     string
+	}{
+		{nil, "ITEM_UPLOAD file data/a 0\nITEM_MOVE file data/then 0\nITEM_MOVE file data/then 0"},
+		{[]string{"/srv/data/a", "/srv/data/b", "/srv/data/c"}, "ITEM_UPLOAD file data/a 0\nITEM_MOVE file data/a 0\nITEM_TRASH file data/c 0 deleted"},
+	} {
+		seen.Prefixes = c.prefixes
+		if events, _ := follow(t, base, 0, nil); show(events) != c.want {
+			t.Errorf("who sees %q is told\n%s\nwant\n%s", c.prefixes, show(events), c.want)
+		}
 	}
 }

@@ -17,6 +17,7 @@ const (
 	rename
 	move
 	moveAndRename
+	stay
 	trash
 	permissions
 	ownership
@@ -40,7 +41,7 @@ type rule struct {
 // rules is the one table of what becomes what; docs/protocols/box.md shows it.
 var rules = [numActions]rule{
 	nothing: {what: "close; a folder's own times; reads",
-		types: notify.SetOf(notify.ChildFileClosed, notify.ChildAtimeChanged, notify.ChildLinkStays),
+		types: notify.SetOf(notify.ChildFileClosed, notify.ChildAtimeChanged),
 		note:  "a close ends the waiting for it; a folder's times move with its entries, which are told"},
 	createFile: {what: "a file, symlink, pipe, socket or device is created, linked, or moved into the root or into sight",
 		types: notify.SetOf(notify.ChildFileAdded, notify.ChildFileMovedTo),
@@ -66,10 +67,14 @@ var rules = [numActions]rule{
 		types: notify.SetOf(notify.ChildFileMovedTo, notify.ChildDirMovedTo),
 		user:  []string{"ITEM_MOVE", "ITEM_RENAME"}, changes: true, file: []string{"MOVE", "RENAME"}, folder: []string{"MOVE", "RENAME"},
 		note: "both with the same source. The first one alone, if limit=1"},
+	stay: {what: "one of several names of a file goes, by itself or with its directory: another one stays",
+		types: notify.SetOf(notify.ChildLinkStays),
+		user:  []string{"ITEM_MOVE"}, changes: true, file: []string{"MOVE"},
+		note: "the source has the name that stays. The end of the other one is not told"},
 	trash: {what: "unlink, rmdir, rename over; moved out of the root or out of sight; the root goes away",
 		types: notify.SetOf(notify.ChildFileRemoved, notify.ChildDirRemoved, notify.ChildFileMovedFrom, notify.ChildDirMovedFrom, notify.SelfRemoved),
 		user:  []string{"ITEM_TRASH"}, changes: true, file: []string{"DELETE"}, folder: []string{"DELETE"},
-		note: "item_status deleted, with the last known parent. Of a file that has another name left: a move to that one"},
+		note: "item_status deleted, with the last known parent"},
 	permissions: {what: "chmod, setfacl, an NFSv4 or NT ACL",
 		types: notify.SetOf(notify.ChildACLChanged),
 		user:  []string{"ITEM_MODIFY"}, file: []string{"ITEM_MODIFY"}, folder: []string{"CHANGE_FOLDER_PERMISSION"}},
@@ -173,7 +178,26 @@ func classify(s *sight, r *root, b *notify.Batch, n *notify.Notification) action
 	if !s.sees(r, n.Path) && !(n.Type == notify.SelfRemoved && s.touches(r, n.Path)) {
 		return nothing
 	}
-	return byType[n.Type]
+	act := byType[n.Type]
+	if act == trash && !isDir {
+		if to := stays(b, n); to != nil && s.sees(r, to.Path) {
+			return nothing // which told where the item is
+		}
+	}
+	return act
+}
+
+// stays is the name that a file still has which loses one with n, as it was told before; nil: it has none.
+func stays(b *notify.Batch, n *notify.Notification) *notify.Notification {
+	if i := place(b, n.Seq); i > 0 && n.StaysAt(&b.Notes[i-1]) {
+		return &b.Notes[i-1]
+	}
+	return nil
+}
+
+// place is where in a batch a Seq is, or would be.
+func place(b *notify.Batch, seq notify.Seq) int {
+	return sort.Search(len(b.Notes), func(i int) bool { return b.Notes[i].Seq >= seq })
 }
 
 // partner is the other half of a rename; nil: there is none in this root.
@@ -181,7 +205,7 @@ func partner(b *notify.Batch, n *notify.Notification) *notify.Notification {
 	if n.Link == 0 {
 		return nil
 	}
-	i := sort.Search(len(b.Notes), func(i int) bool { return b.Notes[i].Seq >= n.Link })
+	i := place(b, n.Link)
 	if i < len(b.Notes) && b.Notes[i].Seq == n.Link {
 		return &b.Notes[i]
 	}

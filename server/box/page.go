@@ -348,7 +348,7 @@ func (c *collector) note(r *root, b *notify.Batch, n *notify.Notification) bool 
 	}
 	q := &c.query
 	var entry *notify.Entry
-	if act == trash && n.Type != notify.SelfRemoved && !n.Attr.IsDir() && n.Attr.Nlink > 1 {
+	if act == trash && stays(b, n) != nil { // under a name that may not be seen
 		if entry = c.otherName(r, b, n); entry != nil {
 			act = move
 		}
@@ -401,7 +401,7 @@ func (c *collector) note(r *root, b *notify.Batch, n *notify.Notification) bool 
 	return true
 }
 
-// otherName finds where a file of which a name went is still to be found, as Box knows one name only; nil: nowhere that may be seen.
+// otherName finds a name that a file of which one went has today; nil: none that may be seen.
 func (c *collector) otherName(r *root, b *notify.Batch, n *notify.Notification) *notify.Entry {
 	names, err := c.api.Files.LookupNames(everything(c.ctx), n.ID())
 	if err != nil {

@@ -507,3 +507,37 @@ func TestTheTimeOfARoot(t *testing.T) {
 		}
 	}
 }
+
+// An item of two names of which one goes, alone or with a folder that leaves, moves to the other one before the folder is trashed; and whoever reads that later is told the same.
+func TestRealHardLinks(t *testing.T) {
+	root, outside := t.TempDir(), filepath.Join(t.TempDir(), "c")
+	base := serveReal(t, root)
+	at := func(p string) string { return filepath.Join(root, p) }
+	var events []rcloneEvent
+	step := func(err error, last string) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+			if events, _ = follow(t, base, 0, nil); strings.HasSuffix(show(events), last) {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("got\n%s\nwant %q at the end", show(events), last)
+			}
+		}
+	}
+	step(os.Mkdir(at("keep"), 0o755), "ITEM_CREATE folder data/keep")
+	step(os.Mkdir(at("c"), 0o755), "ITEM_CREATE folder data/c")
+	step(os.WriteFile(at("keep/one"), []byte("data"), 0o644), "ITEM_UPLOAD file data/keep/one 4")
+	step(os.Link(at("keep/one"), at("c/two")), "ITEM_UPLOAD file data/c/two 4")
+	step(os.Remove(at("c/two")), "\nITEM_MOVE file data/keep/one 4")
+	step(os.Link(at("keep/one"), at("c/three")), "ITEM_UPLOAD file data/c/three 4")
+	step(os.Rename(at("c"), outside), "\nITEM_MOVE file data/keep/one 4\nITEM_TRASH folder data/c deleted")
+	before := events
+	step(os.Rename(at("keep/one"), at("keep/more")), "\nITEM_RENAME file data/keep/more 4")
+	if late := show(events[:len(before)]); late != show(before) {
+		t.Errorf("read later it is\n%s\nand it was\n%s", late, show(before))
+	}
+}
