@@ -42,7 +42,7 @@ func (s *space) sees(path string) bool {
 }
 
 // writing makes documents of the notifications of a batch. What it makes is a function of the batch and of the grant, with one exception: which name a
-// file has that has lost one of several.
+// file has that has lost one of several, if the client may not see the one that the journal tells.
 //
 // What changes about one file without changing its name, and the change of name before it, write each document once, where the last of them does, if they follow each
 // other. A document takes one of the indexes that its notification owns. Where it owns too few, the document comes late: it takes one that is left at the end of the batch.
@@ -171,8 +171,13 @@ func (w *writing) rule(hits []feed.Hit, i int) (*notify.Notification, *rule) {
 	if !visible {
 		return nil, nil
 	}
-	if h == alone && n.Attr.Nlink > 1 && (typ == notify.ChildFileRemoved || typ == notify.ChildFileMovedFrom) {
-		if e, err := w.other(n.ID()); err == nil && e.Root == w.space.root && w.space.sees(e.Path) {
+	if typ == notify.ChildLinkStays && i+1 < len(hits) && hits[i+1].Note.StaysAt(n) {
+		return nil, nil // what follows tells it
+	}
+	if h == alone && i > 0 && n.StaysAt(hits[i-1].Note) {
+		if to := hits[i-1].Note; w.space.sees(to.Path) {
+			n = &notify.Notification{Seq: n.Seq, Type: typ, Path: to.Path, Spine: to.Spine, Attr: to.Attr}
+		} else if e, err := w.other(n.ID()); err == nil && e.Root == w.space.root && w.space.sees(e.Path) {
 			n = &notify.Notification{Seq: n.Seq, Type: typ, Path: e.Path, Spine: e.Spine, Attr: e.Attr}
 		}
 	}

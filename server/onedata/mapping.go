@@ -81,7 +81,9 @@ var rules = []rule{
 	{types: notify.SetOf(notify.ChildFileAdded, notify.ChildDirAdded), records: []record{fileMeta, times, fileLocation, customMetadata},
 		means: "created; a hard link: another name of the same file"},
 	{types: notify.SetOf(notify.ChildFileRemoved, notify.ChildDirRemoved), records: []record{customMetadata, times, fileLocation, fileMeta}, deleted: true,
-		means: "removed. Of a file that still has another name in the space: `fileMeta` and `times`, not deleted, with the `filePath` that it has now"},
+		means: "removed. Of a file that still has another name in the space: `fileMeta` and `times`, not deleted, with the `filePath` that is left"},
+	{types: notify.SetOf(notify.ChildLinkStays), records: []record{fileMeta},
+		means: "a directory is about to leave the space with one of several names of a file: the `filePath` that is left. Where a name goes by itself, its own documents tell it"},
 	{types: notify.SetOf(notify.ChildFileMovedFrom, notify.ChildDirMovedFrom), halves: paired, records: []record{times},
 		means: "renamed: what its old name tells. `filePath` is the new one"},
 	{types: notify.SetOf(notify.ChildFileMovedTo, notify.ChildDirMovedTo), halves: paired, records: []record{fileMeta},
@@ -101,7 +103,7 @@ var rules = []rule{
 		means: "an extended attribute (Samba's alternate data streams are some), or a flag of the inode"},
 	{types: notify.SetOf(notify.SelfRemoved), records: []record{fileMeta}, deleted: true,
 		means: "the directory of the space is gone; the stream ends"},
-	{types: notify.SetOf(notify.ChildFileClosed, notify.SelfRescanned, notify.ChildLinkStays),
+	{types: notify.SetOf(notify.ChildFileClosed, notify.SelfRescanned),
 		means: "nothing of it can be told"},
 }
 
@@ -126,7 +128,7 @@ var ruleTable = func() (table [alone + 1][notify.NumTypes]*rule) {
 var unknowable = []struct{ what, put string }{
 	{"`seq` is a counter of each space", "the Seq of this server's journal: one counter for all spaces and all protocols, below 2^53, with gaps. A position means the same place in each protocol"},
 	{"`fileId`", "the CDMI object ID of `guid#FILEID#SPACEID`, where FILEID is the decimal file ID that the other protocols use"},
-	{"a file ID of its own for each hard link", "all names of a file share its `fileId`; `filePath` is the name that the change was told for"},
+	{"a file ID of its own for each hard link", "all names of a file share its `fileId`; `filePath` is the name that the change was told for; when a name goes, one that is left"},
 	{"`filePath` when the line is sent", "the path when the change was told: folding the lines in their order gives the tree, also for a late reader. `\"\"` when deleted"},
 	{"superseded revisions, which Onedata leaves out", "left out within one batch only; a late reader gets the older ones too"},
 	{"`rev`: the number of writes of a document", "`SEQ-HEX`: the line's `seq`, and a digest of the document, which stays the same as long as its content does. `0-` and zeros: there is no such document"},

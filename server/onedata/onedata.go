@@ -9,7 +9,7 @@
 // down in docs/protocols/onedata.md.
 //
 // Promised: lines come in the order of their seqs, which rise strictly. The lines of a space are the same for every reader and whenever it
-// reads, as far as they do not tell the present (extended attributes, and which name a file has left). So a client that goes on with last_seq = the
+// reads, as far as they do not tell the present (extended attributes, and, to who may not see the name that the journal has, which one a file has left). So a client that goes on with last_seq = the
 // last seq it has seen + 1 misses nothing and gets nothing twice, over restarts too; last_seq = the last seq it has seen gets that line again. Each line tells the
 // entry as the change left it: folded in their order, lines give the tree. Not promised: that a position is still there; Onedata has no word for one that is
 // gone, and reads from the oldest line then.

@@ -351,6 +351,11 @@ func TestOneBatch(t *testing.T) {
 		{"moved in", []notify.Notification{note(notify.ChildFileMovedTo, "f", 9, 5), note(notify.ChildACLChanged, "g", 10, 5)}, "0 fileMeta f\n1 fileMeta g\n2 fileLocation f\n3 times f\n4 times g\n"},
 		{"out of a directory that goes before the new name is told", []notify.Notification{rename(below(note(notify.ChildFileMovedFrom, "d/x", 9, 5)), 3), asDir(note(notify.ChildDirMovedFrom, "d", 7, 5)),
 			rename(note(notify.ChildFileMovedTo, "x", 9, 5), 1)}, "0 times x\n2 fileMeta x\n3 fileMeta deleted\n4 times deleted\n"},
+		{"one of two names is removed", []notify.Notification{note(notify.ChildLinkStays, "f", 9, 5), note(notify.ChildFileRemoved, "g", 9, 5)}, "2 times f\n4 fileMeta f\n"},
+		{"a directory leaves with one of two names", []notify.Notification{note(notify.ChildLinkStays, "f", 9, 5), asDir(note(notify.ChildDirMovedFrom, "d", 7, 5))},
+			"0 fileMeta f\n1 fileMeta deleted\n2 times deleted\n"},
+		{"a directory leaves with one of two names, and then the other goes", []notify.Notification{note(notify.ChildLinkStays, "f", 9, 5), note(notify.ChildFileRemoved, "f", 9, 5)},
+			"0 fileMeta f\n2 times deleted\n3 fileLocation deleted\n4 fileMeta deleted\n"},
 		{"nothing that is told", []notify.Notification{note(notify.ChildFileClosed, "f", 9, 5), note(notify.SelfRescanned, "", 0, 5)}, ""},
 	} {
 		tree := servertest.New("/srv/data")
