@@ -182,3 +182,45 @@ func links(u userResource) (out []link) {
 	}
 	return out
 }
+
+// A document with two names is there as long as one of them is: its id is told as deleted when the last one goes, not before.
+func TestRealHardLinks(t *testing.T) {
+	root, outside := t.TempDir(), filepath.Join(t.TempDir(), "c")
+	url := startReal(t, "--root", root, "--state-dir", t.TempDir())
+	var entry userResource
+	for len(rel(links(entry), "changes")) == 0 {
+		entry = fetch[userResource](t, url+"/entry")
+	}
+	step := func(err error, last string) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			all := told(fetch[changeList](t, rel(links(entry), "changes")).Changes)
+			if slices.Contains(all, last) {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%q is not told, but %q", last, all)
+			}
+		}
+	}
+	step(os.WriteFile(filepath.Join(root, "x"), []byte("text"), 0o644), "ObjectCreated x")
+	step(os.Mkdir(filepath.Join(root, "c"), 0o755), "ObjectCreated c")
+	step(os.Link(filepath.Join(root, "x"), filepath.Join(root, "y")), "ObjectCreated y")
+	step(os.Remove(filepath.Join(root, "y")), "ObjectUpdated x")
+	step(os.Link(filepath.Join(root, "x"), filepath.Join(root, "c", "z")), "ObjectCreated z")
+	step(os.Rename(filepath.Join(root, "c"), outside), "ObjectDeleted c")
+	var x []string // what is told of it
+	for _, c := range slices.Backward(fetch[changeList](t, rel(links(entry), "changes")).Changes) {
+		if strings.Contains(rel(c.Links, "subject"), "/documents/") && c.Type != "DocumentUpdated" {
+			x = append(x, told([]change{c})...)
+			fetch[object](t, rel(c.Links, "subject")) // it is there
+		}
+	}
+	if want := []string{"ObjectCreated x", "ObjectCreated y", "ObjectUpdated x", "ObjectCreated z", "ObjectUpdated x"}; !slices.Equal(x, want) {
+		t.Errorf("got %q, want %q", x, want)
+	}
+	step(os.Remove(filepath.Join(root, "x")), "ObjectDeleted x")
+}

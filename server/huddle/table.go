@@ -45,8 +45,9 @@ type Rule struct {
 // Table is the whole mapping. The first rule that fits a notification counts; what fits none is not told.
 var Table = []Rule{
 	{types: notify.SetOf(notify.ChildFileAdded, notify.ChildDirAdded), kinds: all, Change: "ObjectCreated"},
-	{types: notify.SetOf(notify.ChildFileRemoved, notify.ChildDirRemoved), kinds: all, Change: "ObjectDeleted"},
-	{types: notify.SetOf(notify.ChildFileMovedFrom, notify.ChildDirMovedFrom), kinds: all, half: alone, Change: "ObjectDeleted", why: "it left the workspace, or the client's sight"},
+	{types: notify.SetOf(notify.ChildLinkStays), kinds: documents, Change: "ObjectUpdated", why: "one of its names goes; title and parent are of one that stays"},
+	{types: notify.SetOf(notify.ChildFileRemoved, notify.ChildDirRemoved), kinds: all, Change: "ObjectDeleted", why: "unless another name of the document stays"},
+	{types: notify.SetOf(notify.ChildFileMovedFrom, notify.ChildDirMovedFrom), kinds: all, half: alone, Change: "ObjectDeleted", why: "it left the workspace, or the client's sight; unless another name of the document stays"},
 	{types: notify.SetOf(notify.ChildFileMovedTo, notify.ChildDirMovedTo), kinds: all, half: alone, Change: "ObjectCreated", why: "it entered"},
 	{types: notify.SetOf(notify.ChildFileMovedTo, notify.ChildDirMovedTo), kinds: all, half: inFolder, Change: "ObjectUpdated", why: "its title changed"},
 	{types: notify.SetOf(notify.ChildFileMovedTo), kinds: documents, Change: "DocumentMoved", why: "parent is the new one"},
@@ -60,7 +61,7 @@ var Table = []Rule{
 	{types: notify.SetOf(notify.ChildBtimeChanged, notify.ChildExtraAttrsChanged, notify.ChildStreamAdded, notify.ChildStreamRemoved, notify.ChildStreamMovedTo,
 		notify.ChildStreamDataWritten, notify.ChildStreamSizeChanged), kinds: all, Change: "ObjectUpdated"},
 	{types: notify.SetOf(notify.ChildACLChanged, notify.ChildOwnerChanged, notify.ChildGroupChanged), kinds: all, Change: "PermissionChanged"},
-	{types: notify.SetOf(notify.ChildAtimeChanged, notify.ChildStreamMovedFrom, notify.ChildFileClosed, notify.SelfRemoved, notify.SelfRescanned, notify.ChildLinkStays), kinds: all, why: "nothing of Huddle's means it"},
+	{types: notify.SetOf(notify.ChildAtimeChanged, notify.ChildStreamMovedFrom, notify.ChildFileClosed, notify.SelfRemoved, notify.SelfRescanned), kinds: all, why: "nothing of Huddle's means it"},
 }
 
 // Types are all that Huddle's page lists. Those that no rule makes mean nothing that a file system knows of.
@@ -111,7 +112,7 @@ func changesOf(b *notify.Batch, sees func(path string) bool) []happened {
 	drop := func(i int) { out[i].kind, dropped = "", dropped+1 }
 	for i := range b.Notes {
 		n := &b.Notes[i]
-		if len(n.Spine) < 2 || !sees(n.Path) {
+		if len(n.Spine) < 2 || !sees(n.Path) || i > 0 && n.StaysAt(&b.Notes[i-1]) && sees(b.Notes[i-1].Path) {
 			continue
 		}
 		h, to := halfOf(b, i, sees)
