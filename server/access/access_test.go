@@ -319,6 +319,25 @@ func TestLoginIsSlowedDown(t *testing.T) {
 	}
 }
 
+// curl -d calls whatever it sends a form: what begins with a brace is JSON nonetheless, and one that is broken is not a wrong password.
+func TestLoginByCurl(t *testing.T) {
+	r := newRig(t, "", "joe:"+bcryptOf(t, "joe's")+"\n")
+	const curl = "Content-Type: application/x-www-form-urlencoded"
+	for _, path := range []string{"/v1/session/login", "/login"} {
+		for body, want := range map[string]int{`{"username":"joe","password":"joe's"}`: 200, " \n" + `{"username":"joe","password":"joe's"}`: 200,
+			`{"username":"joe","password":"x"}`: 401, `{"username":"joe","password":"joe's"`: 400, `{"username":"joe"} joe's`: 400, "username=%zz": 400,
+			`{"username":"` + strings.Repeat("x", maxForm) + `"}`: 400} {
+			w := r.post(path, body, curl)
+			if w.Code != want || want == 400 && (!strings.Contains(w.Body.String(), "the body should be") || strings.Contains(w.Body.String(), "joe's")) {
+				t.Errorf("%s with %.40q: %d %s, want %d", path, body, w.Code, w.Body, want)
+			}
+		}
+	}
+	if w := r.post("/v1/session/login", "username=joe&password=joe%27s", curl); w.Code != 200 {
+		t.Errorf("a form: %d %s", w.Code, w.Body)
+	}
+}
+
 func TestPageLogin(t *testing.T) {
 	r := newRig(t, "tokens:\n"+entry("ingest", "secret", "paths: [/srv]\n    privileges: [notify]"), "joe:"+bcryptOf(t, "joe's")+"\n")
 	door := func(headers ...string) string {

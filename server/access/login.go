@@ -1,6 +1,7 @@
 package access
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -194,26 +195,27 @@ type form struct {
 // maxForm is the size of a form in bytes.
 const maxForm = 16 << 10
 
-// readForm reads JSON, or what an HTML form sends. Nothing is taken from the URL, which ends up in logs.
+// readForm reads JSON, or what an HTML form sends. A body that begins with "{" is JSON, whatever its type: curl calls all that it sends a form,
+// unless told otherwise. Nothing is taken from the URL, which ends up in logs.
 func readForm(w http.ResponseWriter, r *http.Request) (f form, err error) {
-	bad := func(err error) (form, error) {
-		return f, &notify.Error{Op: "access.login", Kind: notify.Invalid, Err: err, Msg: `the body should be {"username": …, "password": …} or {"token": …}`}
+	bad := func(why string) (form, error) { // what the parsers say of it may quote a password
+		return f, &notify.Error{Op: "access.login", Kind: notify.Invalid, Err: errors.New(why),
+			Msg: `the body should be {"username": …, "password": …} or {"token": …}, and it is ` + why}
 	}
-	body := http.MaxBytesReader(w, r.Body, maxForm)
-	if t, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); t == "application/x-www-form-urlencoded" {
-		r.Body = body
-		if err := r.ParseForm(); err != nil {
-			return bad(errors.New("not a form")) // what it says of it may quote a password
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxForm))
+	if err != nil {
+		return bad("too long, or not all there")
+	}
+	body = bytes.TrimSpace(body)
+	if t, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); t == "application/x-www-form-urlencoded" && !bytes.HasPrefix(body, []byte("{")) {
+		v, err := url.ParseQuery(string(body))
+		if err != nil {
+			return bad("not a form")
 		}
-		var v url.Values = r.PostForm
 		return form{v.Get("username"), v.Get("password"), v.Get("token"), true}, nil
 	}
-	d := json.NewDecoder(body)
-	if err := d.Decode(&f); err != nil {
-		return bad(errors.New("not JSON"))
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return bad(errors.New("something follows the JSON"))
+	if err := json.Unmarshal(body, &f); err != nil {
+		return bad("not such JSON")
 	}
 	return f, nil
 }
