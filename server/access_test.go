@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -231,6 +232,13 @@ func TestCORS(t *testing.T) {
 		}
 		if resp.Header.Get("Access-Control-Allow-Credentials") != "" {
 			t.Error("cookies of other sites' pages are let in")
+		}
+	}
+	// What the protocols take in headers, a page may send.
+	may := strings.Split(do(t, "OPTIONS", url+root+"/entries", "Origin: https://app.example", "Access-Control-Request-Method: GET").Header.Get("Access-Control-Allow-Headers"), ", ")
+	for _, h := range []string{"Authorization", "Content-Type", "If-Modified-Since", "If-None-Match", "Last-Event-ID", "Macaroon", "X-Auth-Token"} {
+		if !slices.Contains(may, h) {
+			t.Errorf("a page may not send %s", h)
 		}
 	}
 	// A page of another site may not even ask for what changes something.

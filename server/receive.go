@@ -115,7 +115,7 @@ func (s *Server) cors(w http.ResponseWriter, r *http.Request) (answered bool) {
 		return false
 	}
 	h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, DELETE")
-	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, If-None-Match, Last-Event-ID, X-Auth-Token")
+	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, If-Modified-Since, If-None-Match, Last-Event-ID, Macaroon, X-Auth-Token")
 	h.Set("Access-Control-Max-Age", "600")
 	w.WriteHeader(http.StatusNoContent)
 	return true
