@@ -464,7 +464,7 @@ func TestBoxSDKs(t *testing.T) {
 				stop()
 				return out
 			}
-			after, before := began.Add(-time.Hour), ended.Add(2*time.Second)
+			after, before := began.Add(-time.Hour), ended.Add(2*time.Second).Truncate(time.Second) // SDK 10 asks for whole seconds
 			all := count(after, before, "DELETE,RENAME,MOVE")
 			want := map[string]int{}
 			direct, _ := follow(t, base, 0, values("stream_type", "admin_logs", "created_after", after.UTC().Format(form), "created_before", before.UTC().Format(form), "event_type", "DELETE,RENAME,MOVE"))
