@@ -100,66 +100,70 @@ func (p *pass) objects() {
 		}
 		var told ref
 		var toldID notify.FileID // the look leads to this one
-		if i := p.named[s.name]; i != nil {
+		i := p.named[s.name]
+		if i != nil {
 			told, toldID = i.old, i.oldID
 		}
 		ids = t.ms.objectIDs(ids[:0], s.object)
 		for _, id := range ids {
-			if id != toldID {
-				p.others(told, id, s.ops, d.names[s.name].pid)
+			switch {
+			case id != toldID:
+				if p.others(told, id, s.ops, d.names[s.name].pid); s.ops&OpCloseWrite != 0 {
+					if p.closedBy == nil {
+						p.closedBy = make(map[notify.FileID]bool)
+					}
+					p.closedBy[id] = true
+				}
+			case s.ops&OpCloseWrite != 0:
+				i.closed = true
 			}
 		}
 	}
 	for object, h := range d.heard {
 		ids = t.ms.objectIDs(ids[:0], object)
 		for _, id := range ids {
-			if p.others(0, id, h.ops, h.pid); h.ops&OpCloseWrite != 0 && t.s.byID(id) == 0 {
+			if p.others(0, id, h.ops&changeOps, h.pid); h.ops&OpFromNew != 0 && t.s.byID(id) == 0 {
 				t.closes.add(id)
 			}
 		}
 	}
 }
 
-// closes are objects that were closed, after they had been open for writing, by names that nobody knew: in directories that were not watched, or
-// not yet. The newest thousands are kept.
-type closes [2]map[notify.FileID]struct{} // new ones, older ones
+// recent are the newest thousands of something.
+type recent[K comparable] [2]map[K]struct{} // new ones, older ones
 
-const maxCloses = 1 << 14
+const maxRecent = 1 << 14
 
-func (c *closes) add(id notify.FileID) {
-	if c[0] == nil || len(c[0]) >= maxCloses {
-		c[0], c[1] = make(map[notify.FileID]struct{}), c[0]
+func (c *recent[K]) add(k K) {
+	if c[0] == nil || len(c[0]) >= maxRecent {
+		c[0], c[1] = make(map[K]struct{}), c[0]
 	}
-	c[0][id] = struct{}{}
+	c[0][k] = struct{}{}
 }
 
-// take says whether an object is one of them, and forgets it.
-func (c *closes) take(id notify.FileID) bool {
-	_, newer := c[0][id]
-	_, older := c[1][id]
-	delete(c[0], id)
-	delete(c[1], id)
+// take says whether k is one of them, and forgets it.
+func (c *recent[K]) take(k K) bool {
+	_, newer := c[0][k]
+	_, older := c[1][k]
+	delete(c[0], k)
+	delete(c[1], k)
 	return newer || older
 }
 
-// closed says whether a file that was found was closed before, by another name than it was found by.
-func (p *pass) closed(id notify.FileID) bool {
-	if p.t.closes.take(id) {
-		return true
-	}
-	if p.closedBy == nil {
-		p.closedBy = make(map[notify.FileID]bool)
-		var ids []notify.FileID
-		for i := range p.dirt.said {
-			if s := &p.dirt.said[i]; s.ops&OpCloseWrite != 0 {
-				ids = p.t.ms.objectIDs(ids[:0], s.object)
-				for _, id := range ids {
-					p.closedBy[id] = true
-				}
-			}
+// isClosed says whether records say that the file which stands under a name was closed, by whatever name. Where they say which object that was, a close of
+// another one that had the name before does not count.
+func (p *pass) isClosed(i *item) bool {
+	id := i.look.id
+	return p.t.closes.take(id) || p.closedBy[id] || i.closed && !i.replaced() || i.from != nil && i.from.closed || i.ops&OpCloseWrite != 0 && i.object == ""
+}
+
+// keepCloses keeps the closes of what was not found in this pass.
+func (p *pass) keepCloses() {
+	for id := range p.closedBy {
+		if p.t.s.byID(id) == 0 {
+			p.t.closes.add(id)
 		}
 	}
-	return p.closedBy[id]
 }
 
 // others has the names of an object looked at, but for one, and tells them what was said of it.
@@ -175,6 +179,7 @@ func (p *pass) others(but ref, id notify.FileID, ops Op, pid int32) {
 		if i.ops |= ops; i.pid == 0 {
 			i.pid = pid
 		}
+		i.closed = i.closed || ops&OpCloseWrite != 0
 	})
 	if names >= manyNames {
 		if !ok {
@@ -207,5 +212,17 @@ func (i *item) passedOn() Op {
 	if i.carried {
 		return 0
 	}
-	return i.ops & changeOps
+	return i.spoken()
+}
+
+// spoken is what was said of the object that was told under a name.
+func (i *item) spoken() Op {
+	ops := i.ops & changeOps
+	switch {
+	case i.closed:
+		ops |= OpCloseWrite
+	case i.object != "":
+		ops &^= OpCloseWrite // of another one
+	}
+	return ops
 }

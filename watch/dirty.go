@@ -22,6 +22,7 @@ type dirtyName struct {
 	pid  int32
 
 	carried bool // nothing new was said of it since it was last looked at
+	closed  bool // the object that was told under it was closed
 }
 
 // dirt is a set of names to be looked at, in the order of their first records.
@@ -43,7 +44,7 @@ type dirt struct {
 // hint is a record that changes names: it supplies what the disk cannot tell.
 type hint struct {
 	name   int32 // index of the dirty name
-	op     Op
+	op     Op    // of hintOps, and OpCloseWrite if what had the name before was closed, and no record says which object that was
 	cookie uint32
 	seen   time.Time
 }
@@ -214,6 +215,7 @@ func (d *dirt) before(old *dirt) {
 		if m := &d.names[k]; m.pid == 0 {
 			m.pid = n.pid
 		}
+		d.names[k].closed = d.names[k].closed || n.closed
 	}
 	if len(old.moves) > 0 {
 		moves := make([]hint, 0, len(old.moves)+len(d.moves))
@@ -257,6 +259,7 @@ func (d *dirt) after(newer *dirt) {
 		if n.pid != 0 {
 			d.names[k].pid = n.pid
 		}
+		d.names[k].closed = d.names[k].closed || n.closed
 	}
 	for _, m := range newer.moves {
 		m.name = moved[m.name]
@@ -396,7 +399,12 @@ func (in *inbox) put(recs []Record) {
 			d.say(k, r.Object, r.Op&changeOps)
 		}
 		if r.Op&hintOps != 0 {
-			d.moves = append(d.moves, hint{k, r.Op & hintOps, r.Cookie, now})
+			op := r.Op & hintOps
+			if op&(OpMovedFrom|OpMovedTo|OpDelete) != 0 && len(r.Object) == 0 && n.ops&OpCloseWrite != 0 {
+				op |= OpCloseWrite // of what goes: the next one of this name has not been closed
+				n.ops &^= OpCloseWrite
+			}
+			d.moves = append(d.moves, hint{k, op, r.Cookie, now})
 		}
 	}
 	if in.sizes > in.most {
@@ -488,15 +496,18 @@ type nameHint struct {
 	hops    int       // renames by which it came from source
 	arrived Op        // how the present object came: OpCreate or OpMovedTo, perhaps with OpFromNew
 	seen    time.Time // when the record of that came
+	closed  bool      // the object that was told under the name was closed, by a name that it lost
+	landed  bool      // and so was the present one, which came
 }
 
 // occupant is an object that stands under some name.
 type occupant struct {
-	orig int32     // the name it was told under; -1: it came during these records
-	how  Op        // for those that came
-	seen time.Time // when it came, if that was by a rename
-	hops int       // renames by which it came
-	none bool
+	orig   int32     // the name it was told under; -1: it came during these records
+	how    Op        // for those that came
+	seen   time.Time // when it came, if that was by a rename
+	hops   int       // renames by which it came
+	none   bool
+	closed bool // by a name that it lost
 }
 
 // hints follows the objects that stood under the names before the first record through the renames.
@@ -521,6 +532,11 @@ func (d *dirt) hints() []nameHint {
 		}
 	}
 	for _, m := range d.moves {
+		if o := &occ[m.name]; m.op&OpCloseWrite != 0 && !o.none {
+			if o.closed = true; o.orig >= 0 {
+				h[o.orig].closed = true
+			}
+		}
 		if m.op&OpCreate != 0 { // first: in a merged record only the disk knows whether it is still there
 			occ[m.name] = occupant{orig: -1, how: OpCreate}
 		}
@@ -564,7 +580,7 @@ func (d *dirt) hints() []nameHint {
 		switch {
 		case o.none:
 		case o.orig < 0:
-			h[i].arrived = o.how
+			h[i].arrived, h[i].landed = o.how, o.closed
 		case int(o.orig) != i:
 			h[o.orig].dest = int32(i)
 			h[i].arrived, h[i].source, h[i].seen, h[i].hops = OpMovedTo, o.orig, o.seen, o.hops

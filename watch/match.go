@@ -166,7 +166,7 @@ func (p *pass) stays(r ref, known map[ref]bool) bool {
 // pair notes that the object which l lost stands at g now. What the records said of it under its old name goes with it.
 func (p *pass) pair(l, g *item) {
 	l.to, g.from = g, l
-	g.ops |= l.ops & changeOps
+	g.ops |= l.spoken()
 }
 
 // unexplained is an object found under a new name while the tree has it under another that was not seen to lose it.
@@ -323,6 +323,10 @@ func (p *pass) judge(l *item) {
 	case fateHalf:
 		if p.waits(l, halfWait) || p.hold {
 			l.held = true
+			return
+		}
+		if w := p.waitOf(l); w.echo != 0 && p.t.echoed >= w.echo {
+			l.fate = fateMovedOut // all records are read: there is no other half
 			return
 		}
 		p.follow(l)

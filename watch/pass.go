@@ -31,7 +31,7 @@ type pass struct {
 	freshAt  map[ref]*item
 	postpone []*job                 // listings that are left to the next pass
 	mtimes   map[ref]dirTime        // of directories that were looked at
-	closedBy map[notify.FileID]bool // objects that records say were closed; nil: see closed
+	closedBy map[notify.FileID]bool // objects that records say were closed, unless the name by which they do leads there
 	overdue  map[ref]bool           // directories whose time cannot wait any longer
 	filled   map[ref]bool           // new directories that got entries
 	found    map[ref]*item          // directories of the tree that were found under another name
@@ -72,6 +72,8 @@ type item struct {
 	oldID    notify.FileID
 	oldDir   bool
 	came     ref    // a file that the records saw come here from another name, and of whose attributes they said nothing
+	ghost    bool   // what had the name, which was never told, was closed
+	closed   bool   // records say that the object which was told was closed
 	object   string // what a record spoke of last by this name: Record.Object
 	state    itemState
 	tries    uint8 // looks that were too early
@@ -211,10 +213,15 @@ func (t *tree) newPass(d *dirt, hold bool) *pass {
 		p.named[k] = i
 		if hints != nil {
 			i.hint = &hints[k]
+			i.closed = i.hint.closed
+			if i.hint.landed {
+				i.ops |= OpCloseWrite
+			}
 		}
 		if i.heard(n); n.said != 0 {
 			i.object = d.said[n.said-1].object
 		}
+		i.ghost = i.old == 0 && t.ghosts.take(at)
 	}
 	for _, r := range selves { // the directory itself; the roots are checked by path
 		if parent := t.s.node(r).parent; parent != 0 {
@@ -226,6 +233,9 @@ func (t *tree) newPass(d *dirt, hold bool) *pass {
 	for k := range hints {
 		if i, h := p.named[k], &hints[k]; i != nil && h.source >= 0 && h.hops == 1 {
 			from := p.named[h.source]
+			if from != nil && from.ghost {
+				i.ops |= OpCloseWrite
+			}
 			if from != nil && !from.oldDir && from.ops&OpAttrib == 0 && t.s.dir(from.at.dir).mount == t.s.dir(i.at.dir).mount { // else it has another ID here
 				i.came = from.old
 			}
@@ -268,6 +278,7 @@ func (i *item) heard(n *dirtyName) {
 	i.ops |= n.ops
 	i.records = i.records || n.ops != 0
 	i.carried = n.carried
+	i.closed = i.closed || n.closed
 	if n.pid != 0 {
 		i.pid = n.pid
 	}
@@ -494,6 +505,9 @@ func (p *pass) seen(i *item) {
 		if i.old == 0 && i.ops&(OpModify|OpCloseWrite) != 0 && isTmpfileName(i.at.name) {
 			p.tmpfile(i)
 		}
+		if i.old == 0 && i.ops&OpCloseWrite != 0 && i.object == "" {
+			p.t.ghosts.add(i.at)
+		}
 		p.changedElsewhere(i)
 		return
 	case lk.err != nil:
@@ -620,6 +634,7 @@ func (p *pass) namesakes(i *item) {
 		names++
 		other := p.want(at)
 		other.ops |= ops
+		other.closed = other.closed || ops&OpCloseWrite != 0
 		if other.state == unseen { // that look may be the older one
 			other.newer = max(other.newer, i.look.attr.Ctime)
 		}
@@ -755,14 +770,11 @@ func (p *pass) ownAttributes(i *item) bool {
 			p.emit(notify.ChildSizeChanged, r, i)
 			p.emit(notify.ChildMtimeChanged, r, i)
 		}
-		if i.ops&OpCloseWrite == 0 && i.look.attr.IsRegular() && p.closed(i.look.id) {
-			i.ops |= OpCloseWrite
-		}
 		p.streams(r, i, nil, orNone(i.look.attr.X).Streams)
 	} else {
 		p.compare(i)
 	}
-	if i.ops&OpCloseWrite != 0 && i.look.attr.IsRegular() {
+	if i.look.attr.IsRegular() && p.isClosed(i) {
 		p.emit(notify.ChildFileClosed, r, i)
 	}
 	p.close()
@@ -840,6 +852,7 @@ func (p *pass) settle() (waiting bool) {
 		}
 	}
 	p.unopened(next)
+	p.keepCloses()
 	p.giveBack()
 	if p.moved {
 		for r := range t.parked {
@@ -888,7 +901,12 @@ func (p *pass) unfinished() (next, hopeless *dirt, unasked []place) {
 			hopeless.touch(i.at, i.ops)
 			continue
 		}
-		next.names[next.touch(i.at, i.ops)].pid = i.pid
+		ops := i.ops
+		if i.object != "" && !i.closed {
+			ops &^= OpCloseWrite
+		}
+		n := &next.names[next.touch(i.at, ops)]
+		n.pid, n.closed = i.pid, i.closed
 		if t.patience[i.at] = w; w.echo == 0 && i.held {
 			unasked = append(unasked, i.at)
 		}

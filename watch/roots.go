@@ -187,8 +187,15 @@ const twice = "it is mounted a second time: the tree has it already"
 func (ms *mounts) reshow(dir func(root ref) string) {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
+	var table mountedBy
 	for i, m := range ms.all {
-		if m != nil && m.opaque == twice && !ms.shown(m, dir(m.root)) {
+		if m == nil || m.opaque != twice {
+			continue
+		}
+		if table == nil {
+			table = mountedNow()
+		}
+		if !ms.shown(m, dir(m.root), table) {
 			fresh := *m
 			fresh.opaque = ""
 			ms.all[i] = &fresh // others may be reading the old one
@@ -196,13 +203,20 @@ func (ms *mounts) reshow(dir func(root ref) string) {
 	}
 }
 
-// shown says whether what is mounted at m is in the tree of its root, which begins at dir, by way of another mount, or holds
-// a part of that. The caller holds the lock.
-func (ms *mounts) shown(m *mount, dir string) bool {
-	table := make(map[uint64]mountLine)
+// mountedBy are the mounts that there are, by their numbers.
+type mountedBy map[uint64]mountLine
+
+func mountedNow() mountedBy {
+	table := make(mountedBy)
 	for _, l := range mountTable() {
 		table[l.id] = l
 	}
+	return table
+}
+
+// shown says whether what is mounted at m is in the tree of its root, which begins at dir, by way of another mount, or holds
+// a part of that. The caller holds the lock.
+func (ms *mounts) shown(m *mount, dir string, table mountedBy) bool {
 	line, ok := table[m.id]
 	for _, o := range ms.all {
 		if !ok || o == nil || o.root != m.root || o.id == m.id || o.opaque != "" {

@@ -59,7 +59,9 @@ const (
 	OpAccess                    // it was read
 	OpLost                      // Dir's watch has ended or Dir itself was moved: if it is still in the tree, watch and list it again; no name
 	OpSelf                      // attributes of Dir itself; no name
-	OpFromNew                   // with OpMovedTo: from a directory that was made in a watched one a moment ago and was not watched itself
+	// OpFromNew speaks of a directory that was made in a watched one a moment ago, and was not watched itself yet: with OpMovedTo, the entry came from there; without
+	// Dir, the object was changed there.
+	OpFromNew
 )
 
 // Record is one thing that the kernel said.

@@ -132,6 +132,7 @@ func (q *fanQueue) watch(ref DirRef, at Place) error {
 	}
 	q.refs[ref] = w
 	q.dirs.add(w.key, ref)
+	q.young.drop([]byte(w.key))
 	return nil
 }
 
@@ -260,8 +261,8 @@ func (q *fanQueue) parse(recs []Record) (n int, err error) {
 	return n, nil
 }
 
-// fanYoung are the newest directories that were made in watched ones, or in each other: what comes out of one by a rename before it is watched itself
-// does not come from elsewhere.
+// fanYoung are the newest directories that were made in watched ones, or in each other, and are not watched themselves yet: what comes out of one by a rename
+// does not come from elsewhere, and what is closed in one is not unknown for long.
 type fanYoung [2]map[string]struct{} // new ones, older ones; by fanKey
 
 const maxYoung = 4096
@@ -270,6 +271,11 @@ func (y *fanYoung) has(dir []byte) bool {
 	_, newer := y[0][string(dir)]
 	_, older := y[1][string(dir)]
 	return newer || older
+}
+
+func (y *fanYoung) drop(dir []byte) {
+	delete(y[0], string(dir))
+	delete(y[1], string(dir))
 }
 
 func (y *fanYoung) add(dir []byte) {
@@ -326,6 +332,8 @@ func (q *fanQueue) records(ev *fanEvent) (first, second Record) {
 		case hasFrom:
 			if q.young.has(ev.newDir) {
 				first.Cookie = q.cookie() // it has not left
+			} else if len(ev.objectKey) > 0 {
+				q.young.drop(ev.objectKey)
 			}
 			return first, Record{}
 		case hasTo:
@@ -333,6 +341,9 @@ func (q *fanQueue) records(ev *fanEvent) (first, second Record) {
 				second.Op |= OpFromNew
 			}
 			return second, Record{}
+		}
+		if len(ev.objectKey) > 0 && !q.young.has(ev.newDir) {
+			q.young.drop(ev.objectKey) // it has left
 		}
 		return Record{}, Record{}
 	}
@@ -343,6 +354,9 @@ func (q *fanQueue) records(ev *fanEvent) (first, second Record) {
 	if !ok {
 		if op := fanOp(ev.mask) & changeOps; op != 0 && len(ev.object) > 0 && len(ev.name) > 0 && ev.pid != q.pid {
 			first = Record{Op: op, Object: ev.object, PID: ev.pid} // the object may have a name that is watched
+			if op&OpCloseWrite != 0 && q.young.has(ev.dir) {
+				first.Op |= OpFromNew
+			}
 		}
 		return first, Record{}
 	}

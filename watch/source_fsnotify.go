@@ -46,6 +46,10 @@ type fsnSource struct {
 	refs   map[DirRef]fsnWatch
 	dirs   owners[string]   // by the path that fsnotify knows it by
 	paths  map[fsnID]string // these, by identity; of those that have one
+	lost   []DirRef         // of which Next is to say so
+	shared map[DirRef]bool  // those of them that are watched on, by a watch that was made for another ref
+
+	wake chan struct{} // some are lost
 
 	// of the goroutine in Next
 	timer  *time.Timer
@@ -78,13 +82,15 @@ func NewFsnotify() (Source, error) {
 		return nil, fmt.Errorf("fsnotify: %w", srcLimit(err))
 	}
 	s := &fsnSource{
-		w:     w,
-		refs:  make(map[DirRef]fsnWatch),
-		dirs:  newOwners[string](),
-		paths: make(map[fsnID]string),
-		timer: time.NewTimer(time.Hour),
-		errs:  make(chan error, 1),
-		ended: make(chan struct{}),
+		w:      w,
+		refs:   make(map[DirRef]fsnWatch),
+		dirs:   newOwners[string](),
+		paths:  make(map[fsnID]string),
+		shared: make(map[DirRef]bool),
+		wake:   make(chan struct{}, 1),
+		timer:  time.NewTimer(time.Hour),
+		errs:   make(chan error, 1),
+		ended:  make(chan struct{}),
 	}
 	s.timer.Stop()
 	if s.from, err = fsnProbe(w); err == nil {
@@ -183,9 +189,13 @@ func (s *fsnSource) Watch(ref DirRef, at Place) error {
 	if err != nil {
 		return err
 	}
+	if s.shared[ref] && s.refs[ref].id == id { // to be listed only
+		delete(s.shared, ref)
+		return nil
+	}
 	s.unwatch(ref)
 	// Whoever else watches this directory gets the new watch as well: Add would do nothing and say nothing beside the old one, which may
-	// have ended unsaid. What happens between the two calls is lost to them.
+	// have ended unsaid. What the old one has not said yet is lost to them.
 	others := s.dirs.all(s.paths[id])
 	path, release, err := s.places.name(at)
 	if err != nil {
@@ -194,6 +204,13 @@ func (s *fsnSource) Watch(ref DirRef, at Place) error {
 	defer release()
 	for _, old := range append(s.dirs.all(path), others...) {
 		s.unwatch(old)
+	}
+	if len(others) > 0 {
+		s.lost = append(s.lost, others...)
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
 	}
 	if err := s.w.Add(path); err != nil {
 		if errors.Is(err, fsnotify.ErrClosed) {
@@ -207,6 +224,9 @@ func (s *fsnSource) Watch(ref DirRef, at Place) error {
 	for _, r := range append([]DirRef{ref}, others...) {
 		s.refs[r] = fsnWatch{path, id}
 		s.dirs.add(path, r)
+		if r != ref {
+			s.shared[r] = true
+		}
 	}
 	return nil
 }
@@ -216,6 +236,7 @@ func (s *fsnSource) Unwatch(ref DirRef) {
 	defer s.mu.Unlock()
 	if !s.closed {
 		s.unwatch(ref)
+		s.lost = slices.DeleteFunc(s.lost, func(r DirRef) bool { return r == ref })
 	}
 }
 
@@ -226,6 +247,7 @@ func (s *fsnSource) unwatch(ref DirRef) {
 		return
 	}
 	delete(s.refs, ref)
+	delete(s.shared, ref)
 	if !s.dirs.drop(w.path, ref) {
 		return
 	}
@@ -256,6 +278,16 @@ func (s *fsnSource) Next(ctx context.Context, recs []Record) (n int, drained boo
 			}
 			s.busy = true
 			n = s.take(ev, recs)
+		case <-s.wake:
+			s.busy = true
+			s.mu.Lock()
+			for _, ref := range s.lost {
+				s.held = append(s.held, Record{Dir: ref, Op: OpLost})
+			}
+			s.lost = s.lost[:0]
+			s.mu.Unlock()
+			n = copy(recs, s.held)
+			s.held = slices.Delete(s.held, 0, n)
 		case err := <-s.errs:
 			s.busy = true
 			return 0, false, err

@@ -74,7 +74,8 @@ type tree struct {
 	streamsSince map[notify.FileID]time.Time
 	deadNames
 	newcomers newcomers
-	closes    closes
+	closes    recent[notify.FileID] // objects that were closed before anyone knew where they are
+	ghosts    recent[place]         // names that had gone when they were looked at, of objects that were closed; where no record says which
 	digests   digests
 	trouble   map[ref]trouble // degraded directories
 	troubled  sync.Mutex      // guards trouble for readers
@@ -507,7 +508,7 @@ func (t *tree) mountPoint(l *looker, root ref, fd dirFD, path, name string, num 
 	}
 	return t.ms.find(root, t.rootInfo(root).Name, path, num, func(m *mount) {
 		l.probe(fd, name, m)
-		if m.opaque == "" && t.ms.shown(m, t.rootInfo(root).Dir) {
+		if m.opaque == "" && t.ms.shown(m, t.rootInfo(root).Dir, mountedNow()) {
 			m.opaque = twice
 		}
 	})
