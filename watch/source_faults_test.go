@@ -312,7 +312,11 @@ func TestUnmountAndMountAgain(t *testing.T) {
 			r.mkdir("mnt/a")
 			r.watch("mnt/a")
 			r.write("mnt/a/f", "")
-			if got := srcSquash(r.lines(r.until("mnt/a/m"))); len(got) == 0 || !strings.HasSuffix(got[0], " mnt/a/f") {
+			got = srcSquash(r.lines(r.until("mnt/a/m")))
+			if kind == "fsnotify" { // the number of the new directory may be that of the old one: then it is said only now that the old watch has ended
+				got = slices.DeleteFunc(got, func(s string) bool { return s == "lost mnt/a" })
+			}
+			if len(got) == 0 || !strings.HasSuffix(got[0], " mnt/a/f") {
 				t.Errorf("on the new mount: got %q", got)
 			}
 		})

@@ -26,6 +26,8 @@ const (
 	srcQuick  = 16
 	srcMuch   = 16 << 10
 	srcLittle = 512
+
+	srcDoubt = 5 * time.Second // a queue that is dead says nothing: it is found out by reading
 )
 
 // srcQueue is a queue of the kernel, read without blocking into a buffer of its own. Only the goroutine in Next
@@ -245,7 +247,7 @@ func (p *srcPump) wait() error {
 	return nil
 }
 
-// waitIdle returns when a queue has something, or wake.
+// waitIdle returns when a queue has something, or wake, or when it is time to see for oneself.
 func (p *srcPump) waitIdle() error {
 	for _, q := range p.queues {
 		if fd := q.fd(); fd >= 0 {
@@ -253,6 +255,9 @@ func (p *srcPump) waitIdle() error {
 				return nil // something is wrong with the queue: reading it shows what
 			}
 		}
+	}
+	if err := p.idle.SetReadDeadline(time.Now().Add(srcDoubt)); err != nil {
+		return err
 	}
 	var failed error
 	err := p.idleRaw.Read(func(uintptr) bool {
@@ -263,6 +268,9 @@ func (p *srcPump) waitIdle() error {
 		}
 		return n > 0 || failed != nil
 	})
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = nil
+	}
 	return errors.Join(err, failed)
 }
 

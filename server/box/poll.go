@@ -120,6 +120,9 @@ func (a *API) servePoll(w http.ResponseWriter, r *http.Request) error {
 		p.answer = make(chan string, 1)
 	}
 	if message := a.park(r, q, s, pos, next, found, p); message != "" {
+		if p.revoked() {
+			message = reconnect
+		}
 		a.reply(p, message)
 	}
 	if p.conn != nil {
