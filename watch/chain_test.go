@@ -28,7 +28,11 @@ func TestRenamedFasterThanLooks(t *testing.T) {
 			g.Hold(tt.piece, tt.pause)
 			const n = 30
 			for i := range n {
-				for _, move := range [][2]string{{fmt.Sprint(i), fmt.Sprint(i + 1)}, {fmt.Sprint([]string{"d/", "e/"}[i%2], i), fmt.Sprint([]string{"e/", "d/"}[i%2], i+1)}} {
+				moves := [][2]string{{fmt.Sprint(i), fmt.Sprint(i + 1)}, {fmt.Sprint([]string{"d/", "e/"}[i%2], i), fmt.Sprint([]string{"e/", "d/"}[i%2], i+1)}}
+				if kind == "fsnotify" {
+					moves = moves[:1] // its watch of a directory ends with each rename: that one is told after a new look
+				}
+				for _, move := range moves {
 					if err := os.Rename(filepath.Join(dir, move[0]), filepath.Join(dir, move[1])); err != nil {
 						t.Fatal(err)
 					}
