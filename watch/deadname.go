@@ -123,31 +123,10 @@ func (p *pass) objects() {
 		ids = t.ms.objectIDs(ids[:0], object)
 		for _, id := range ids {
 			if p.others(0, id, h.ops&changeOps, h.pid); h.ops&OpFromNew != 0 && t.s.byID(id) == 0 {
-				t.closes.add(id)
+				t.closes.add(id, maxCloses)
 			}
 		}
 	}
-}
-
-// recent are the newest thousands of something.
-type recent[K comparable] [2]map[K]struct{} // new ones, older ones
-
-const maxRecent = 1 << 14
-
-func (c *recent[K]) add(k K) {
-	if c[0] == nil || len(c[0]) >= maxRecent {
-		c[0], c[1] = make(map[K]struct{}), c[0]
-	}
-	c[0][k] = struct{}{}
-}
-
-// take says whether k is one of them, and forgets it.
-func (c *recent[K]) take(k K) bool {
-	_, newer := c[0][k]
-	_, older := c[1][k]
-	delete(c[0], k)
-	delete(c[1], k)
-	return newer || older
 }
 
 // isClosed says whether records say that the file which stands under a name was closed, by whatever name. Where they say which object that was, a close of
@@ -161,7 +140,7 @@ func (p *pass) isClosed(i *item) bool {
 func (p *pass) keepCloses() {
 	for id := range p.closedBy {
 		if p.t.s.byID(id) == 0 {
-			p.t.closes.add(id)
+			p.t.closes.add(id, maxCloses)
 		}
 	}
 }

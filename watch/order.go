@@ -224,6 +224,9 @@ func (p *pass) linksStay(r ref, i *item) {
 		}
 		return
 	}
+	if s.dir(r).first == 0 { // as after clearOut
+		return
+	}
 	leaving, files := map[ref]bool{}, []notify.FileID(nil) // those with several names only
 	var collect func(dir ref)
 	collect = func(dir ref) {

@@ -67,3 +67,13 @@ func (o *owners[K]) copies(out []Record, k K, rec Record) []Record {
 	}
 	return out
 }
+
+// held are records that found no room yet.
+type held []Record
+
+// give moves as many of them as there is room for, and says how many.
+func (h *held) give(recs []Record) int {
+	n := copy(recs, *h)
+	*h = slices.Delete(*h, 0, n)
+	return n
+}

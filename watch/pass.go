@@ -506,7 +506,7 @@ func (p *pass) seen(i *item) {
 			p.tmpfile(i)
 		}
 		if i.old == 0 && i.ops&OpCloseWrite != 0 && i.object == "" {
-			p.t.ghosts.add(i.at)
+			p.t.ghosts.add(i.at, maxCloses)
 		}
 		p.changedElsewhere(i)
 		return

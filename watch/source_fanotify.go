@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"sync"
 	"unsafe"
 
@@ -61,9 +60,11 @@ type fanQueue struct {
 	mask    uint64
 	pid     int32 // our own
 	renames uint32
-	held    []Record // found no room yet
-	young   fanYoung
-	last    struct { // what dirOf found, while parse runs
+	held    held
+	// young are the newest directories that were made in watched ones, or in each other, and are not watched themselves yet, by fanKey: what comes out of
+	// one by a rename does not come from elsewhere, and what is closed in one is not unknown for long. Guarded by mu.
+	young recent[string]
+	last  struct { // what dirOf found, while parse runs
 		key []byte // in the buffer
 		ref DirRef
 		ok  bool
@@ -132,7 +133,7 @@ func (q *fanQueue) watch(ref DirRef, at Place) error {
 	}
 	q.refs[ref] = w
 	q.dirs.add(w.key, ref)
-	q.young.drop([]byte(w.key))
+	q.young.drop(w.key)
 	return nil
 }
 
@@ -217,10 +218,7 @@ func (q *fanQueue) parse(recs []Record) (n int, err error) {
 	if q.empty() || len(recs) == 0 {
 		return 0, nil
 	}
-	if len(q.held) > 0 {
-		n = copy(recs, q.held)
-		q.held = slices.Delete(q.held, 0, n)
-	}
+	n = q.held.give(recs)
 	q.mu.Lock() // once for all: the map is asked for every record, and changed rarely
 	defer q.mu.Unlock()
 	q.last.key = nil
@@ -253,36 +251,10 @@ func (q *fanQueue) parse(recs []Record) (n int, err error) {
 		}
 		if len(q.dirs.rest) > 0 {
 			q.copies(&ev, first, second)
-			k := copy(recs[n:], q.held)
-			n += k
-			q.held = slices.Delete(q.held, 0, k)
+			n += q.held.give(recs[n:])
 		}
 	}
 	return n, nil
-}
-
-// fanYoung are the newest directories that were made in watched ones, or in each other, and are not watched themselves yet: what comes out of one by a rename
-// does not come from elsewhere, and what is closed in one is not unknown for long.
-type fanYoung [2]map[string]struct{} // new ones, older ones; by fanKey
-
-const maxYoung = 4096
-
-func (y *fanYoung) has(dir []byte) bool {
-	_, newer := y[0][string(dir)]
-	_, older := y[1][string(dir)]
-	return newer || older
-}
-
-func (y *fanYoung) drop(dir []byte) {
-	delete(y[0], string(dir))
-	delete(y[1], string(dir))
-}
-
-func (y *fanYoung) add(dir []byte) {
-	if y[0] == nil || len(y[0]) >= maxYoung {
-		y[0], y[1] = make(map[string]struct{}), y[0]
-	}
-	y[0][string(dir)] = struct{}{}
 }
 
 // copies puts records aside for whoever else watches the directories of an event. q.mu is held.
@@ -330,31 +302,31 @@ func (q *fanQueue) records(ev *fanEvent) (first, second Record) {
 			first.Cookie, second.Cookie = cookie, cookie
 			return first, second
 		case hasFrom:
-			if q.young.has(ev.newDir) {
+			if q.young.has(string(ev.newDir)) {
 				first.Cookie = q.cookie() // it has not left
 			} else if len(ev.objectKey) > 0 {
-				q.young.drop(ev.objectKey)
+				q.young.drop(string(ev.objectKey))
 			}
 			return first, Record{}
 		case hasTo:
-			if q.young.has(ev.oldDir) {
+			if q.young.has(string(ev.oldDir)) {
 				second.Op |= OpFromNew
 			}
 			return second, Record{}
 		}
-		if len(ev.objectKey) > 0 && !q.young.has(ev.newDir) {
-			q.young.drop(ev.objectKey) // it has left
+		if len(ev.objectKey) > 0 && !q.young.has(string(ev.newDir)) {
+			q.young.drop(string(ev.objectKey)) // it has left
 		}
 		return Record{}, Record{}
 	}
 	ref, ok := q.dirOf(ev.dir)
-	if ev.mask&(unix.FAN_CREATE|unix.FAN_ONDIR) == unix.FAN_CREATE|unix.FAN_ONDIR && len(ev.objectKey) > 0 && (ok || q.young.has(ev.dir)) {
-		q.young.add(ev.objectKey)
+	if ev.mask&(unix.FAN_CREATE|unix.FAN_ONDIR) == unix.FAN_CREATE|unix.FAN_ONDIR && len(ev.objectKey) > 0 && (ok || q.young.has(string(ev.dir))) {
+		q.young.add(string(ev.objectKey), maxYoung)
 	}
 	if !ok {
 		if op := fanOp(ev.mask) & changeOps; op != 0 && len(ev.object) > 0 && len(ev.name) > 0 && ev.pid != q.pid {
 			first = Record{Op: op, Object: ev.object, PID: ev.pid} // the object may have a name that is watched
-			if op&OpCloseWrite != 0 && q.young.has(ev.dir) {
+			if op&OpCloseWrite != 0 && q.young.has(string(ev.dir)) {
 				first.Op |= OpFromNew
 			}
 		}

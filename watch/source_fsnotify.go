@@ -53,8 +53,8 @@ type fsnSource struct {
 
 	// of the goroutine in Next
 	timer  *time.Timer
-	busy   bool     // something came since the last drained
-	held   []Record // found no room yet
+	busy   bool // something came since the last drained
+	held   held
 	names  []byte
 	halves [fsnHalves]fsnHalf // ring
 	half   uint32             // renames so far: the last cookie
@@ -261,10 +261,7 @@ func (s *fsnSource) unwatch(ref DirRef) {
 // return no records and drained true.
 func (s *fsnSource) Next(ctx context.Context, recs []Record) (n int, drained bool, err error) {
 	s.names = s.names[:0]
-	if len(s.held) > 0 {
-		n = copy(recs, s.held)
-		s.held = slices.Delete(s.held, 0, n)
-	}
+	n = s.held.give(recs)
 	for n == 0 {
 		var silence <-chan time.Time
 		if s.busy {
@@ -286,8 +283,7 @@ func (s *fsnSource) Next(ctx context.Context, recs []Record) (n int, drained boo
 			}
 			s.lost = s.lost[:0]
 			s.mu.Unlock()
-			n = copy(recs, s.held)
-			s.held = slices.Delete(s.held, 0, n)
+			n = s.held.give(recs)
 		case err := <-s.errs:
 			s.busy = true
 			return 0, false, err

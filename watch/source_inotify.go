@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"slices"
 	"strconv"
 	"sync"
 
@@ -39,7 +38,7 @@ func NewInotify(opts SourceOptions) (Source, error) {
 type inoQueue struct {
 	srcBuf
 	mask uint32
-	held []Record // found no room yet
+	held held
 
 	mu     sync.Mutex
 	closed bool
@@ -118,10 +117,7 @@ func (q *inoQueue) parse(recs []Record) (n int, err error) {
 	if q.empty() || len(recs) == 0 {
 		return 0, nil
 	}
-	if len(q.held) > 0 {
-		n = copy(recs, q.held)
-		q.held = slices.Delete(q.held, 0, n)
-	}
+	n = q.held.give(recs)
 	q.mu.Lock() // once for all: the map is asked for every record, and changed rarely
 	defer q.mu.Unlock()
 	var (
@@ -168,9 +164,7 @@ func (q *inoQueue) parse(recs []Record) (n int, err error) {
 		n++
 		if len(q.wds.rest) > 0 {
 			q.held = q.wds.copies(q.held, ev.wd, rec)
-			k := copy(recs[n:], q.held)
-			n += k
-			q.held = slices.Delete(q.held, 0, k)
+			n += q.held.give(recs[n:])
 		}
 		if rec.Op == OpLost {
 			for _, ref := range q.wds.all(ev.wd) {
