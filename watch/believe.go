@@ -113,8 +113,19 @@ func (p *pass) saidToGo(i *item) bool {
 		s.nlink(i.old) != 1 {
 		return false
 	}
-	m := p.t.ms.at(s.dir(i.at.dir).mount)
-	return m.kind == idByHandle && p.t.ms.makeID(m, []byte(i.object), 0, 0) == i.oldID
+	yes, certain := p.t.isObject(i.old, i.object)
+	return yes && certain
+}
+
+// isObject says whether what was told as r is the object that a record is about (Record.Object). It is not certain if the record does not say it, or IDs
+// are not made of what it says.
+func (t *tree) isObject(r ref, object string) (yes, certain bool) {
+	n := t.s.node(r)
+	m := t.ms.at(t.s.dir(n.parent).mount)
+	if object == "" || m.kind != idByHandle {
+		return false, false
+	}
+	return t.ms.makeID(m, []byte(object), 0, 0) == n.id, true
 }
 
 // saidToCome says whether records say of such a file that it came to a name where nothing was told, and nothing else of either name.

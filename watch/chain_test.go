@@ -61,3 +61,50 @@ func onlyMoves(t *testing.T, r *watchtest.Rig) {
 		t.Errorf("%s %s, linked to %d", n.Type, strings.TrimSpace(n.Path), n.Link)
 	}
 }
+
+// The same, through a name that is used again and again: back and forth, and on to a new name each time. A look may see a file under both names or under
+// neither, and be ahead of any number of records.
+func TestRenamedThroughOneName(t *testing.T) {
+	start := func(t *testing.T, kind string) (r *watchtest.Rig, g *watchtest.Gate, round func(n int)) {
+		dir := t.TempDir()
+		sh(t, dir, "echo 1 > f; echo 22 > g0")
+		r, g = gated(t, kind, dir)
+		r.Keep()
+		return r, g, func(n int) {
+			for _, move := range [][2]string{{"f", "tmp"}, {fmt.Sprint("g", n), "on"}, {"tmp", "f"}, {"on", fmt.Sprint("g", n+1)}} {
+				if err := os.Rename(filepath.Join(dir, move[0]), filepath.Join(dir, move[1])); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	check := func(t *testing.T, r *watchtest.Rig) {
+		r.Settle(t)
+		r.Check(t)
+		onlyMoves(t, r)
+		r.Stop()
+	}
+	eachSource(t, func(t *testing.T, kind string) {
+		t.Parallel()
+		for _, tt := range []struct {
+			piece int
+			pause time.Duration
+		}{{1, time.Millisecond}, {2, 10 * time.Millisecond}, {3, 5 * time.Millisecond}, {1, 25 * time.Millisecond}, {7, 200 * time.Millisecond}, {5, time.Millisecond}} {
+			r, g, round := start(t, kind)
+			g.Hold(tt.piece, tt.pause)
+			for i := range 40 {
+				round(i)
+			}
+			check(t, r)
+		}
+	})
+	t.Run("for a while", func(t *testing.T) { // only fanotify says which file each record is about
+		r, _, round := start(t, "fanotify")
+		n := 0
+		for end := time.Now().Add(2 * time.Second); time.Now().Before(end); n++ {
+			round(n)
+		}
+		check(t, r)
+		t.Log(n, "rounds")
+	})
+}

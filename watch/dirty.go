@@ -31,6 +31,7 @@ type dirt struct {
 	table    []int32           // finds them by place: an open hash table of indexes of names plus one, at most half full
 	text     []byte            // where the names, and the handles of said, themselves are; full pieces stay with who uses them
 	moves    []hint            // the records that change names, in their order
+	halves   int               // how many of them are halves of renames, as hints found
 	said     []said            // what was said of objects by these names
 	heard    map[string]*heard // and of objects by names that nobody watches: by Record.Object
 	lists    map[ref]struct{}  // directories of which every name is dirty
@@ -47,6 +48,9 @@ type hint struct {
 	op     Op    // of hintOps, and OpCloseWrite if what had the name before was closed, and no record says which object that was
 	cookie uint32
 	seen   time.Time
+	object string // Record.Object
+	half   bool   // the other half of the rename has not come
+	again  bool   // nor had it when this one was kept for the next pass
 }
 
 // said is what records said of an object by a name, where they say of which. When somebody looks, the name may lead to another
@@ -150,6 +154,20 @@ func (d *dirt) say(name int32, object []byte, ops Op) {
 func (d *dirt) addSaid(s said) {
 	d.said = append(d.said, s)
 	d.names[s.name].said = int32(len(d.said))
+}
+
+// objectOf gives the object of the newest record, by a name, as it is kept: what was said of it, or the first half of its rename, may have kept it already.
+func (d *dirt) objectOf(name int32, object []byte) string {
+	if k := d.names[name].said - 1; k >= 0 && d.said[k].object == string(object) {
+		return d.said[k].object
+	}
+	if n := len(d.moves); n > 0 && d.moves[n-1].object == string(object) {
+		return d.moves[n-1].object
+	}
+	if len(object) == 0 {
+		return ""
+	}
+	return d.keep(object)
 }
 
 // hear notes what a record said of an object, whose handle is not the caller's to keep.
@@ -404,7 +422,7 @@ func (in *inbox) put(recs []Record) {
 				op |= OpCloseWrite // of what goes: the next one of this name has not been closed
 				n.ops &^= OpCloseWrite
 			}
-			d.moves = append(d.moves, hint{k, op, r.Cookie, now})
+			d.moves = append(d.moves, hint{k, op, r.Cookie, now, d.objectOf(k, r.Object), false, false})
 		}
 	}
 	if in.sizes > in.most {
@@ -502,16 +520,23 @@ type nameHint struct {
 
 // occupant is an object that stands under some name.
 type occupant struct {
-	orig   int32     // the name it was told under; -1: it came during these records
+	orig   int32     // the name under which it stood before the records; -1: it came during them
+	other  bool      // but something else was told there
+	ahead  bool      // it was told before the records said that it came
 	how    Op        // for those that came
 	seen   time.Time // when it came, if that was by a rename
 	hops   int       // renames by which it came
 	none   bool
-	closed bool // by a name that it lost
+	closed bool  // by a name that it lost
+	via    int32 // for what was told under a name before the records said that it came there: the name it came from; -1: none
 }
 
-// hints follows the objects that stood under the names before the first record through the renames.
-func (d *dirt) hints() []nameHint {
+// toldThere says whether the object of a record is the one that was told under a name. It is not certain if the records do not say which objects they are about.
+type toldThere func(name int32, object string) (yes, certain bool)
+
+// hints follows the objects that stood under the names before the first record through the renames. What was told there may be from after some of the records,
+// as looks are ahead of them: then it is not what these records speak of, or not yet.
+func (d *dirt) hints(olds []ref, told toldThere) []nameHint {
 	if len(d.moves) == 0 {
 		return nil
 	}
@@ -519,60 +544,89 @@ func (d *dirt) hints() []nameHint {
 	occ := make([]occupant, len(d.names))
 	for i := range occ {
 		h[i].dest, h[i].source = -1, -1
-		occ[i].orig = int32(i)
+		occ[i].orig, occ[i].via = int32(i), -1
 	}
 	type half struct {
-		who  occupant
-		from int32
+		who    occupant
+		from   int32
+		record *hint
 	}
 	var flying map[uint32]half
 	end := func(o occupant, f fate) {
-		if !o.none && o.orig >= 0 {
+		if !o.none && o.orig >= 0 && !o.other {
 			h[o.orig].fate = f
 		}
 	}
-	for _, m := range d.moves {
+	// leaves gives what a record says has left a name: what stands there, unless that was told since.
+	leaves := func(m *hint) occupant {
+		who := occ[m.name]
+		if !who.none && who.orig == m.name && !who.other && olds[m.name] != 0 {
+			if yes, certain := told(m.name, m.object); certain && !yes {
+				occ[m.name].ahead = true
+				return occupant{orig: m.name, other: true, via: -1}
+			}
+		}
+		occ[m.name] = occupant{none: true}
+		return who
+	}
+	for k := range d.moves {
+		m := &d.moves[k]
+		m.half = false
 		if o := &occ[m.name]; m.op&OpCloseWrite != 0 && !o.none {
-			if o.closed = true; o.orig >= 0 {
+			if o.closed = true; o.orig >= 0 && !o.other {
 				h[o.orig].closed = true
 			}
 		}
 		if m.op&OpCreate != 0 { // first: in a merged record only the disk knows whether it is still there
-			occ[m.name] = occupant{orig: -1, how: OpCreate}
+			occ[m.name] = occupant{orig: -1, how: OpCreate, via: -1}
 		}
 		if m.op&OpMovedTo != 0 {
-			end(occ[m.name], fateRemoved)
-			who := occupant{orig: -1, how: m.op & (OpMovedTo | OpFromNew)}
+			who := occupant{orig: -1, how: m.op & (OpMovedTo | OpFromNew), via: -1}
+			from := int32(-1)
 			if f, ok := flying[m.cookie]; ok && m.cookie != 0 {
-				who = f.who
+				who, from = f.who, f.from
 				who.seen = m.seen
 				who.hops++
 				delete(flying, m.cookie)
 			}
+			if o := &occ[m.name]; !o.none && o.orig >= 0 && !o.other && olds[o.orig] != 0 {
+				yes, certain := told(o.orig, m.object)
+				if !certain { // it comes from where nothing was told, and is no new one
+					yes = o.orig == m.name && who.orig >= 0 && olds[who.orig] == 0
+				}
+				switch {
+				case yes && o.orig == m.name: // it was told here already
+					o.ahead, o.via, o.seen, o.closed = false, from, m.seen, o.closed || who.closed
+					continue
+				case yes || o.ahead: // the record that it left is missing: the kernel merged it with one before; or it is still to come
+					continue
+				}
+			}
+			end(occ[m.name], fateRemoved)
 			occ[m.name] = who
 		}
 		if m.op&OpMovedFrom != 0 {
-			who := occ[m.name]
-			occ[m.name] = occupant{none: true}
+			who := leaves(m)
 			if m.cookie == 0 {
 				end(who, fateMovedOut)
 			} else {
 				if flying == nil {
 					flying = make(map[uint32]half)
 				}
-				flying[m.cookie] = half{who, m.name}
+				flying[m.cookie] = half{who, m.name, m}
 			}
 		}
 		if m.op&OpDelete != 0 {
-			end(occ[m.name], fateRemoved)
-			occ[m.name] = occupant{none: true}
+			end(leaves(m), fateRemoved)
 		}
 	}
+	d.halves = len(flying)
 	for _, f := range flying {
-		if !f.who.none && f.who.orig >= 0 {
-			h[f.who.orig].fate = fateHalf
-			if f.from != f.who.orig {
-				h[f.who.orig].dest = f.from
+		f.record.half = true
+		if o := f.who; !o.none && o.orig >= 0 && !o.other {
+			h[o.orig].fate = fateHalf
+			if f.from != o.orig {
+				h[o.orig].dest = f.from
 			}
 		}
 	}
@@ -581,9 +635,13 @@ func (d *dirt) hints() []nameHint {
 		case o.none:
 		case o.orig < 0:
 			h[i].arrived, h[i].landed = o.how, o.closed
-		case int(o.orig) != i:
-			h[o.orig].dest = int32(i)
+		case int(o.orig) != i || o.other:
+			if !o.other {
+				h[o.orig].dest = int32(i)
+			}
 			h[i].arrived, h[i].source, h[i].seen, h[i].hops = OpMovedTo, o.orig, o.seen, o.hops
+		case o.via >= 0: // if it is another one, after all
+			h[i].arrived, h[i].source, h[i].seen, h[i].hops, h[i].landed = OpMovedTo, o.via, o.seen, 1, o.closed
 		}
 	}
 	return h

@@ -39,6 +39,50 @@ func (p *pass) agree() {
 	})
 }
 
+// oneName settles it where a file that has one name only was found under several, as it was renamed between the looks. It is where the newest look found it,
+// since its change time moves with each rename. A name that it is told under is one that it has left, and a new one waits for another look. Where nobody knows which
+// look is the newest all new ones wait; after some time it is believed that a file has several names and that its link count does not say so, as on some file systems.
+func (p *pass) oneName() {
+	s := &p.t.s
+	for id, to := range p.gained {
+		if to[0].look.attr.IsDir() || len(to) == 1 && s.byID(id) == 0 {
+			continue
+		}
+		names := to
+		for k := s.byID(id); k != 0; k = s.sameID(k) {
+			if n := s.node(k); n.parent != 0 {
+				if i := p.item(place{n.parent, s.name(k)}); i != nil && i.old == k && i.state == present && !i.replaced() && !i.believed {
+					names = append(slices.Clip(names), i)
+				}
+			}
+		}
+		if len(names) == 1 {
+			continue
+		}
+		newest, tie := names[0], false
+		for _, i := range names[1:] {
+			switch c, least := i.look.attr.Ctime, newest.look.attr.Ctime; {
+			case c > least:
+				newest, tie = i, false
+			case c == least:
+				tie = true
+			}
+		}
+		if newest.look.attr.Nlink != 1 {
+			continue
+		}
+		p.gained[id] = slices.DeleteFunc(to, func(g *item) bool {
+			g.held = (tie || g != newest) && p.now.Sub(p.waitOf(g).since) < time.Second
+			return g.held
+		})
+		for _, i := range names[len(to):] {
+			if i.stale = !tie && i != newest; i.stale {
+				p.lostBy[id] = append(p.lostBy[id], i)
+			}
+		}
+	}
+}
+
 // match decides for each name what it lost and what it gained.
 func (p *pass) match() {
 	for _, i := range p.order {
@@ -56,6 +100,7 @@ func (p *pass) match() {
 			p.gained[i.look.id] = append(p.gained[i.look.id], i)
 		}
 	}
+	p.oneName()
 	p.agree()
 	for id, to := range p.gained {
 		from := p.lostBy[id]

@@ -83,6 +83,7 @@ type item struct {
 	to       *item // lost: where the object is now
 	fate     fate
 	held     bool
+	stale    bool // the object that was told was seen elsewhere after it had been seen here
 	losing   bool // on the stack of the ordering
 	gaining  bool
 	lostOut  bool // the losing is told
@@ -98,7 +99,7 @@ type item struct {
 }
 
 func (i *item) loses() bool {
-	return i.old != 0 && (i.state == absent || i.state == present && i.replaced())
+	return i.old != 0 && (i.state == absent || i.state == present && (i.stale || i.replaced()))
 }
 func (i *item) gains() bool { return i.state == present && (i.old == 0 || i.replaced()) }
 
@@ -194,9 +195,9 @@ func (t *tree) newPass(d *dirt, hold bool) *pass {
 		t.awake = p.now
 	}
 	t.passed = p.now
-	hints := d.hints()
 	slab, olds := t.room.take(len(d.names)), make([]ref, len(d.names))
 	t.s.childOfEach(d.names, olds)
+	hints := d.hints(olds, func(k int32, object string) (yes, certain bool) { return t.isObject(olds[k], object) })
 	var selves []ref
 	for k := range d.names {
 		n := &d.names[k]
@@ -1012,9 +1013,10 @@ func (t *tree) giveUp(d *dirt) {
 }
 
 // undecided keeps the hints about names that wait, the other halves of their renames, and what became of these names after that: the way on which an
-// object went.
+// object went. Of other names it keeps, once, what says that something was renamed away and not where to, even if a look has found it: the other half may be
+// the first record of the next pass, and without this one it would be of something that comes from outside.
 func (p *pass) undecided(next *dirt) {
-	if len(next.names) == 0 {
+	if len(next.names) == 0 && p.dirt.halves == 0 {
 		return
 	}
 	cookies := make(map[uint32]bool)
@@ -1025,12 +1027,17 @@ func (p *pass) undecided(next *dirt) {
 	}
 	for _, m := range p.dirt.moves {
 		at := p.dirt.names[m.name].at
-		if _, ok := next.find(at); ok || cookies[m.cookie] {
-			m.name = next.touch(at, 0)
-			next.moves = append(next.moves, m)
-			if m.cookie != 0 {
-				cookies[m.cookie] = true
+		_, waits := next.find(at)
+		if !waits && !cookies[m.cookie] {
+			if !m.half || m.again || !p.t.s.alive(at.dir) {
+				continue
 			}
+			m.again = true
+		}
+		m.name = next.touch(at, 0)
+		next.moves = append(next.moves, m)
+		if m.cookie != 0 {
+			cookies[m.cookie] = true
 		}
 	}
 }
