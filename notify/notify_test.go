@@ -252,3 +252,67 @@ func TestFew(t *testing.T) {
 		t.Errorf("after a quiet time: %v, want both", got)
 	}
 }
+
+// By IDs a directory ends after what is taken out of it, whatever name that takes. Everything else stays in its order, and on the places that the batch has.
+func TestByID(t *testing.T) {
+	spines := map[string]Spine{"P": {1, 2}, "P/Q": {1, 2, 3}, "P/Q/X": {1, 2, 3, 4}, "P/f": {1, 2, 5}, "out": {1, 6}, "R": {1, 7}, "R/Y": {1, 7, 8}}
+	for _, tt := range []struct{ in, out string }{
+		{"from:P/Q to:Q remove:P", ""},
+		{"from:P/Q remove:P to:P", "from:P/Q to:P remove:P"},
+		{"unlink:P/f from:P/Q/X unlink:P/f remove:P/Q remove:P add:out to:P write:P", "unlink:P/f from:P/Q/X unlink:P/f add:out to:P remove:P/Q remove:P write:P"},
+		{"from:P/Q/X leave:P to:P", "from:P/Q/X to:P leave:P"},
+		{"from:P/Q remove:R to:R", ""},
+		{"from:P/Q from:P to:P/Q to:P", "from:P/Q to:P from:P to:P/Q"}, // each in the other's place: who does not see P/Q is told that P ends
+		{"from:P/Q/X from:P to:R to:P", "from:P/Q/X to:P from:P to:R"},
+		{"from:R/Y from:P/Q/X remove:R remove:P to:P to:R", "from:R/Y from:P/Q/X to:P remove:P to:R remove:R"},
+	} {
+		b := &Batch{Root: 1}
+		var open []int
+		for _, x := range strings.Fields(tt.in) {
+			what, path, _ := strings.Cut(x, ":")
+			n := Notification{Path: path, Spine: spines[path], Type: map[string]Type{"from": ChildDirMovedFrom, "to": ChildDirMovedTo, "leave": ChildDirMovedFrom,
+				"remove": ChildDirRemoved, "unlink": ChildFileRemoved, "add": ChildFileAdded, "write": ChildDataWritten}[what]}
+			b.Notes = append(b.Notes, n)
+			switch i := len(b.Notes); what {
+			case "from":
+				open = append(open, i)
+			case "to": // of what left last
+				from := open[len(open)-1]
+				open = open[:len(open)-1]
+				b.Notes[i-1].Link, b.Notes[from-1].Link, b.Notes[i-1].Spine = Seq(from), Seq(i), Spine{1, b.Notes[from-1].ID()}
+			}
+		}
+		b.Assign(1001, 1000, 1000)
+		before := slices.Clone(b.Notes)
+		got := b.ByID()
+		if same := got == b; same != (tt.out == "") {
+			t.Errorf("%s: the same batch %v", tt.in, same)
+			continue
+		}
+		var words []string
+		for i := range got.Notes {
+			n := &got.Notes[i]
+			what := map[Type]string{ChildDirMovedFrom: "from", ChildDirMovedTo: "to", ChildDirRemoved: "remove", ChildFileRemoved: "unlink", ChildFileAdded: "add", ChildDataWritten: "write"}[n.Type]
+			if n.Type == ChildDirMovedFrom && n.Link == 0 {
+				what = "leave"
+			}
+			words = append(words, what+":"+n.Path)
+			if n.Seq != before[i].Seq {
+				t.Errorf("%s: Seq %d stands on the place of %d", tt.in, n.Seq, before[i].Seq)
+			}
+			if n.Link == 0 {
+				continue
+			}
+			k := slices.IndexFunc(got.Notes, func(o Notification) bool { return o.Seq == n.Link })
+			if k < 0 || got.Notes[k].Link != n.Seq || got.Notes[k].ID() != n.ID() {
+				t.Errorf("%s: the halves of the rename of %s lead elsewhere", tt.in, n.Path)
+			}
+		}
+		if out := strings.Join(words, " "); tt.out != "" && out != tt.out {
+			t.Errorf("%s: %s, want %s", tt.in, out, tt.out)
+		}
+		if !slices.EqualFunc(b.Notes, before, func(x, y Notification) bool { return x.Seq == y.Seq && x.Link == y.Link && x.Path == y.Path }) {
+			t.Errorf("%s: the batch itself was changed", tt.in)
+		}
+	}
+}

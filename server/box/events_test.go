@@ -73,6 +73,10 @@ func TestWhatIsDoneIsTold(t *testing.T) {
 			"ITEM_RENAME file data/g 7\nITEM_UPLOAD file data/g 7", "=", "RENAME file data/g\nEDIT file data/g"},
 		{"moved in and out", []notify.Notification{note(notify.ChildFileMovedTo, "f", f, 5), note(notify.ChildDirMovedFrom, "d", d, 6)},
 			"ITEM_UPLOAD file data/f 7\nITEM_TRASH folder data/d deleted", "=", "UPLOAD file data/f\nDELETE folder data/d"},
+		{"a directory takes the name of the one that it was in", []notify.Notification{
+			{Type: notify.ChildDirMovedFrom, Path: "P/X", Spine: notify.Spine{servertest.RootID, 4, 5}, Attr: notify.Attr{Mode: d}, Link: 3}, note(notify.ChildDirRemoved, "P", d, 4),
+			{Type: notify.ChildDirMovedTo, Path: "P", Spine: notify.Spine{servertest.RootID, 5}, Attr: notify.Attr{Mode: d}, Link: 1}},
+			"ITEM_MOVE folder data/P\nITEM_RENAME folder data/P\nITEM_TRASH folder data/P deleted", "=", "MOVE folder data/P\nRENAME folder data/P\nDELETE folder data/P"},
 		{"rm -rf", []notify.Notification{note(notify.ChildFileRemoved, "d/f", f, 6, 5), note(notify.ChildDirRemoved, "d", d, 6)},
 			"ITEM_TRASH file data/d/f 7 deleted\nITEM_TRASH folder data/d deleted", "=", "DELETE file d/f\nDELETE folder data/d"},
 		{"chmod and chown of both kinds", []notify.Notification{note(notify.ChildACLChanged, "f", f, 5), note(notify.ChildACLChanged, "d", d, 6), note(notify.ChildOwnerChanged, "d", d, 6), note(notify.ChildGroupChanged, "d", d, 6)},

@@ -74,7 +74,7 @@ var rules = [numActions]rule{
 	trash: {what: "unlink, rmdir, rename over; moved out of the root or out of sight; the root goes away",
 		types: notify.SetOf(notify.ChildFileRemoved, notify.ChildDirRemoved, notify.ChildFileMovedFrom, notify.ChildDirMovedFrom, notify.SelfRemoved),
 		user:  []string{"ITEM_TRASH"}, changes: true, file: []string{"DELETE"}, folder: []string{"DELETE"},
-		note: "item_status deleted, with the last known parent"},
+		note: "item_status deleted, with the last known parent. A folder is trashed after what leaves it has moved, even if that takes its name"},
 	permissions: {what: "chmod, setfacl, an NFSv4 or NT ACL",
 		types: notify.SetOf(notify.ChildACLChanged),
 		user:  []string{"ITEM_MODIFY"}, file: []string{"ITEM_MODIFY"}, folder: []string{"CHANGE_FOLDER_PERMISSION"}},

@@ -309,6 +309,7 @@ func (c *collector) batch(b *notify.Batch, goal notify.Seq) (done bool, err erro
 		c.next = b.Number.End() // damaged, or of a root that is no longer served
 		return false, nil
 	}
+	b = b.ByID()
 	for i := range b.Notes {
 		n := &b.Notes[i]
 		if n.Seq <= c.next || len(n.Spine) == 0 {

@@ -127,6 +127,7 @@ func (t *tail) look(b *notify.Batch, now time.Time) {
 	closes := t.roots[b.Root].Closes && t.api.Hold > 0
 	r := &root{}
 	ended := false // a file that was written for a while was closed
+	b = b.ByID()
 	for i := range b.Notes {
 		n := &b.Notes[i]
 		if len(n.Spine) == 0 {

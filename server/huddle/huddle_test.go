@@ -139,6 +139,9 @@ func TestWhatBecomesOfNotifications(t *testing.T) {
 			"d", "ObjectDeleted d/b", 0},
 		{"two renames are two operations", append(pair(note(notify.ChildFileMovedFrom, "a", file, 4), note(notify.ChildFileMovedTo, "b", file, 4), 1),
 			pair(note(notify.ChildFileMovedFrom, "c", file, 5), note(notify.ChildFileMovedTo, "d", file, 5), 3)...), "", "ObjectUpdated b, ObjectUpdated d", 2},
+		{"a directory takes the name of the one that it was in", []notify.Notification{
+			{Type: notify.ChildDirMovedFrom, Path: "P/P", Attr: dir, Spine: notify.Spine{2, 3, 4}, Link: 3}, note(notify.ChildDirRemoved, "P", dir, 3),
+			{Type: notify.ChildDirMovedTo, Path: "P", Attr: dir, Spine: notify.Spine{2, 4}, Link: 1}}, "", "FolderMoved P, ObjectDeleted P", 2},
 		{"out of the root", []notify.Notification{note(notify.ChildDirMovedFrom, "d", dir, 3)}, "", "ObjectDeleted d", 0},
 		{"into the root", []notify.Notification{note(notify.ChildFileMovedTo, "f", file, 3)}, "", "ObjectCreated f", 0},
 		{"out of sight", pair(note(notify.ChildFileMovedFrom, "in/a", file, 3, 4), note(notify.ChildFileMovedTo, "out/a", file, 5, 4), 1), "in", "ObjectDeleted in/a", 0},

@@ -108,7 +108,7 @@ func changesOf(b *notify.Batch, sees func(path string) bool) []happened {
 	}
 	var out []happened
 	at := map[subject]int{} // place in out
-	dropped := 0
+	b, dropped := b.ByID(), 0
 	drop := func(i int) { out[i].kind, dropped = "", dropped+1 }
 	for i := range b.Notes {
 		n := &b.Notes[i]
