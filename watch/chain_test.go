@@ -2,13 +2,16 @@ package watch_test
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"fs_notify/notify"
+	"fs_notify/watch"
 	"fs_notify/watch/watchtest"
 )
 
@@ -106,5 +109,82 @@ func TestRenamedThroughOneName(t *testing.T) {
 		}
 		check(t, r)
 		t.Log(n, "rounds")
+	})
+}
+
+// A directory comes from outside, gets a file and is renamed, all before anyone looks at its first name: it is told as what it is, one that has come from outside.
+func TestMovedInAndRenamedAtOnce(t *testing.T) {
+	eachSource(t, func(t *testing.T, kind string) {
+		if kind == "fsnotify" || kind == "poll" {
+			t.Skip("it does not say that something came by a rename from outside")
+		}
+		t.Parallel()
+		for _, tt := range []struct {
+			piece int
+			pause time.Duration
+		}{{1, time.Millisecond}, {1, 5 * time.Millisecond}, {1, 30 * time.Millisecond}, {2, 10 * time.Millisecond}} {
+			top := t.TempDir()
+			dir := filepath.Join(top, "root")
+			sh(t, top, "mkdir root; mkdir -p d/sub; echo 1 > f")
+			r, g := gated(t, kind, dir)
+			r.Keep()
+			g.Hold(tt.piece, tt.pause)
+			for from, to := range map[string]string{"../d": "d1", "../f": "f1"} {
+				err := os.Rename(filepath.Join(dir, from), filepath.Join(dir, to))
+				if err == nil && to == "d1" {
+					err = os.WriteFile(filepath.Join(dir, "d1/new"), []byte("x"), 0o644)
+				}
+				if err == nil {
+					err = os.Rename(filepath.Join(dir, to), filepath.Join(dir, to[:1]+"2"))
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			r.Settle(t)
+			r.Check(t)
+			got := map[string]bool{}
+			for _, n := range r.Take() {
+				got[n.Type.String()+" "+n.Path] = true
+			}
+			for _, want := range []string{"child_dir_moved_to d2", "child_file_moved_to f2", "child_file_added d2/new", "child_dir_added d2/sub"} {
+				if !got[want] {
+					t.Errorf("%d records every %s: %q is not told, but %v", tt.piece, tt.pause, want, slices.Sorted(maps.Keys(got)))
+				}
+			}
+			r.Stop()
+		}
+	})
+}
+
+// What is renamed from a name that is excluded to one that is not comes from outside, for those who are told.
+func TestRenamedIntoSight(t *testing.T) {
+	eachSource(t, func(t *testing.T, kind string) {
+		if kind == "fsnotify" || kind == "poll" {
+			t.Skip("it does not say that something came by a rename from outside")
+		}
+		dir := t.TempDir()
+		sh(t, dir, "mkdir -p .git/x d; echo 1 > d/a.o; echo 2 > .git/f; echo 3 > c")
+		r := watchtest.Start(t, kind, dir, func(c *watch.Config) { c.Exclude = []string{"**/*.o", ".git", ".git/**"} })
+		for _, step := range [][2]string{
+			{"mv d/a.o c", "child_file_removed c, child_file_moved_to c"},
+			{"mv .git git", "child_dir_moved_to git, child_dir_added git/x, child_file_added git/f, child_data_written git/f, child_size_changed git/f"},
+			{"mv git/f d/b.o", "child_file_moved_from git/f"},
+			{"mv d/b.o d/b", "child_file_moved_to d/b"},
+		} {
+			r.Keep()
+			sh(t, dir, step[0])
+			r.Settle(t)
+			var got []string
+			for _, n := range r.Take() {
+				if n.Type != notify.ChildMtimeChanged {
+					got = append(got, n.Type.String()+" "+n.Path)
+				}
+			}
+			want := strings.Split(step[1], ", ")
+			if slices.Sort(got); !slices.Equal(got, slices.Sorted(slices.Values(want))) {
+				t.Errorf("%s: told %v, want %v", step[0], got, want)
+			}
+		}
 	})
 }

@@ -108,11 +108,11 @@ func (p *pass) objects() {
 		for _, id := range ids {
 			switch {
 			case id != toldID:
-				if p.others(told, id, s.ops, d.names[s.name].pid); s.ops&OpCloseWrite != 0 {
-					if p.closedBy == nil {
-						p.closedBy = make(map[notify.FileID]bool)
+				if p.others(told, id, s.ops, d.names[s.name].pid); s.ops&(OpModify|OpCloseWrite) != 0 {
+					if p.saidBy == nil {
+						p.saidBy = make(map[notify.FileID]Op)
 					}
-					p.closedBy[id] = true
+					p.saidBy[id] |= s.ops
 				}
 			case s.ops&OpCloseWrite != 0:
 				i.closed = true
@@ -133,13 +133,18 @@ func (p *pass) objects() {
 // another one that had the name before does not count.
 func (p *pass) isClosed(i *item) bool {
 	id := i.look.id
-	return p.t.closes.take(id) || p.closedBy[id] || i.closed && !i.replaced() || i.from != nil && i.from.closed || i.ops&OpCloseWrite != 0 && i.object == ""
+	return p.t.closes.take(id) || p.saidBy[id]&OpCloseWrite != 0 || i.closed && !i.replaced() || i.from != nil && i.from.closed || i.ops&OpCloseWrite != 0 && i.object == ""
+}
+
+// isWritten says whether records say that the file which has come to a name was written to, by whatever name.
+func (p *pass) isWritten(i *item) bool {
+	return p.saidBy[i.look.id]&OpModify != 0 || i.ops&OpModify != 0 && i.object == ""
 }
 
 // keepCloses keeps the closes of what was not found in this pass.
 func (p *pass) keepCloses() {
-	for id := range p.closedBy {
-		if p.t.s.byID(id) == 0 {
+	for id, ops := range p.saidBy {
+		if ops&OpCloseWrite != 0 && p.t.s.byID(id) == 0 {
 			p.t.closes.add(id, maxCloses)
 		}
 	}

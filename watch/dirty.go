@@ -31,7 +31,7 @@ type dirt struct {
 	table    []int32           // finds them by place: an open hash table of indexes of names plus one, at most half full
 	text     []byte            // where the names, and the handles of said, themselves are; full pieces stay with who uses them
 	moves    []hint            // the records that change names, in their order
-	halves   int               // how many of them are halves of renames, as hints found
+	open     int               // how many of them are open, as hints found
 	said     []said            // what was said of objects by these names
 	heard    map[string]*heard // and of objects by names that nobody watches: by Record.Object
 	lists    map[ref]struct{}  // directories of which every name is dirty
@@ -49,7 +49,7 @@ type hint struct {
 	cookie uint32
 	seen   time.Time
 	object string // Record.Object
-	half   bool   // the other half of the rename has not come
+	open   bool   // the other half of the rename has not come
 	again  bool   // nor had it when this one was kept for the next pass
 }
 
@@ -516,6 +516,7 @@ type nameHint struct {
 	seen    time.Time // when the record of that came
 	closed  bool      // the object that was told under the name was closed, by a name that it lost
 	landed  bool      // and so was the present one, which came
+	adrift  bool      // something that came from outside was here last
 }
 
 // occupant is an object that stands under some name.
@@ -571,7 +572,7 @@ func (d *dirt) hints(olds []ref, told toldThere) []nameHint {
 	}
 	for k := range d.moves {
 		m := &d.moves[k]
-		m.half = false
+		m.open = false
 		if o := &occ[m.name]; m.op&OpCloseWrite != 0 && !o.none {
 			if o.closed = true; o.orig >= 0 && !o.other {
 				h[o.orig].closed = true
@@ -620,10 +621,12 @@ func (d *dirt) hints(olds []ref, told toldThere) []nameHint {
 			end(leaves(m), fateRemoved)
 		}
 	}
-	d.halves = len(flying)
+	d.open = len(flying)
 	for _, f := range flying {
-		f.record.half = true
-		if o := f.who; !o.none && o.orig >= 0 && !o.other {
+		f.record.open = true
+		if o := f.who; o.orig < 0 && !o.none && o.how == OpMovedTo {
+			h[f.from].adrift = true
+		} else if !o.none && o.orig >= 0 && !o.other {
 			h[o.orig].fate = fateHalf
 			if f.from != o.orig {
 				h[o.orig].dest = f.from
@@ -634,7 +637,7 @@ func (d *dirt) hints(olds []ref, told toldThere) []nameHint {
 		switch {
 		case o.none:
 		case o.orig < 0:
-			h[i].arrived, h[i].landed = o.how, o.closed
+			h[i].arrived, h[i].landed, h[i].adrift = o.how, o.closed, o.how == OpMovedTo
 		case int(o.orig) != i || o.other:
 			if !o.other {
 				h[o.orig].dest = int32(i)

@@ -140,6 +140,11 @@ func (p *pass) match() {
 			p.judge(l)
 		}
 	}
+	for _, i := range p.order {
+		if i.hint.adrift && i.old == 0 && i.state == absent && p.waits(i, recordWait) {
+			i.held = true // the record that it went on is still to come: where that leads, it has come from outside
+		}
+	}
 	// What has to wait makes others wait.
 	for _, i := range p.order {
 		if i.held {

@@ -478,6 +478,9 @@ func (p *pass) arrive(g *item) {
 	p.changed()
 	t.s.attach(g.node, g.at.dir, g.at.name)
 	t.s.set(g.node, &g.look.attr)
+	if g.look.attr.IsDir() && t.s.dir(g.node).flags&dirOpaque != 0 {
+		t.sayShut(g.node)
+	}
 	if g.look.attr.IsDir() && p.freshAt[g.node] == nil && t.s.dir(g.node).flags&dirOpaque == 0 {
 		p.stuck[g.node] = &job{dir: g.node, list: true, watch: true} // not listed yet
 	}
@@ -492,7 +495,7 @@ func (p *pass) arrive(g *item) {
 	p.filled[g.at.dir] = true
 	p.emit(pick(g.node, t, types[0], types[1]), g.node, g)
 	p.close()
-	g.new = !entered && !linked
+	g.new, g.entered = !entered && !linked, entered && !linked
 	if !t.s.isDir(g.node) && !linked {
 		t.newcomers.add(g.look.attr.Ino, g.look.id)
 	}
@@ -506,12 +509,13 @@ func pick(r ref, t *tree, file, dir notify.Type) notify.Type {
 	return file
 }
 
-// inside says whether the records saw an object come from another name of its root: it was made there, and renamed before anyone
+// inside says whether the records saw an object come from another name of its root that is told: it was made there, and renamed before anyone
 // could look.
 func (p *pass) inside(g *item) bool {
 	if g.hint.source < 0 {
 		return false
 	}
-	from := p.dirt.names[g.hint.source].at.dir
-	return p.t.s.alive(from) && p.t.s.rootOf(from) == p.t.s.rootOf(g.at.dir)
+	s, from := &p.t.s, p.dirt.names[g.hint.source].at
+	return s.alive(from.dir) && s.rootOf(from.dir) == s.rootOf(g.at.dir) &&
+		(p.t.exclude == nil || !p.t.exclude(join(s.path(from.dir), from.name), g.look.attr.IsDir()))
 }

@@ -29,12 +29,12 @@ type pass struct {
 	shared   map[notify.FileID]shared // of objects with many names
 	fresh    map[notify.FileID]ref    // directories found, by identity
 	freshAt  map[ref]*item
-	postpone []*job                 // listings that are left to the next pass
-	mtimes   map[ref]dirTime        // of directories that were looked at
-	closedBy map[notify.FileID]bool // objects that records say were closed, unless the name by which they do leads there
-	overdue  map[ref]bool           // directories whose time cannot wait any longer
-	filled   map[ref]bool           // new directories that got entries
-	found    map[ref]*item          // directories of the tree that were found under another name
+	postpone []*job               // listings that are left to the next pass
+	mtimes   map[ref]dirTime      // of directories that were looked at
+	saidBy   map[notify.FileID]Op // what records say of objects that were written or closed, unless the name by which they do leads there
+	overdue  map[ref]bool         // directories whose time cannot wait any longer
+	filled   map[ref]bool         // new directories that got entries
+	found    map[ref]*item        // directories of the tree that were found under another name
 	stuck    map[ref]*job
 	away     map[ref]error // roots
 	followed []*item       // names where nobody saw what the records say had come there
@@ -94,6 +94,7 @@ type item struct {
 	linkAt   int  // place of that moved_from in its group, plus one
 	node     ref  // what stands there after the pass
 	new      bool // told as added: its data is told too
+	entered  bool // told as moved_to without partner
 	attrs    bool // attributes are told
 	later    bool // and are not, as a stream may be under way from one name to another
 }
@@ -773,6 +774,11 @@ func (p *pass) ownAttributes(i *item) bool {
 		}
 		p.streams(r, i, nil, orNone(i.look.attr.X).Streams)
 	} else {
+		if i.entered && i.look.attr.IsRegular() && p.isWritten(i) { // it is told as it is, and nobody knows what it was before
+			p.emit(notify.ChildDataWritten, r, i)
+			p.emit(notify.ChildSizeChanged, r, i)
+			p.emit(notify.ChildMtimeChanged, r, i)
+		}
 		p.compare(i)
 	}
 	if i.look.attr.IsRegular() && p.isClosed(i) {
@@ -1013,10 +1019,10 @@ func (t *tree) giveUp(d *dirt) {
 }
 
 // undecided keeps the hints about names that wait, the other halves of their renames, and what became of these names after that: the way on which an
-// object went. Of other names it keeps, once, what says that something was renamed away and not where to, even if a look has found it: the other half may be
+// object went. Of other names it keeps, for a while, what says that something was renamed away and not where to, even if a look has found it: the other half may be
 // the first record of the next pass, and without this one it would be of something that comes from outside.
 func (p *pass) undecided(next *dirt) {
-	if len(next.names) == 0 && p.dirt.halves == 0 {
+	if len(next.names) == 0 && p.dirt.open == 0 {
 		return
 	}
 	cookies := make(map[uint32]bool)
@@ -1029,7 +1035,7 @@ func (p *pass) undecided(next *dirt) {
 		at := p.dirt.names[m.name].at
 		_, waits := next.find(at)
 		if !waits && !cookies[m.cookie] {
-			if !m.half || m.again || !p.t.s.alive(at.dir) {
+			if !m.open || m.again && p.now.Sub(m.seen) > recordWait || !p.t.s.alive(at.dir) {
 				continue
 			}
 			m.again = true

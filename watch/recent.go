@@ -1,5 +1,7 @@
 package watch
 
+import "time"
+
 // recent are the newest thousands of something.
 type recent[K comparable] [2]map[K]struct{} // new ones, older ones
 
@@ -25,6 +27,20 @@ func (c *recent[K]) has(k K) bool {
 func (c *recent[K]) drop(k K) {
 	delete(c[0], k)
 	delete(c[1], k)
+}
+
+// age forgets what was added long before now: once or twice as long ago as is said. aged is when it did so last.
+func (c *recent[K]) age(aged *time.Time, now time.Time, long time.Duration) {
+	since := now.Sub(*aged)
+	switch {
+	case since < long:
+		return
+	case since < 2*long:
+		c[0], c[1] = nil, c[0]
+	default:
+		c[0], c[1] = nil, nil
+	}
+	*aged = now
 }
 
 // take says whether k is one of them, and forgets it.

@@ -39,7 +39,7 @@ func (w *Watcher) scan(ctx context.Context, ri *rootInfo) error {
 		t.mu.Unlock()
 		return err
 	}
-	w.log.Info("root found", "root", ri.Name, "ids", m.kind.String(), "source", w.cfg.Source.Name())
+	w.log.Info("root found", "root", ri.Name, "ids", m.kind.String())
 	t.mu.Lock()
 	ri.phase = notify.Indexing // it may have been away
 	ri.id = id

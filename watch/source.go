@@ -33,6 +33,14 @@ type Source interface {
 	Close() error
 }
 
+// sourceOf is the word for what watches a directory: one source may use several.
+func sourceOf(s Source, r ref) string {
+	if m, ok := s.(interface{ NameOf(DirRef) string }); ok {
+		return m.NameOf(DirRef(r))
+	}
+	return s.Name()
+}
+
 // DirRef is the caller's name for a directory in calls and records. Refs are small numbers, reused after Unwatch.
 type DirRef uint32
 

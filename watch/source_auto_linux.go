@@ -91,6 +91,17 @@ func (s *autoSource) Name() string {
 	return "inotify"
 }
 
+// NameOf says which of them watches a directory.
+func (s *autoSource) NameOf(ref DirRef) string {
+	s.mu.Lock()
+	w := s.watched[ref]
+	s.mu.Unlock()
+	if w.ino {
+		return "inotify"
+	}
+	return s.Name()
+}
+
 // Caps may lose Exact when a directory is watched that fanotify cannot mark, and Actors if fanotify fails.
 func (s *autoSource) Caps() Caps {
 	s.mu.Lock()

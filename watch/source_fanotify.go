@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -53,6 +54,9 @@ func NewFanotify(opts SourceOptions) (Source, error) {
 
 func fanCaps(atime bool) Caps { return Caps{Closes: true, Reads: atime, Exact: true, Actors: true} }
 
+// youngFor is how long a new directory is taken for one that is about to be watched.
+const youngFor = 5 * time.Second
+
 // fanQueue is a fanotify group. A record names its directory by file system and file handle, which never changes
 // while the directory lives: a map leads from there to the ref.
 type fanQueue struct {
@@ -62,8 +66,10 @@ type fanQueue struct {
 	renames uint32
 	held    held
 	// young are the newest directories that were made in watched ones, or in each other, and are not watched themselves yet, by fanKey: what comes out of
-	// one by a rename does not come from elsewhere, and what is closed in one is not unknown for long. Guarded by mu.
+	// one by a rename does not come from elsewhere, and what is closed in one is not unknown for long. Those that are still not watched after a while are not
+	// to be. Guarded by mu.
 	young recent[string]
+	aged  time.Time
 	last  struct { // what dirOf found, while parse runs
 		key []byte // in the buffer
 		ref DirRef
@@ -222,6 +228,7 @@ func (q *fanQueue) parse(recs []Record) (n int, err error) {
 	q.mu.Lock() // once for all: the map is asked for every record, and changed rarely
 	defer q.mu.Unlock()
 	q.last.key = nil
+	q.young.age(&q.aged, time.Now(), youngFor)
 	for q.off < q.end && n < len(recs) {
 		ev, size, ok := fanDecode(q.buf[q.off:q.end])
 		if !ok || ev.mask&unix.FAN_Q_OVERFLOW != 0 { // without information about any object

@@ -543,7 +543,7 @@ func (t *tree) degrade(r ref, err error) {
 	}
 }
 
-// shut notes that the content of a directory does not belong to the tree, and says so if that is for what is mounted there.
+// shut notes that the content of a directory does not belong to the tree, and says so if that is for what is mounted there, and the directory is told.
 func (t *tree) shut(r ref, m *mount) {
 	t.s.dir(r).flags |= dirOpaque
 	if m.opaque == "" {
@@ -552,7 +552,18 @@ func (t *tree) shut(r ref, m *mount) {
 	t.troubled.Lock()
 	t.trouble[r] = trouble{m.opaque, t.now()}
 	t.troubled.Unlock()
-	t.log.Warn("directory told without its content", "root", t.rootName(r), "path", notify.EscapeName(t.s.path(r)), "reason", m.opaque)
+	if t.s.dir(r).flags&dirAttached != 0 {
+		t.sayShut(r)
+	}
+}
+
+func (t *tree) sayShut(r ref) {
+	t.troubled.Lock()
+	why, ok := t.trouble[r]
+	t.troubled.Unlock()
+	if ok {
+		t.log.Warn("directory told without its content", "root", t.rootName(r), "path", notify.EscapeName(t.s.path(r)), "reason", why.reason)
+	}
 }
 
 // open notes that the content of a directory belongs to the tree after all: what is mounted there is another mount now, or the only one with that content.

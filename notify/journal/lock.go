@@ -35,7 +35,7 @@ func lockState(dir string) (*stateLock, notify.BatchNumber, error) {
 	var taken *takenError
 	switch {
 	case errors.As(err, &taken):
-		return nil, 0, &notify.Error{Op: op, Path: dir, Kind: notify.Unavailable, Err: taken.err,
+		return nil, 0, &notify.Error{Op: op, Path: dir, Kind: notify.Unavailable,
 			Msg: fmt.Sprintf("state directory %q is in use by %s: stop that one, or give another --state-dir", dir, taken.who)}
 	case err != nil:
 		return nil, 0, openError(op, l.path, err)
