@@ -462,7 +462,8 @@ func (p *pass) enter(r ref) {
 // arrive tells an object that the tree did not have.
 func (p *pass) arrive(g *item) {
 	t := p.t
-	linked := t.s.byID(g.look.id) != 0
+	other := t.s.byID(g.look.id)
+	linked := other != 0
 	if r := p.fresh[g.look.id]; r != 0 && p.freshAt[r] == g {
 		g.node = r
 	}
@@ -477,7 +478,14 @@ func (p *pass) arrive(g *item) {
 	}
 	p.changed()
 	t.s.attach(g.node, g.at.dir, g.at.name)
-	t.s.set(g.node, &g.look.attr)
+	if linked { // what has changed since its other names were told is told of this one too
+		t.s.setAs(g.node, other)
+		if i := p.item(place{t.s.node(other).parent, t.s.name(other)}); i != nil && i.old == other {
+			g.ops |= i.passedOn()
+		}
+	} else {
+		t.s.set(g.node, &g.look.attr)
+	}
 	if g.look.attr.IsDir() && t.s.dir(g.node).flags&dirOpaque != 0 {
 		t.sayShut(g.node)
 	}

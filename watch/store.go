@@ -412,6 +412,19 @@ func (s *store) set(r ref, a *notify.Attr) {
 	s.setX(r, a.X)
 }
 
+// setAs gives a name what was told of an object by another one.
+func (s *store) setAs(r, other ref) {
+	a := s.attr(other)
+	s.set(r, &a)
+	n, o := s.node(r), s.node(other)
+	if n.stamp = o.stamp; o.x == unread && n.x == 0 {
+		s.leaveX(r)
+	}
+	if s.reads {
+		*s.atimes.at(uint32(r)) = *s.atimes.at(uint32(other))
+	}
+}
+
 // setX replaces the extended attributes.
 func (s *store) setX(r ref, x *notify.Xattrs) {
 	if n := s.node(r); n.x != 0 || x != nil {
