@@ -142,6 +142,14 @@ func TestWhatBecomesOfNotifications(t *testing.T) {
 		{"a directory takes the name of the one that it was in", []notify.Notification{
 			{Type: notify.ChildDirMovedFrom, Path: "P/P", Attr: dir, Spine: notify.Spine{2, 3, 4}, Link: 3}, note(notify.ChildDirRemoved, "P", dir, 3),
 			{Type: notify.ChildDirMovedTo, Path: "P", Attr: dir, Spine: notify.Spine{2, 4}, Link: 1}}, "", "FolderMoved P, ObjectDeleted P", 2},
+		{"one name goes with each of two folders", []notify.Notification{
+			note(notify.ChildLinkStays, "a", file, 3), note(notify.ChildFileRemoved, "d/f", file, 4, 3), note(notify.ChildDirRemoved, "d", dir, 4),
+			note(notify.ChildLinkStays, "a", file, 3), note(notify.ChildFileRemoved, "e/f", file, 5, 3), note(notify.ChildDirRemoved, "e", dir, 5)},
+			"", "ObjectUpdated a, ObjectDeleted d, ObjectUpdated a, ObjectDeleted e", 1},
+		{"out and back and out again", []notify.Notification{note(notify.ChildDirMovedFrom, "d", dir, 3), note(notify.ChildDirMovedTo, "d", dir, 3), note(notify.ChildDirMovedFrom, "d", dir, 3)},
+			"", "ObjectDeleted d, ObjectCreated d, ObjectDeleted d", 1},
+		{"written to before and after the end of another one", []notify.Notification{note(notify.ChildDataWritten, "f", file, 3), note(notify.ChildDataWritten, "f", file, 3),
+			note(notify.ChildFileRemoved, "g", file, 4), note(notify.ChildDataWritten, "f", file, 3)}, "", "DocumentUpdated f, ObjectDeleted g, DocumentUpdated f", 1},
 		{"out of the root", []notify.Notification{note(notify.ChildDirMovedFrom, "d", dir, 3)}, "", "ObjectDeleted d", 0},
 		{"into the root", []notify.Notification{note(notify.ChildFileMovedTo, "f", file, 3)}, "", "ObjectCreated f", 0},
 		{"out of sight", pair(note(notify.ChildFileMovedFrom, "in/a", file, 3, 4), note(notify.ChildFileMovedTo, "out/a", file, 5, 4), 1), "in", "ObjectDeleted in/a", 0},

@@ -109,6 +109,7 @@ func changesOf(b *notify.Batch, sees func(path string) bool) []happened {
 	var out []happened
 	at := map[subject]int{} // place in out
 	b, dropped := b.ByID(), 0
+	ended := -1 // place of the last ObjectDeleted: what was told before it is not told behind it
 	drop := func(i int) { out[i].kind, dropped = "", dropped+1 }
 	for i := range b.Notes {
 		n := &b.Notes[i]
@@ -128,7 +129,9 @@ func changesOf(b *notify.Batch, sees func(path string) bool) []happened {
 			}
 		}
 		key := subject{n.ID(), c.note.Path, rule.Change}
-		if j, ok := at[key]; ok && to == nil && out[j].related == 0 {
+		if c.kind == "ObjectDeleted" {
+			ended = len(out)
+		} else if j, ok := at[key]; ok && j > ended && to == nil && out[j].related == 0 {
 			c.soft = c.soft && out[j].soft
 			drop(j)
 		}
