@@ -188,3 +188,28 @@ func TestRenamedIntoSight(t *testing.T) {
 		}
 	})
 }
+
+// A file goes out and comes back by the same name, again and again. What is kept of the records, as another one may belong to them, does not add up.
+func TestOutAndInByOneName(t *testing.T) {
+	eachSource(t, func(t *testing.T, kind string) {
+		t.Parallel()
+		const n = 1000
+		top := t.TempDir()
+		dir := filepath.Join(top, "root")
+		sh(t, top, "mkdir root; echo 1 > f")
+		r := watchtest.Start(t, kind, dir)
+		for range n {
+			for _, move := range [][2]string{{"../f", "f"}, {"f", "../f"}} {
+				if err := os.Rename(filepath.Join(dir, move[0]), filepath.Join(dir, move[1])); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		before := r.Stats().Looks
+		r.Settle(t)
+		r.Check(t)
+		if looks := r.Stats().Looks - before; looks > n/10 {
+			t.Errorf("%d looks after the last change", looks)
+		}
+	})
+}

@@ -138,7 +138,7 @@ func (p *pass) isClosed(i *item) bool {
 
 // isWritten says whether records say that the file which has come to a name was written to, by whatever name.
 func (p *pass) isWritten(i *item) bool {
-	return p.saidBy[i.look.id]&OpModify != 0 || i.ops&OpModify != 0 && i.object == ""
+	return p.saidBy[i.look.id]&OpModify != 0 || i.object == "" && (i.wrote || i.hint.wrote)
 }
 
 // keepCloses keeps the closes of what was not found in this pass.

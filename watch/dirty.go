@@ -23,6 +23,7 @@ type dirtyName struct {
 
 	carried bool // nothing new was said of it since it was last looked at
 	closed  bool // the object that was told under it was closed
+	wrote   bool // the object that has it now was written to
 }
 
 // dirt is a set of names to be looked at, in the order of their first records.
@@ -45,7 +46,7 @@ type dirt struct {
 // hint is a record that changes names: it supplies what the disk cannot tell.
 type hint struct {
 	name   int32 // index of the dirty name
-	op     Op    // of hintOps, and OpCloseWrite if what had the name before was closed, and no record says which object that was
+	op     Op    // of hintOps, and OpModify and OpCloseWrite if what had the name before was written to and closed, and no record says which object that was
 	cookie uint32
 	seen   time.Time
 	object string // Record.Object
@@ -233,7 +234,7 @@ func (d *dirt) before(old *dirt) {
 		if m := &d.names[k]; m.pid == 0 {
 			m.pid = n.pid
 		}
-		d.names[k].closed = d.names[k].closed || n.closed
+		d.names[k].closed, d.names[k].wrote = d.names[k].closed || n.closed, d.names[k].wrote || n.wrote
 	}
 	if len(old.moves) > 0 {
 		moves := make([]hint, 0, len(old.moves)+len(d.moves))
@@ -277,7 +278,7 @@ func (d *dirt) after(newer *dirt) {
 		if n.pid != 0 {
 			d.names[k].pid = n.pid
 		}
-		d.names[k].closed = d.names[k].closed || n.closed
+		d.names[k].closed, d.names[k].wrote = d.names[k].closed || n.closed, d.names[k].wrote || n.wrote
 	}
 	for _, m := range newer.moves {
 		m.name = moved[m.name]
@@ -416,8 +417,13 @@ func (in *inbox) put(recs []Record) {
 		if r.Op&(changeOps|OpDelete|OpMovedFrom) != 0 && len(r.Object) > 0 {
 			d.say(k, r.Object, r.Op&changeOps)
 		}
+		n.wrote = n.wrote || r.Op&OpModify != 0
 		if r.Op&hintOps != 0 {
 			op := r.Op & hintOps
+			if op&(OpMovedFrom|OpMovedTo|OpDelete) != 0 && len(r.Object) == 0 && n.wrote {
+				op |= OpModify
+				n.wrote = false
+			}
 			if op&(OpMovedFrom|OpMovedTo|OpDelete) != 0 && len(r.Object) == 0 && n.ops&OpCloseWrite != 0 {
 				op |= OpCloseWrite // of what goes: the next one of this name has not been closed
 				n.ops &^= OpCloseWrite
@@ -516,6 +522,7 @@ type nameHint struct {
 	seen    time.Time // when the record of that came
 	closed  bool      // the object that was told under the name was closed, by a name that it lost
 	landed  bool      // and so was the present one, which came
+	wrote   bool      // and it was written to, by a name that it lost
 	adrift  bool      // something that came from outside was here last
 }
 
@@ -529,6 +536,7 @@ type occupant struct {
 	hops   int       // renames by which it came
 	none   bool
 	closed bool  // by a name that it lost
+	wrote  bool  // likewise
 	via    int32 // for what was told under a name before the records said that it came there: the name it came from; -1: none
 }
 
@@ -578,6 +586,9 @@ func (d *dirt) hints(olds []ref, told toldThere) []nameHint {
 				h[o.orig].closed = true
 			}
 		}
+		if o := &occ[m.name]; m.op&OpModify != 0 && !o.none {
+			o.wrote = true
+		}
 		if m.op&OpCreate != 0 { // first: in a merged record only the disk knows whether it is still there
 			occ[m.name] = occupant{orig: -1, how: OpCreate, via: -1}
 		}
@@ -598,6 +609,7 @@ func (d *dirt) hints(olds []ref, told toldThere) []nameHint {
 				switch {
 				case yes && o.orig == m.name: // it was told here already
 					o.ahead, o.via, o.seen, o.closed = false, from, m.seen, o.closed || who.closed
+					o.wrote = o.wrote || who.wrote
 					continue
 				case yes || o.ahead: // the record that it left is missing: the kernel merged it with one before; or it is still to come
 					continue
@@ -637,14 +649,14 @@ func (d *dirt) hints(olds []ref, told toldThere) []nameHint {
 		switch {
 		case o.none:
 		case o.orig < 0:
-			h[i].arrived, h[i].landed, h[i].adrift = o.how, o.closed, o.how == OpMovedTo
+			h[i].arrived, h[i].landed, h[i].wrote, h[i].adrift = o.how, o.closed, o.wrote, o.how == OpMovedTo
 		case int(o.orig) != i || o.other:
 			if !o.other {
 				h[o.orig].dest = int32(i)
 			}
-			h[i].arrived, h[i].source, h[i].seen, h[i].hops = OpMovedTo, o.orig, o.seen, o.hops
+			h[i].arrived, h[i].source, h[i].seen, h[i].hops, h[i].wrote = OpMovedTo, o.orig, o.seen, o.hops, o.wrote
 		case o.via >= 0: // if it is another one, after all
-			h[i].arrived, h[i].source, h[i].seen, h[i].hops, h[i].landed = OpMovedTo, o.via, o.seen, 1, o.closed
+			h[i].arrived, h[i].source, h[i].seen, h[i].hops, h[i].landed, h[i].wrote = OpMovedTo, o.via, o.seen, 1, o.closed, o.wrote
 		}
 	}
 	return h

@@ -24,10 +24,10 @@ func (w *Watcher) Roots() []notify.RootState {
 	out := make([]notify.RootState, len(t.roots))
 	for i, ri := range t.roots {
 		out[i] = notify.RootState{Name: ri.Name, Dir: ri.Dir, ID: ri.id, Phase: ri.phase, Indexed: ri.indexed, Progress: ri.guess,
-			Source: sourceOf(w.cfg.Source, ri.node), Closes: caps.Closes, Entries: t.s.entries[ri.node]}
+			Source: w.cfg.Source.Name(), Closes: caps.Closes, Entries: t.s.entries[ri.node]}
 		switch ri.phase {
 		case notify.Live:
-			out[i].Progress = 1
+			out[i].Progress, out[i].Source = 1, sourceOf(w.cfg.Source, ri.node)
 		case notify.Away:
 			out[i].Progress, out[i].Reason, out[i].Since = 0, ri.why, ri.since
 		}

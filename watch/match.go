@@ -48,11 +48,11 @@ func (p *pass) oneName() {
 		if to[0].look.attr.IsDir() || len(to) == 1 && s.byID(id) == 0 {
 			continue
 		}
-		names := to
+		names := slices.Clone(to)
 		for k := s.byID(id); k != 0; k = s.sameID(k) {
 			if n := s.node(k); n.parent != 0 {
 				if i := p.item(place{n.parent, s.name(k)}); i != nil && i.old == k && i.state == present && !i.replaced() && !i.believed {
-					names = append(slices.Clip(names), i)
+					names = append(names, i)
 				}
 			}
 		}
@@ -83,6 +83,24 @@ func (p *pass) oneName() {
 	}
 }
 
+// writtenTo passes on to all names of a file that it was written to, if that was by one which it got only now.
+func (p *pass) writtenTo() {
+	s := &p.t.s
+	for id, to := range p.gained {
+		if len(to) == 0 || to[0].look.attr.IsDir() || len(to) == 1 && s.byID(id) == 0 || !slices.ContainsFunc(to, p.isWritten) {
+			continue
+		}
+		for _, g := range to {
+			g.ops |= OpModify
+		}
+		for k := s.byID(id); k != 0; k = s.sameID(k) {
+			if i := p.item(place{s.node(k).parent, s.name(k)}); i != nil && i.old == k {
+				i.ops |= OpModify
+			}
+		}
+	}
+}
+
 // match decides for each name what it lost and what it gained.
 func (p *pass) match() {
 	for _, i := range p.order {
@@ -101,6 +119,7 @@ func (p *pass) match() {
 		}
 	}
 	p.oneName()
+	p.writtenTo()
 	p.agree()
 	for id, to := range p.gained {
 		from := p.lostBy[id]

@@ -74,6 +74,7 @@ type item struct {
 	came     ref    // a file that the records saw come here from another name, and of whose attributes they said nothing
 	ghost    bool   // what had the name, which was never told, was closed
 	closed   bool   // records say that the object which was told was closed
+	wrote    bool   // the last that was heard of the name is that its object was written to
 	object   string // what a record spoke of last by this name: Record.Object
 	state    itemState
 	tries    uint8 // looks that were too early
@@ -281,6 +282,7 @@ func (i *item) heard(n *dirtyName) {
 	i.records = i.records || n.ops != 0
 	i.carried = n.carried
 	i.closed = i.closed || n.closed
+	i.wrote = i.wrote || n.wrote
 	if n.pid != 0 {
 		i.pid = n.pid
 	}
@@ -778,8 +780,13 @@ func (p *pass) ownAttributes(i *item) bool {
 			p.emit(notify.ChildDataWritten, r, i)
 			p.emit(notify.ChildSizeChanged, r, i)
 			p.emit(notify.ChildMtimeChanged, r, i)
+			ops := i.ops
+			i.ops &^= OpModify | OpCloseWrite // that is told
+			p.compare(i)
+			i.ops = ops
+		} else {
+			p.compare(i)
 		}
-		p.compare(i)
 	}
 	if i.look.attr.IsRegular() && p.isClosed(i) {
 		p.emit(notify.ChildFileClosed, r, i)
@@ -1019,8 +1026,8 @@ func (t *tree) giveUp(d *dirt) {
 }
 
 // undecided keeps the hints about names that wait, the other halves of their renames, and what became of these names after that: the way on which an
-// object went. Of other names it keeps, for a while, what says that something was renamed away and not where to, even if a look has found it: the other half may be
-// the first record of the next pass, and without this one it would be of something that comes from outside.
+// object went. Of other names it keeps, for a while, what says that something was renamed away and not where to, and what came after that, even if a look has found
+// it: the other half may be the first record of the next pass, and without this one it would be of something that comes from outside.
 func (p *pass) undecided(next *dirt) {
 	if len(next.names) == 0 && p.dirt.open == 0 {
 		return
@@ -1031,17 +1038,24 @@ func (p *pass) undecided(next *dirt) {
 			cookies[m.cookie] = true
 		}
 	}
+	loose := make(map[int32]bool) // names that are here only for what may come
 	for _, m := range p.dirt.moves {
 		at := p.dirt.names[m.name].at
-		_, waits := next.find(at)
-		if !waits && !cookies[m.cookie] {
-			if !m.open || m.again && p.now.Sub(m.seen) > recordWait || !p.t.s.alive(at.dir) {
+		k, known := next.find(at)
+		waits := known && !loose[k] || cookies[m.cookie]
+		if !waits {
+			if !m.open && !known || m.again && p.now.Sub(m.seen) > recordWait || !p.t.s.alive(at.dir) {
 				continue
 			}
 			m.again = true
 		}
 		m.name = next.touch(at, 0)
 		next.moves = append(next.moves, m)
+		if !waits {
+			loose[m.name] = true
+			continue
+		}
+		delete(loose, m.name)
 		if m.cookie != 0 {
 			cookies[m.cookie] = true
 		}

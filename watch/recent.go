@@ -36,7 +36,7 @@ func (c *recent[K]) age(aged *time.Time, now time.Time, long time.Duration) {
 	case since < long:
 		return
 	case since < 2*long:
-		c[0], c[1] = nil, c[0]
+		c[0], c[1] = make(map[K]struct{}), c[0]
 	default:
 		c[0], c[1] = nil, nil
 	}

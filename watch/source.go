@@ -33,12 +33,16 @@ type Source interface {
 	Close() error
 }
 
-// sourceOf is the word for what watches a directory: one source may use several.
+// sourceOf is the word for what watches a directory: one source may use several, and what it does not watch is swept.
 func sourceOf(s Source, r ref) string {
-	if m, ok := s.(interface{ NameOf(DirRef) string }); ok {
-		return m.NameOf(DirRef(r))
+	m, ok := s.(interface{ NameOf(DirRef) string })
+	if !ok {
+		return s.Name()
 	}
-	return s.Name()
+	if name := m.NameOf(r); name != "" {
+		return name
+	}
+	return "poll"
 }
 
 // DirRef is the caller's name for a directory in calls and records. Refs are small numbers, reused after Unwatch.

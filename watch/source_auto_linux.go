@@ -91,15 +91,18 @@ func (s *autoSource) Name() string {
 	return "inotify"
 }
 
-// NameOf says which of them watches a directory.
+// NameOf says which of them watches a directory; "": none.
 func (s *autoSource) NameOf(ref DirRef) string {
 	s.mu.Lock()
-	w := s.watched[ref]
+	w, ok := s.watched[ref]
 	s.mu.Unlock()
-	if w.ino {
+	switch {
+	case !ok:
+		return ""
+	case w.ino:
 		return "inotify"
 	}
-	return s.Name()
+	return "fanotify"
 }
 
 // Caps may lose Exact when a directory is watched that fanotify cannot mark, and Actors if fanotify fails.

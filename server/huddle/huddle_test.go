@@ -141,7 +141,7 @@ func TestWhatBecomesOfNotifications(t *testing.T) {
 			pair(note(notify.ChildFileMovedFrom, "c", file, 5), note(notify.ChildFileMovedTo, "d", file, 5), 3)...), "", "ObjectUpdated b, ObjectUpdated d", 2},
 		{"a directory takes the name of the one that it was in", []notify.Notification{
 			{Type: notify.ChildDirMovedFrom, Path: "P/P", Attr: dir, Spine: notify.Spine{2, 3, 4}, Link: 3}, note(notify.ChildDirRemoved, "P", dir, 3),
-			{Type: notify.ChildDirMovedTo, Path: "P", Attr: dir, Spine: notify.Spine{2, 4}, Link: 1}}, "", "FolderMoved P, ObjectDeleted P", 2},
+			{Type: notify.ChildDirMovedTo, Path: "P", Attr: dir, Spine: notify.Spine{2, 4}, Link: 1}}, "", "FolderMoved P, ObjectDeleted P", 1},
 		{"one name goes with each of two folders", []notify.Notification{
 			note(notify.ChildLinkStays, "a", file, 3), note(notify.ChildFileRemoved, "d/f", file, 4, 3), note(notify.ChildDirRemoved, "d", dir, 4),
 			note(notify.ChildLinkStays, "a", file, 3), note(notify.ChildFileRemoved, "e/f", file, 5, 3), note(notify.ChildDirRemoved, "e", dir, 5)},

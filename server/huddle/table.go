@@ -131,6 +131,15 @@ func changesOf(b *notify.Batch, sees func(path string) bool) []happened {
 		key := subject{n.ID(), c.note.Path, rule.Change}
 		if c.kind == "ObjectDeleted" {
 			ended = len(out)
+			for j := len(out) - 1; j >= 0 && c.related == 0; j-- {
+				if out[j].kind == "ObjectDeleted" {
+					continue
+				}
+				if out[j].related != 0 && out[j].note.Path == c.note.Path {
+					c.related = out[j].related // it has its name
+				}
+				break
+			}
 		} else if j, ok := at[key]; ok && j > ended && to == nil && out[j].related == 0 {
 			c.soft = c.soft && out[j].soft
 			drop(j)
