@@ -15,8 +15,8 @@ type Past interface {
 	// stored with it. An error of kind NotFound or Corrupt: there is no tree that can be trusted, and
 	// ResetTree has to follow.
 	LoadTree(ctx context.Context, root notify.FileID, each PastEntry) (note []byte, at notify.BatchNumber, err error)
-	// ResetTree begins the root anew with the entries that walk adds: cursors from before are gone. It returns
-	// when that is durable.
+	// ResetTree begins the root anew with the entries that walk adds: cursors from before the number are gone. It returns
+	// when that is durable. If it could not be stored, cursors are gone all the same, if it gives a number with the error.
 	ResetTree(ctx context.Context, root notify.FileID, note []byte, walk func(add PastEntry) error) (notify.BatchNumber, error)
 	// AmendTree has amend look at every entry of a root as last told, and keeps it as amend has changed it if that is true, together with
 	// another note: all of it, or nothing.
@@ -184,7 +184,7 @@ func (w *Watcher) record(ctx context.Context, ri *rootInfo, m *mount) *recorder 
 		})
 		for range rec.chunks { // the scan must not wait for who has given up
 		}
-		if err == nil {
+		if number != 0 { // what is older is gone, be the tree stored or not
 			w.out.begin(number)
 		}
 		rec.done <- err

@@ -3,6 +3,7 @@ package watch_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -43,6 +44,22 @@ func (m *notebook) ForgetTree(root notify.FileID) error {
 	defer m.mu.Unlock()
 	m.gone = append(m.gone, root)
 	return nil
+}
+
+// broken is a past that cannot store a tree.
+type broken struct{ notebook }
+
+func (b *broken) ResetTree(ctx context.Context, root notify.FileID, note []byte, walk func(watch.PastEntry) error) (notify.BatchNumber, error) {
+	_, err := b.notebook.ResetTree(ctx, root, note, walk)
+	return 12345, errors.Join(err, errors.New("the disk is full"))
+}
+
+// Where the tree cannot be stored, all cursors up to a number are gone. Nobody is given one of these, though nothing happens after that.
+func TestTreeThatCannotBeStored(t *testing.T) {
+	r := watchtest.Start(t, "poll", t.TempDir(), func(c *watch.Config) { c.Past = &broken{} })
+	if got := r.Snap(t).Seq.Batch(); got != 12345 {
+		t.Errorf("a snapshot is of batch %d, want 12345", got)
+	}
 }
 
 // A root that left the configuration is forgotten. One that is served under its name is not, though another directory is there

@@ -729,8 +729,8 @@ func (t *trees) load(ctx context.Context, root notify.FileID, r *treeRoot, c *ro
 //
 // walk calls add for every entry, in any order of directories, but with the entries of one directory one after the other: Invalid otherwise.
 // The root itself may be handed over with directory 0 and an empty name. Names and attributes are not kept by add. meta is given back by LoadTree.
-// Errors of walk: then nothing has changed. Unavailable or Corrupt if the disk does not take it: the older cursors are gone all the
-// same, batches of this root may follow, and the next start begins anew.
+// Errors of walk: then nothing has changed, and the number is 0. Unavailable or Corrupt if the disk does not take it: the older cursors are gone all the
+// same, up to the number, batches of this root may follow, and the next start begins anew.
 func (j *Journal) ResetTree(ctx context.Context, root notify.FileID, meta []byte, walk func(add func(dir notify.FileID, name string, id notify.FileID, attr *notify.Attr) error) error) (notify.BatchNumber, error) {
 	const op = "journal.ResetTree"
 	if root == 0 || root > maxFileID {
@@ -815,12 +815,12 @@ func (j *Journal) ResetTree(ctx context.Context, root notify.FileID, meta []byte
 	case walked != nil, ctx.Err() != nil, errors.Is(err, notify.Closed):
 		return 0, err
 	}
-	return 0, t.failed(op, err)
+	return t.failed(op, err)
 }
 
 // failed is how ResetTree ends if the disk does not take the tree. Its caller goes on from a tree that nobody was told
 // of, so the older cursors are gone all the same, in memory at once, on disk before the next batch is.
-func (t *trees) failed(op string, err error) error {
+func (t *trees) failed(op string, err error) (notify.BatchNumber, error) {
 	t.forgetAll(err)
 	j := t.j
 	j.appending.Lock()
@@ -835,9 +835,9 @@ func (t *trees) failed(op string, err error) error {
 	j.setBase(number)
 	j.stateDue = true
 	if sqliteCode(err) == 0 && notify.KindOf(err) != notify.Internal {
-		return err
+		return number, err
 	}
-	return openError(op, t.db.path, err)
+	return number, openError(op, t.db.path, err)
 }
 
 // begin makes a tree that is stored the valid one of its root. Nothing is appended meanwhile.

@@ -753,8 +753,12 @@ func TestTreeThatCannotBeStored(t *testing.T) {
 	}
 	old := appendNote(t, j, 7, "a")
 	j.trees.db.close() // as good as a disk that fails
-	if _, err := j.ResetTree(t.Context(), 7, nil, none); err == nil {
+	at, err := j.ResetTree(t.Context(), 7, nil, none)
+	if err == nil {
 		t.Fatal("ResetTree stored a tree without a database")
+	}
+	if has, _ := j.Contains(t.Context(), at); !has || at <= old {
+		t.Errorf("ResetTree says that the tree is of %d, which is no cursor; the older one is %d", at, old)
 	}
 	j.trees.forgetAll(nil)
 	fresh := appendNote(t, j, 7, "b")
