@@ -1,6 +1,9 @@
 package notify
 
-import "io/fs"
+import (
+	"io/fs"
+	"sort"
+)
 
 // Notification is one change. Nobody alters it once built, so goroutines may share it.
 type Notification struct {
@@ -187,6 +190,23 @@ func (n *Notification) Width() int {
 		return WideIndexes
 	}
 	return 1
+}
+
+// Place is where in Notes the notification of a Seq is; false: there is none, and that is where it would be.
+func (b *Batch) Place(seq Seq) (i int, ok bool) {
+	i = sort.Search(len(b.Notes), func(i int) bool { return b.Notes[i].Seq >= seq })
+	return i, i < len(b.Notes) && b.Notes[i].Seq == seq
+}
+
+// Partner is the other half of a rename; nil: there is none in this root.
+func (b *Batch) Partner(n *Notification) *Notification {
+	if n.Link == 0 {
+		return nil
+	}
+	if i, ok := b.Place(n.Link); ok {
+		return &b.Notes[i]
+	}
+	return nil
 }
 
 // Assign gives the batch its number and its notifications their Seqs, and turns each

@@ -1,7 +1,5 @@
 package notify
 
-import "slices"
-
 // ByID gives a batch in the order for those who know entries by their IDs, and for whom a directory ends with all that is in it: it is b itself, but where something leaves
 // a directory only after that was told to have ended, since it takes its name or that of something above. By paths that is moved_from, the end of
 // the directory, moved_to. Here the end comes after moved_to, and by as much earlier what was between: each place in the batch keeps its Seq, and links lead where they
@@ -11,7 +9,7 @@ func (b *Batch) ByID() *Batch {
 	var open []move // renames with something between the halves
 	for i := range b.Notes {
 		if n := &b.Notes[i]; n.Link > n.Seq && i+1 < len(b.Notes) && b.Notes[i+1].Seq != n.Link {
-			if to := i + 1 + slices.IndexFunc(b.Notes[i+1:], func(o Notification) bool { return o.Seq == n.Link }); to > i {
+			if to, ok := b.Place(n.Link); ok {
 				open = append(open, move{i, to})
 			}
 		}
@@ -35,12 +33,8 @@ func (b *Batch) ByID() *Batch {
 			continue
 		}
 		late[i], behind[after] = true, append(behind[after], i)
-		if n.Link > n.Seq && n.Link < b.Notes[after].Seq { // with its other half
-			for k := i + 1; k < after; k++ {
-				if b.Notes[k].Seq == n.Link {
-					late[k], behind[after] = true, append(behind[after], k)
-				}
-			}
+		if k, ok := b.Place(n.Link); ok && i < k && k < after { // with its other half
+			late[k], behind[after] = true, append(behind[after], k)
 		}
 	}
 	if len(late) == 0 {

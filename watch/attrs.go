@@ -147,6 +147,8 @@ func (p *pass) compare(i *item) {
 		}
 		fresh := p.now.Sub(time.Unix(0, a.Ctime))
 		switch {
+		case i.entered && p.isWritten(i): // it is told as it is, and nobody knows what it was before
+			p.content(r, i)
 		case wrote && moved,
 			wrote && i.look.mount.coarse && fresh < coarseClock,
 			wrote && fresh < proofWait && t.isUnproved(r, a.Ctime),
@@ -212,6 +214,13 @@ func (p *pass) compare(i *item) {
 			n.mtime = keep // told on its own
 		}
 	}
+}
+
+// content tells a file's content as if all of it was written now.
+func (p *pass) content(r ref, i *item) {
+	p.emit(notify.ChildDataWritten, r, i)
+	p.emit(notify.ChildSizeChanged, r, i)
+	p.emit(notify.ChildMtimeChanged, r, i)
 }
 
 // onlyXattrs sees to an entry whose extended attributes are read for the first time now, and of which nothing else was told: what made its

@@ -184,6 +184,15 @@ func (p *pass) names(id notify.FileID, but ref, f func(at place)) {
 	}
 }
 
+// toldAs calls f for the names that an object was told under and that are looked at in this pass.
+func (p *pass) toldAs(id notify.FileID, f func(i *item)) {
+	p.names(id, 0, func(at place) {
+		if i := p.item(at); i != nil && i.old != 0 && i.oldID == id {
+			f(i)
+		}
+	})
+}
+
 // unlinked notes that an object was told to have lost a name.
 func (p *pass) unlinked(at place, id notify.FileID) {
 	if p.t.s.byID(id) != 0 {

@@ -159,14 +159,14 @@ func (d *dirt) addSaid(s said) {
 
 // objectOf gives the object of the newest record, by a name, as it is kept: what was said of it, or the first half of its rename, may have kept it already.
 func (d *dirt) objectOf(name int32, object []byte) string {
+	if len(object) == 0 {
+		return ""
+	}
 	if k := d.names[name].said - 1; k >= 0 && d.said[k].object == string(object) {
 		return d.said[k].object
 	}
 	if n := len(d.moves); n > 0 && d.moves[n-1].object == string(object) {
 		return d.moves[n-1].object
-	}
-	if len(object) == 0 {
-		return ""
 	}
 	return d.keep(object)
 }
@@ -420,15 +420,15 @@ func (in *inbox) put(recs []Record) {
 		n.wrote = n.wrote || r.Op&OpModify != 0
 		if r.Op&hintOps != 0 {
 			op := r.Op & hintOps
-			if op&(OpMovedFrom|OpMovedTo|OpDelete) != 0 && len(r.Object) == 0 && n.wrote {
-				op |= OpModify
-				n.wrote = false
-			}
-			if op&(OpMovedFrom|OpMovedTo|OpDelete) != 0 && len(r.Object) == 0 && n.ops&OpCloseWrite != 0 {
-				op |= OpCloseWrite // of what goes: the next one of this name has not been closed
+			if op&(OpMovedFrom|OpMovedTo|OpDelete) != 0 && len(r.Object) == 0 { // of what goes: the next one of this name has not been written to, nor closed
+				if n.wrote {
+					op |= OpModify
+					n.wrote = false
+				}
+				op |= n.ops & OpCloseWrite
 				n.ops &^= OpCloseWrite
 			}
-			d.moves = append(d.moves, hint{k, op, r.Cookie, now, d.objectOf(k, r.Object), false, false})
+			d.moves = append(d.moves, hint{name: k, op: op, cookie: r.Cookie, seen: now, object: d.objectOf(k, r.Object)})
 		}
 	}
 	if in.sizes > in.most {
@@ -537,7 +537,7 @@ type occupant struct {
 	none   bool
 	closed bool  // by a name that it lost
 	wrote  bool  // likewise
-	via    int32 // for what was told under a name before the records said that it came there: the name it came from; -1: none
+	via    int32 // for what was told under a name before the records said that it came there: the name it came from, plus one; 0: none
 }
 
 // toldThere says whether the object of a record is the one that was told under a name. It is not certain if the records do not say which objects they are about.
@@ -553,7 +553,7 @@ func (d *dirt) hints(olds []ref, told toldThere) []nameHint {
 	occ := make([]occupant, len(d.names))
 	for i := range occ {
 		h[i].dest, h[i].source = -1, -1
-		occ[i].orig, occ[i].via = int32(i), -1
+		occ[i].orig = int32(i)
 	}
 	type half struct {
 		who    occupant
@@ -572,7 +572,7 @@ func (d *dirt) hints(olds []ref, told toldThere) []nameHint {
 		if !who.none && who.orig == m.name && !who.other && olds[m.name] != 0 {
 			if yes, certain := told(m.name, m.object); certain && !yes {
 				occ[m.name].ahead = true
-				return occupant{orig: m.name, other: true, via: -1}
+				return occupant{orig: m.name, other: true}
 			}
 		}
 		occ[m.name] = occupant{none: true}
@@ -581,22 +581,19 @@ func (d *dirt) hints(olds []ref, told toldThere) []nameHint {
 	for k := range d.moves {
 		m := &d.moves[k]
 		m.open = false
-		if o := &occ[m.name]; m.op&OpCloseWrite != 0 && !o.none {
-			if o.closed = true; o.orig >= 0 && !o.other {
+		if o := &occ[m.name]; !o.none {
+			o.wrote = o.wrote || m.op&OpModify != 0
+			if o.closed = o.closed || m.op&OpCloseWrite != 0; m.op&OpCloseWrite != 0 && o.orig >= 0 && !o.other {
 				h[o.orig].closed = true
 			}
 		}
-		if o := &occ[m.name]; m.op&OpModify != 0 && !o.none {
-			o.wrote = true
-		}
 		if m.op&OpCreate != 0 { // first: in a merged record only the disk knows whether it is still there
-			occ[m.name] = occupant{orig: -1, how: OpCreate, via: -1}
+			occ[m.name] = occupant{orig: -1, how: OpCreate}
 		}
 		if m.op&OpMovedTo != 0 {
-			who := occupant{orig: -1, how: m.op & (OpMovedTo | OpFromNew), via: -1}
-			from := int32(-1)
+			who, via := occupant{orig: -1, how: m.op & (OpMovedTo | OpFromNew)}, int32(0)
 			if f, ok := flying[m.cookie]; ok && m.cookie != 0 {
-				who, from = f.who, f.from
+				who, via = f.who, f.from+1
 				who.seen = m.seen
 				who.hops++
 				delete(flying, m.cookie)
@@ -608,7 +605,7 @@ func (d *dirt) hints(olds []ref, told toldThere) []nameHint {
 				}
 				switch {
 				case yes && o.orig == m.name: // it was told here already
-					o.ahead, o.via, o.seen, o.closed = false, from, m.seen, o.closed || who.closed
+					o.ahead, o.via, o.seen, o.closed = false, via, m.seen, o.closed || who.closed
 					o.wrote = o.wrote || who.wrote
 					continue
 				case yes || o.ahead: // the record that it left is missing: the kernel merged it with one before; or it is still to come
@@ -655,8 +652,8 @@ func (d *dirt) hints(olds []ref, told toldThere) []nameHint {
 				h[o.orig].dest = int32(i)
 			}
 			h[i].arrived, h[i].source, h[i].seen, h[i].hops, h[i].wrote = OpMovedTo, o.orig, o.seen, o.hops, o.wrote
-		case o.via >= 0: // if it is another one, after all
-			h[i].arrived, h[i].source, h[i].seen, h[i].hops, h[i].landed, h[i].wrote = OpMovedTo, o.via, o.seen, 1, o.closed, o.wrote
+		case o.via > 0: // if it is another one, after all
+			h[i].arrived, h[i].source, h[i].seen, h[i].hops, h[i].landed, h[i].wrote = OpMovedTo, o.via-1, o.seen, 1, o.closed, o.wrote
 		}
 	}
 	return h

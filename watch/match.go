@@ -43,19 +43,16 @@ func (p *pass) agree() {
 // since its change time moves with each rename. A name that it is told under is one that it has left, and a new one waits for another look. Where nobody knows which
 // look is the newest all new ones wait; after some time it is believed that a file has several names and that its link count does not say so, as on some file systems.
 func (p *pass) oneName() {
-	s := &p.t.s
 	for id, to := range p.gained {
-		if to[0].look.attr.IsDir() || len(to) == 1 && s.byID(id) == 0 {
+		if to[0].look.attr.IsDir() || len(to) == 1 && p.t.s.byID(id) == 0 {
 			continue
 		}
-		names := slices.Clone(to)
-		for k := s.byID(id); k != 0; k = s.sameID(k) {
-			if n := s.node(k); n.parent != 0 {
-				if i := p.item(place{n.parent, s.name(k)}); i != nil && i.old == k && i.state == present && !i.replaced() && !i.believed {
-					names = append(names, i)
-				}
+		names := slices.Clip(to)
+		p.toldAs(id, func(i *item) {
+			if i.state == present && !i.replaced() && !i.believed {
+				names = append(names, i)
 			}
-		}
+		})
 		if len(names) == 1 {
 			continue
 		}
@@ -85,19 +82,14 @@ func (p *pass) oneName() {
 
 // writtenTo passes on to all names of a file that it was written to, if that was by one which it got only now.
 func (p *pass) writtenTo() {
-	s := &p.t.s
 	for id, to := range p.gained {
-		if len(to) == 0 || to[0].look.attr.IsDir() || len(to) == 1 && s.byID(id) == 0 || !slices.ContainsFunc(to, p.isWritten) {
+		if len(to) == 0 || to[0].look.attr.IsDir() || len(to) == 1 && p.t.s.byID(id) == 0 || !slices.ContainsFunc(to, p.isWritten) {
 			continue
 		}
 		for _, g := range to {
 			g.ops |= OpModify
 		}
-		for k := s.byID(id); k != 0; k = s.sameID(k) {
-			if i := p.item(place{s.node(k).parent, s.name(k)}); i != nil && i.old == k {
-				i.ops |= OpModify
-			}
-		}
+		p.toldAs(id, func(i *item) { i.ops |= OpModify })
 	}
 }
 

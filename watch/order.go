@@ -448,9 +448,7 @@ func (p *pass) enter(r ref) {
 	for _, c := range t.s.childList(r) {
 		p.emit(pick(c, t, notify.ChildFileAdded, notify.ChildDirAdded), c, nil)
 		if n := t.s.attr(c); n.IsRegular() && n.Size > 0 {
-			for _, typ := range []notify.Type{notify.ChildDataWritten, notify.ChildSizeChanged, notify.ChildMtimeChanged} {
-				p.emit(typ, c, nil)
-			}
+			p.content(c, nil)
 		}
 		p.close()
 		if t.s.isDir(c) {
@@ -486,11 +484,13 @@ func (p *pass) arrive(g *item) {
 	} else {
 		t.s.set(g.node, &g.look.attr)
 	}
-	if g.look.attr.IsDir() && t.s.dir(g.node).flags&dirOpaque != 0 {
-		t.sayShut(g.node)
-	}
-	if g.look.attr.IsDir() && p.freshAt[g.node] == nil && t.s.dir(g.node).flags&dirOpaque == 0 {
-		p.stuck[g.node] = &job{dir: g.node, list: true, watch: true} // not listed yet
+	if g.look.attr.IsDir() {
+		switch {
+		case t.s.dir(g.node).flags&dirOpaque != 0:
+			t.sayShut(g.node)
+		case p.freshAt[g.node] == nil:
+			p.stuck[g.node] = &job{dir: g.node, list: true, watch: true} // not listed yet
+		}
 	}
 	entered := g.hint.arrived == OpMovedTo && !p.inside(g)
 	types := [2]notify.Type{notify.ChildFileAdded, notify.ChildDirAdded}

@@ -770,23 +770,11 @@ func (p *pass) ownAttributes(i *item) bool {
 	if i.new {
 		t.s.set(r, &i.look.attr)
 		if i.look.attr.IsRegular() && i.look.attr.Size > 0 {
-			p.emit(notify.ChildDataWritten, r, i)
-			p.emit(notify.ChildSizeChanged, r, i)
-			p.emit(notify.ChildMtimeChanged, r, i)
+			p.content(r, i)
 		}
 		p.streams(r, i, nil, orNone(i.look.attr.X).Streams)
 	} else {
-		if i.entered && i.look.attr.IsRegular() && p.isWritten(i) { // it is told as it is, and nobody knows what it was before
-			p.emit(notify.ChildDataWritten, r, i)
-			p.emit(notify.ChildSizeChanged, r, i)
-			p.emit(notify.ChildMtimeChanged, r, i)
-			ops := i.ops
-			i.ops &^= OpModify | OpCloseWrite // that is told
-			p.compare(i)
-			i.ops = ops
-		} else {
-			p.compare(i)
-		}
+		p.compare(i)
 	}
 	if i.look.attr.IsRegular() && p.isClosed(i) {
 		p.emit(notify.ChildFileClosed, r, i)

@@ -275,7 +275,7 @@ func (w *window) crosses(b *notify.Batch, n *notify.Notification) bool {
 		return false
 	}
 	if w.holds(n.Path) {
-		to := partner(b, n)
+		to := b.Partner(n)
 		return to == nil || !w.holds(to.Path)
 	}
 	for _, p := range w.some {
@@ -284,23 +284,6 @@ func (w *window) crosses(b *notify.Batch, n *notify.Notification) bool {
 		}
 	}
 	return false
-}
-
-// partner is the other half of a rename.
-func partner(b *notify.Batch, n *notify.Notification) *notify.Notification {
-	i, ok := slices.BinarySearchFunc(b.Notes, n.Link, func(n notify.Notification, s notify.Seq) int {
-		switch {
-		case n.Seq < s:
-			return -1
-		case n.Seq > s:
-			return 1
-		}
-		return 0
-	})
-	if !ok {
-		return nil
-	}
-	return &b.Notes[i]
 }
 
 // Left says whether v's directory is in a tree and outside v's prefixes now; then hit tells that it is gone, as of at. One that is in

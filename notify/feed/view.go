@@ -93,7 +93,7 @@ func (m *matching) look(n *notify.Notification) {
 	case aboutSelf:
 		m.hits = append(m.hits, Hit{Note: m.view.self(notify.SelfRescanned, n, m.window)})
 	case seen:
-		if n.Link != 0 && !m.looksAt(partner(m.batch, n)) {
+		if n.Link != 0 && !m.looksAt(m.batch.Partner(n)) {
 			alone := *n
 			alone.Link = 0
 			n = &alone

@@ -48,10 +48,7 @@ func lockState(dir string) (*stateLock, notify.BatchNumber, error) {
 }
 
 // takenError says who has the lock.
-type takenError struct {
-	who string
-	err error
-}
+type takenError struct{ who string }
 
 func (e *takenError) Error() string { return "it is locked by " + e.who }
 
@@ -75,7 +72,7 @@ func (l *stateLock) acquire() (head notify.BatchNumber, err error) {
 		if pid > 0 {
 			who = fmt.Sprintf("process %d", pid)
 		}
-		return 0, &takenError{who, err}
+		return 0, &takenError{who}
 	}
 	if string(text) != lockText(pid, head) {
 		head = 0

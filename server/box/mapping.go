@@ -1,10 +1,6 @@
 package box
 
-import (
-	"sort"
-
-	"fs_notify/notify"
-)
+import "fs_notify/notify"
 
 // action is what a notification means to Box.
 type action uint8
@@ -140,7 +136,7 @@ func classify(s *sight, r *root, b *notify.Batch, n *notify.Notification) action
 		if !s.sees(r, n.Path) {
 			return nothing
 		}
-		old := partner(b, n)
+		old := b.Partner(n)
 		if old == nil || !s.sees(r, old.Path) {
 			if isDir {
 				return createFolder
@@ -158,7 +154,7 @@ func classify(s *sight, r *root, b *notify.Batch, n *notify.Notification) action
 		}
 		return nothing
 	case notify.ChildFileMovedFrom, notify.ChildDirMovedFrom:
-		if to := partner(b, n); to != nil && s.sees(r, to.Path) {
+		if to := b.Partner(n); to != nil && s.sees(r, to.Path) {
 			return nothing // its other half tells it
 		}
 	case notify.SelfRemoved:
@@ -189,25 +185,8 @@ func classify(s *sight, r *root, b *notify.Batch, n *notify.Notification) action
 
 // stays is the name that a file still has which loses one with n, as it was told before; nil: it has none.
 func stays(b *notify.Batch, n *notify.Notification) *notify.Notification {
-	if i := place(b, n.Seq); i > 0 && n.StaysAt(&b.Notes[i-1]) {
+	if i, _ := b.Place(n.Seq); i > 0 && n.StaysAt(&b.Notes[i-1]) {
 		return &b.Notes[i-1]
-	}
-	return nil
-}
-
-// place is where in a batch a Seq is, or would be.
-func place(b *notify.Batch, seq notify.Seq) int {
-	return sort.Search(len(b.Notes), func(i int) bool { return b.Notes[i].Seq >= seq })
-}
-
-// partner is the other half of a rename; nil: there is none in this root.
-func partner(b *notify.Batch, n *notify.Notification) *notify.Notification {
-	if n.Link == 0 {
-		return nil
-	}
-	i := place(b, n.Link)
-	if i < len(b.Notes) && b.Notes[i].Seq == n.Link {
-		return &b.Notes[i]
 	}
 	return nil
 }

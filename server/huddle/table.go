@@ -109,7 +109,7 @@ func changesOf(b *notify.Batch, sees func(path string) bool) []happened {
 	var out []happened
 	at := map[subject]int{} // place in out
 	b, dropped := b.ByID(), 0
-	ended := -1 // place of the last ObjectDeleted: what was told before it is not told behind it
+	ended, lived := -1, -1 // places of the last ObjectDeleted, behind which nothing is told that was told before it, and of the last that is none
 	drop := func(i int) { out[i].kind, dropped = "", dropped+1 }
 	for i := range b.Notes {
 		n := &b.Notes[i]
@@ -131,18 +131,15 @@ func changesOf(b *notify.Batch, sees func(path string) bool) []happened {
 		key := subject{n.ID(), c.note.Path, rule.Change}
 		if c.kind == "ObjectDeleted" {
 			ended = len(out)
-			for j := len(out) - 1; j >= 0 && c.related == 0; j-- {
-				if out[j].kind == "ObjectDeleted" {
-					continue
-				}
-				if out[j].related != 0 && out[j].note.Path == c.note.Path {
-					c.related = out[j].related // it has its name
-				}
-				break
+			if lived >= 0 && c.related == 0 && out[lived].note.Path == c.note.Path {
+				c.related = out[lived].related // what was renamed to its name
 			}
-		} else if j, ok := at[key]; ok && j > ended && to == nil && out[j].related == 0 {
-			c.soft = c.soft && out[j].soft
-			drop(j)
+		} else {
+			lived = len(out)
+			if j, ok := at[key]; ok && j > ended && to == nil && out[j].related == 0 {
+				c.soft = c.soft && out[j].soft
+				drop(j)
+			}
 		}
 		at[key] = len(out)
 		out = append(out, c)
@@ -176,20 +173,7 @@ func changesOf(b *notify.Batch, sees func(path string) bool) []happened {
 // halfOf says what the notification in place i is of a rename, and gives the half that tells where the entry is now; nil if it is alone.
 func halfOf(b *notify.Batch, i int, sees func(path string) bool) (half, *notify.Notification) {
 	n := &b.Notes[i]
-	if n.Link == 0 {
-		return alone, nil
-	}
-	var other *notify.Notification
-	step := 1
-	if n.Link < n.Seq {
-		step = -1
-	}
-	for j := i + step; j >= 0 && j < len(b.Notes); j += step { // the next one, but for cycles of names
-		if b.Notes[j].Seq == n.Link {
-			other = &b.Notes[j]
-			break
-		}
-	}
+	other := b.Partner(n)
 	if other == nil || len(other.Spine) < 2 || !sees(other.Path) {
 		return alone, nil
 	}
