@@ -105,8 +105,8 @@ func encodeRow(number, prev, rootPrev notify.BatchNumber, root notify.FileID, no
 	return r
 }
 
-// decode gives the batch, with Seqs.
-func (r *row) decode() (*notify.Batch, error) {
+// intact gives the body without its checksum, if the row is what was written.
+func (r *row) intact() ([]byte, error) {
 	n := len(r.body) - crcSize
 	if n < 1 {
 		return nil, errFormat
@@ -114,6 +114,15 @@ func (r *row) decode() (*notify.Batch, error) {
 	body := r.body[:n]
 	if binary.LittleEndian.Uint32(r.body[n:]) != r.sum(body) {
 		return nil, errCRC
+	}
+	return body, nil
+}
+
+// decode gives the batch, with Seqs.
+func (r *row) decode() (*notify.Batch, error) {
+	body, err := r.intact()
+	if err != nil {
+		return nil, err
 	}
 	plain, err := unpack(body)
 	if err != nil {

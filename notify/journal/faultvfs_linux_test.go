@@ -14,7 +14,7 @@ import (
 )
 
 // A disk sits between SQLite and the files of one directory: it can refuse operations, and it remembers them, so that
-// what a power failure leaves behind can be laid out again. It is SQLite's own VFS with the calls that change something replaced.
+// what a power failure leaves behind can be laid out again. It is the journal's own VFS with the calls that change something replaced.
 type disk struct {
 	mu    sync.Mutex
 	dir   string
@@ -37,7 +37,7 @@ var (
 	faulty  = sync.OnceValue(registerFaulty)
 	files   = map[uintptr]openFile{} // by SQLite's handle; guarded by disksMu
 	tables  = map[uintptr]uintptr{}  // SQLite's methods to ours
-	sqliteV uintptr                  // SQLite's own VFS
+	sqliteV uintptr                  // the VFS that the journal uses
 )
 
 type openFile struct {
@@ -154,24 +154,15 @@ func (d *disk) after(t *testing.T, k int, lucky func(op diskOp) int) string {
 	return dir
 }
 
-func fn[T any](f T) uintptr { return *(*uintptr)(unsafe.Pointer(&struct{ f T }{f})) }
-
-func call[T any](p uintptr) T { return *(*T)(unsafe.Pointer(&struct{ p uintptr }{p})) }
-
-func at[T any](p uintptr) *T { return *(**T)(unsafe.Pointer(&p)) }
-
-type (
-	vfsT     = sqlite3.Tsqlite3_vfs
-	methodsT = sqlite3.Tsqlite3_io_methods
-	fileT    = sqlite3.Tsqlite3_file
-)
-
 func registerFaulty() string {
 	tls := libc.NewTLS()
 	defer tls.Close()
-	sqliteV = sqlite3.Xsqlite3_vfs_find(tls, 0)
-	if sqliteV == 0 {
-		return "SQLite has no VFS"
+	below, err := libc.CString(dataSync())
+	if err != nil {
+		return err.Error()
+	}
+	if sqliteV = sqlite3.Xsqlite3_vfs_find(tls, below); sqliteV == 0 {
+		return "there is no VFS that the journal uses"
 	}
 	name, err := libc.CString("faulty")
 	if err != nil {

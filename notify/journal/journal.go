@@ -107,7 +107,7 @@ type Journal struct {
 	trees *trees
 }
 
-type queries struct{ page, back, backOf, has, before *sql.Stmt }
+type queries struct{ page, back, one, of, has, before *sql.Stmt }
 
 const journalSchema = `
 CREATE TABLE batches (
@@ -117,7 +117,6 @@ CREATE TABLE batches (
 	root_prev INTEGER NOT NULL,
 	body      BLOB NOT NULL
 ) STRICT;
-CREATE INDEX batches_of_root ON batches (root);
 CREATE TABLE state (
 	id    INTEGER PRIMARY KEY CHECK (id = 1),
 	life  INTEGER NOT NULL,
@@ -126,6 +125,20 @@ CREATE TABLE state (
 	upto  INTEGER NOT NULL,
 	bytes INTEGER NOT NULL,
 	sum   INTEGER NOT NULL
+) STRICT;
+CREATE TABLE newest (
+	root   INTEGER PRIMARY KEY,
+	number INTEGER NOT NULL,
+	sum    INTEGER NOT NULL
+) STRICT`
+
+// journalUpgrade makes a journal of this schema of one that was made before an append cost no more than one page.
+const journalUpgrade = `
+DROP INDEX IF EXISTS batches_of_root;
+CREATE TABLE IF NOT EXISTS newest (
+	root   INTEGER PRIMARY KEY,
+	number INTEGER NOT NULL,
+	sum    INTEGER NOT NULL
 ) STRICT`
 
 // sumOf is the checksum of the numbers in a row that has no body.
@@ -234,6 +247,9 @@ func (j *Journal) load(record notify.BatchNumber) (err error) {
 	if j.file, err = os.Stat(path); err != nil {
 		return openError(op, path, err)
 	}
+	if _, err = j.db.write.Exec(journalUpgrade); err != nil {
+		return openError(op, path, err)
+	}
 	start := notify.NumberAt(j.o.Now()) + headStart
 	var head sql.NullInt64
 	if err = j.db.write.QueryRow("SELECT max(number) FROM batches").Scan(&head); err != nil {
@@ -264,33 +280,58 @@ func (j *Journal) load(record notify.BatchNumber) (err error) {
 	j.saved = j.head
 	j.expired.Store(true)
 	j.first = max(start, j.head+1, record+1)
-	if upto < base {
+	if upto < base || !j.loadNewest(upto) {
 		upto, bytes = base, 0
+		clear(j.last)
 	}
-	var more int64
-	if err = j.db.write.QueryRow("SELECT coalesce(sum(length(body)+?), 0) FROM batches WHERE number > ?", rowOverhead, upto).Scan(&more); err != nil {
+	if bytes, err = j.loadRest(upto, bytes); err != nil {
 		return openError(op, path, err)
 	}
-	j.onDisk = bytes + more
-	if err = j.saveState(nil); err != nil { // also shows that the directory can be written
+	j.onDisk = bytes
+	if err = j.saveState(); err != nil { // also shows that the directory can be written
 		return openError(op, path, err)
 	}
-	roots, err := j.db.write.Query("SELECT root, max(number) FROM batches WHERE number > ? GROUP BY root", base)
-	if err != nil {
-		return openError(op, path, err)
-	}
-	defer roots.Close()
-	for roots.Next() {
-		var root, n int64
-		if err = scan(roots, &root, &n); err != nil {
-			return openError(op, path, err)
-		}
-		j.last[notify.FileID(root)] = notify.BatchNumber(n)
-	}
-	if err = roots.Err(); err != nil {
-		return openError(op, path, err)
+	if err := j.db.reserve(walBytes + walBytes/8); err != nil {
+		j.log.Warn("no room could be set aside for the journal's WAL: appends will be slower at first", "file", path, "err", err)
 	}
 	return j.prepare()
+}
+
+// loadNewest learns which batch was the newest of each root when the state was noted, at upto. It says whether that is all there.
+func (j *Journal) loadNewest(upto int64) bool {
+	rows, err := j.db.write.Query("SELECT root, number, sum, count(*) OVER () FROM newest")
+	if err != nil {
+		return false
+	}
+	defer rows.Close()
+	any := upto == int64(j.base) // then there need not be one
+	for rows.Next() {
+		var root, number, sum, n int64
+		if scan(rows, &root, &number, &sum, &n) != nil || sum != sumOf(j.life, upto, n, root, number) {
+			return false
+		}
+		j.last[notify.FileID(root)] = notify.BatchNumber(number)
+		any = true
+	}
+	return any && rows.Err() == nil
+}
+
+// loadRest learns what came after upto. It adds the bytes to those before.
+func (j *Journal) loadRest(upto, bytes int64) (int64, error) {
+	rows, err := j.db.write.Query("SELECT root, max(number), sum(length(body)+?) FROM batches WHERE number > ? GROUP BY root", rowOverhead, upto)
+	if err != nil {
+		return 0, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var root, number, more int64
+		if err := scan(rows, &root, &number, &more); err != nil {
+			return 0, err
+		}
+		j.last[notify.FileID(root)] = notify.BatchNumber(number)
+		bytes += more
+	}
+	return bytes, rows.Err()
 }
 
 func (j *Journal) prepare() (err error) {
@@ -304,7 +345,9 @@ func (j *Journal) prepare() (err error) {
 		{&j.insert, j.db.write, "INSERT INTO batches VALUES (?, ?, ?, ?, ?) ON CONFLICT (number) DO NOTHING"},
 		{&q.page, j.db.read, columns + "number >= ? AND number < ? ORDER BY number LIMIT ?"},
 		{&q.back, j.db.read, columns + "number <= ? AND number > ? ORDER BY number DESC LIMIT ?"},
-		{&q.backOf, j.db.read, columns + "number <= ? AND number > ? AND root = ? ORDER BY number DESC LIMIT ?"},
+		{&q.one, j.db.read, columns + "number = ?"},
+		{&q.of, j.db.read, "SELECT count(*), coalesce(min(number), 0), coalesce(max(CASE WHEN root = ? THEN number END), 0) FROM " +
+			"(SELECT number, root FROM batches WHERE number <= ? AND number > ? ORDER BY number DESC LIMIT ?)"},
 		{&q.has, j.db.read, "SELECT 1 FROM batches WHERE number = ?"},
 		{&q.before, j.db.read, "SELECT max(number) FROM batches WHERE number < ? AND number > ?"},
 	} {
@@ -315,19 +358,43 @@ func (j *Journal) prepare() (err error) {
 	return nil
 }
 
-// saveState notes base and bytes on disk; in tx if there is one. The caller holds appending or has not shared j yet.
-func (j *Journal) saveState(tx *sql.Tx) error {
+// saveState notes base, bytes and the newest batch of each root on disk. The caller holds appending or has not shared j yet.
+func (j *Journal) saveState() error { return j.commit(func(*sql.Tx) error { return nil }) }
+
+// commit runs f and notes the state in one transaction. The caller holds appending or has not shared j yet.
+func (j *Journal) commit(f func(tx *sql.Tx) error) error {
+	tx, err := j.db.write.Begin()
+	if err != nil {
+		return err
+	}
+	if err = f(tx); err == nil {
+		err = j.noteState(tx)
+	}
+	return errors.Join(err, end(tx, err))
+}
+
+func (j *Journal) noteState(tx *sql.Tx) error {
 	j.mu.RLock()
 	base, whole, upto, bytes := int64(j.base), int64(0), int64(j.saved), j.onDisk
 	if j.whole {
 		whole = 1
 	}
-	j.mu.RUnlock()
-	exec := j.db.write.Exec
-	if tx != nil {
-		exec = tx.Exec
+	newest := make(map[int64]int64, len(j.last))
+	for root, n := range j.last {
+		if n > j.base && len(j.unsaved) == 0 { // else the disk does not have all of them: a start that needs them looks for them
+			newest[int64(root)] = int64(n)
+		}
 	}
-	_, err := exec("INSERT OR REPLACE INTO state VALUES (1, ?, ?, ?, ?, ?, ?)", j.life, base, whole, upto, bytes, sumOf(j.life, base, whole, upto, bytes))
+	j.mu.RUnlock()
+	_, err := tx.Exec("INSERT OR REPLACE INTO state VALUES (1, ?, ?, ?, ?, ?, ?)", j.life, base, whole, upto, bytes, sumOf(j.life, base, whole, upto, bytes))
+	if err == nil {
+		_, err = tx.Exec("DELETE FROM newest")
+	}
+	for root, n := range newest {
+		if err == nil {
+			_, err = tx.Exec("INSERT INTO newest VALUES (?, ?, ?)", root, n, sumOf(j.life, upto, int64(len(newest)), root, n))
+		}
+	}
 	return err
 }
 
@@ -359,7 +426,7 @@ func (j *Journal) Append(_ context.Context, root notify.FileID, notes []notify.N
 	if !behind {
 		start := time.Now()
 		if j.stateDue {
-			err = j.saveState(nil)
+			err = j.saveState()
 			j.stateDue = err != nil
 		}
 		if err == nil {
@@ -413,7 +480,7 @@ func (j *Journal) barred() error {
 // noteSaved counts a row that is on disk now. The caller holds mu.
 func (j *Journal) noteSaved(r *row) {
 	j.onDisk += int64(len(r.body) + rowOverhead)
-	j.wal += len(r.body) + 3*4096
+	j.wal += len(r.body) + 2*4096 // at most: a page as a rule, more where one is full
 	j.unseen++
 }
 
@@ -526,7 +593,7 @@ func (j *Journal) Close() error {
 	} else {
 		j.trees.fold(context.Background())
 		j.appending.Lock()
-		err = j.saveState(nil)
+		err = j.saveState()
 		j.appending.Unlock()
 	}
 	j.noteHead()

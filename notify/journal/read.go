@@ -76,26 +76,98 @@ func (j *Journal) Page(ctx context.Context, from notify.BatchNumber, limit int) 
 // than 8 MiB together, but at least one if there is one.
 func (j *Journal) PageBack(ctx context.Context, root notify.FileID, before notify.BatchNumber, limit int) ([]*notify.Batch, error) {
 	const op = "journal.PageBack"
-	var base, begins notify.BatchNumber
+	var base, begins, newest notify.BatchNumber
 	var out []*notify.Batch
 	if err := j.look(ctx, op, func() {
-		base, begins, out = j.base, j.begins(), j.ring.back(root, before, limit)
+		base, begins, newest, out = j.base, j.begins(), j.last[root], j.ring.back(root, before, limit)
 	}); err != nil || len(out) >= limit {
 		return out, err
 	}
-	before = min(before, begins)
-	if before <= base {
+	if before = min(before, begins); before <= base {
 		return out, nil
 	}
-	var rows *sql.Rows
+	var more []*notify.Batch
 	var err error
 	if root == 0 {
+		var rows *sql.Rows
 		rows, err = j.query.back.Query(int64(before), int64(base), limit-len(out))
+		more, _, err = j.scan(rows, err, before)
 	} else {
-		rows, err = j.query.backOf.Query(int64(before), int64(base), int64(root), limit-len(out))
+		more, err = j.backOf(root, before, base, newest, limit-len(out))
 	}
-	more, _, err := j.scan(rows, err, before)
 	return append(out, more...), readError(op, err)
+}
+
+// backOf reads from disk, newest first, at most limit batches of a root numbered before or lower, but above base. Each names the one
+// before it, which is all the index that there is. newest is the newest of the root.
+func (j *Journal) backOf(root notify.FileID, before, base, newest notify.BatchNumber, limit int) (out []*notify.Batch, err error) {
+	n, err := j.lastOf(root, before, base, newest)
+	weight, full := 0, false
+	for err == nil && n > base && len(out) < limit && weight <= pageWeight && !full {
+		before = n
+		var got []*notify.Batch
+		rows, e := j.query.one.Query(int64(n))
+		if got, full, err = j.scan(rows, e, n); err != nil {
+			break
+		}
+		out = append(out, got...)
+		if len(got) == 1 && got[0].Root == root {
+			weight += batchWeight(got[0])
+			n = got[0].RootPrev
+		} else if !full { // it is damaged, or not there: the one before it has to be found
+			n, err = j.lastOf(root, n-1, base, newest)
+		}
+	}
+	if err != nil && broken(err) {
+		if len(out) == 0 {
+			j.noteDamage(before, err)
+			out = append(out, &notify.Batch{Number: before})
+		}
+		err = nil
+	}
+	return out, err
+}
+
+// lastOf finds the last batch on disk of a root numbered before or lower, but above base; if there is none it gives a number that is not
+// above base. It goes down all batches from before and those of the root from newest in turn, each time twice as far: a busy root has one nearby, and
+// a quiet one has few.
+func (j *Journal) lastOf(root notify.FileID, before, base, newest notify.BatchNumber) (notify.BatchNumber, error) {
+	known := true // newest is one of the root's, and all that come after it lie above before
+	for limit := 256; ; limit *= 2 {
+		for range limit / 8 {
+			if !known || newest <= before {
+				break
+			}
+			newest, known = j.prevOf(root, newest)
+		}
+		if known && newest <= before {
+			return newest, nil
+		}
+		var count int
+		var lowest, found int64
+		err := j.query.of.QueryRow(int64(root), int64(before), int64(base), limit).Scan(&count, &lowest, &found)
+		if err != nil || found != 0 || count < limit {
+			return notify.BatchNumber(found), err
+		}
+		before = notify.BatchNumber(lowest) - 1
+	}
+}
+
+// prevOf gives the number of the batch of a root before batch n of it. It is false if n is damaged or not on disk.
+func (j *Journal) prevOf(root notify.FileID, n notify.BatchNumber) (prev notify.BatchNumber, ok bool) {
+	rows, err := j.query.one.Query(int64(n))
+	if err != nil {
+		return 0, false
+	}
+	defer rows.Close()
+	if !rows.Next() {
+		return 0, false
+	}
+	r, err := scanRow(rows)
+	if err == nil {
+		_, err = r.intact()
+	}
+	return r.rootPrev, err == nil && r.root == root
 }
 
 // scan reads batches until there are no more or they weigh enough (full). Where the database itself cannot be read on, a batch

@@ -120,7 +120,7 @@ func openTrees(j *Journal) (_ *trees, err error) {
 		if !j.fresh {
 			j.log.Warn("there is no checkpoint to start from: older cursors are gone", "dir", j.dir, "reason", why)
 			j.newLife()
-			if err = j.saveState(nil); err != nil {
+			if err = j.saveState(); err != nil {
 				return nil, openError(op, j.db.path, err)
 			}
 		}
@@ -861,7 +861,7 @@ func (t *trees) begin(ctx context.Context, root notify.FileID, r *treeRoot, know
 			return err
 		}
 		j.newLife()
-		if err := j.saveState(nil); err != nil {
+		if err := j.saveState(); err != nil {
 			j.fail(err)
 			return err
 		}

@@ -112,20 +112,16 @@ func (j *Journal) saveSome() bool {
 		return false
 	}
 	start := time.Now()
-	tx, err := j.db.write.Begin()
-	if err == nil {
+	err := j.commit(func(tx *sql.Tx) error { // with the state: the base may have moved behind what was lost
 		insert := tx.Stmt(j.insert)
 		for i := range some {
 			r := &some[i]
-			if _, err = insert.Exec(int64(r.number), int64(r.prev), int64(r.root), int64(r.rootPrev), r.body); err != nil {
-				break
+			if _, err := insert.Exec(int64(r.number), int64(r.prev), int64(r.root), int64(r.rootPrev), r.body); err != nil {
+				return err
 			}
 		}
-		if err == nil {
-			err = j.saveState(tx) // the base may have moved behind what was lost
-		}
-		err = errors.Join(err, end(tx, err))
-	}
+		return nil
+	})
 	if err != nil {
 		j.fail(err)
 		return false
@@ -208,7 +204,7 @@ func (j *Journal) moveWAL() {
 		return
 	}
 	j.appending.Lock()
-	err := j.saveState(nil) // so that a start need not count everything
+	err := j.saveState() // so that a start need not count everything
 	j.appending.Unlock()
 	pages, moved, err2 := j.db.checkpoint()
 	err = cmp.Or(err, err2)
@@ -337,18 +333,6 @@ func (j *Journal) setBase(number notify.BatchNumber) {
 	for len(j.ring.batches) > 0 && j.ring.batches[0].Number <= j.base {
 		j.ring.drop()
 	}
-}
-
-// commit runs f and notes the state in one transaction. The caller holds appending.
-func (j *Journal) commit(f func(tx *sql.Tx) error) error {
-	tx, err := j.db.write.Begin()
-	if err != nil {
-		return err
-	}
-	if err = f(tx); err == nil {
-		err = j.saveState(tx)
-	}
-	return errors.Join(err, end(tx, err))
 }
 
 // newLife makes every cursor that was ever given out gone, that of the head too: the base becomes a

@@ -1,0 +1,118 @@
+package journal
+
+import (
+	"os"
+	"sync"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+	"modernc.org/libc"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// SQLite syncs with fdatasync(2) where it was built to, and says of it (os_unix.c) that it is always adequate: the size of a file goes
+// with it. modernc.org/sqlite is not built to. With fsync(2), an append to a WAL that overwrites blocks which are there
+// makes the file system commit the time of the change too, which costs more than the data. What follows is SQLite's own VFS with
+// that one call replaced.
+
+type (
+	vfsT  = sqlite3.Tsqlite3_vfs
+	fileT = sqlite3.Tsqlite3_file
+	unixT = sqlite3.TunixFile
+
+	// methodsT are the methods of an open file: SQLite's own but for FxSync, which is kept behind them.
+	methodsT struct {
+		sqlite3.Tsqlite3_io_methods
+		sync uintptr
+	}
+)
+
+var (
+	unixVFS     uintptr // SQLite's own
+	methodsMu   sync.Mutex
+	methodsOurs = map[uintptr]uintptr{} // by SQLite's own
+)
+
+// dataSync is the name of a VFS that syncs with fdatasync; "", which stands for SQLite's own, if there is none.
+var dataSync = sync.OnceValue(func() string {
+	const name = "datasync"
+	tls := libc.NewTLS()
+	defer tls.Close()
+	unixVFS = sqlite3.Xsqlite3_vfs_find(tls, 0)
+	cname, err := libc.CString(name)
+	if unixVFS == 0 || err != nil {
+		return ""
+	}
+	p := libc.Xcalloc(tls, 1, libc.Tsize_t(unsafe.Sizeof(vfsT{})))
+	v := at[vfsT](p)
+	*v = *at[vfsT](unixVFS)
+	v.FzName, v.FpNext, v.FxOpen = cname, 0, fn(openDataSync)
+	if sqlite3.Xsqlite3_vfs_register(tls, p, 0) != sqlite3.SQLITE_OK {
+		return ""
+	}
+	return name
+})
+
+// openDataSync is xOpen of the VFS.
+func openDataSync(tls *libc.TLS, _, name, file uintptr, flags int32, out uintptr) int32 {
+	open := call[func(*libc.TLS, uintptr, uintptr, uintptr, int32, uintptr) int32](at[vfsT](unixVFS).FxOpen)
+	rc := open(tls, unixVFS, name, file, flags, out)
+	f := at[fileT](file)
+	if f.FpMethods == 0 {
+		return rc
+	}
+	methodsMu.Lock()
+	defer methodsMu.Unlock()
+	ours := methodsOurs[f.FpMethods]
+	if ours == 0 {
+		ours = libc.Xcalloc(tls, 1, libc.Tsize_t(unsafe.Sizeof(methodsT{})))
+		m := at[methodsT](ours)
+		m.Tsqlite3_io_methods = *at[sqlite3.Tsqlite3_io_methods](f.FpMethods)
+		m.sync, m.FxSync = m.FxSync, fn(syncData)
+		methodsOurs[f.FpMethods] = ours
+	}
+	f.FpMethods = ours
+	return rc
+}
+
+// syncData is xSync of a file. The first time its name is synced too, if it is new, which SQLite's own does.
+func syncData(tls *libc.TLS, file uintptr, flags int32) int32 {
+	f := at[unixT](file)
+	if f.FctrlFlags&sqlite3.UNIXFILE_DIRSYNC != 0 {
+		return call[func(*libc.TLS, uintptr, int32) int32](at[methodsT](f.FpMethod).sync)(tls, file, flags)
+	}
+	if libc.Xfdatasync(tls, f.Fh) != 0 {
+		return sqlite3.SQLITE_IOERR_FSYNC
+	}
+	return sqlite3.SQLITE_OK
+}
+
+// fn is a Go function as it stands in a table of SQLite's, call the other way around; at is what is at an address of SQLite's.
+func fn[T any](f T) uintptr { return *(*uintptr)(unsafe.Pointer(&struct{ f T }{f})) }
+
+func call[T any](p uintptr) T { return *(*T)(unsafe.Pointer(&struct{ p uintptr }{p})) }
+
+func at[T any](p uintptr) *T { return *(**T)(unsafe.Pointer(&p)) }
+
+// reserve makes the WAL so many bytes long, with zeros that are on disk: what is appended overwrites them, and a sync has no new blocks to write down.
+// For SQLite they are behind the end of the WAL, as is whatever lies behind the newest frame. Nobody may write meanwhile. Where there is not
+// room for many times as much, the WAL grows as it is written to.
+func (d *database) reserve(size int64) error {
+	f, err := os.OpenFile(d.path+"-wal", os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	is, err := f.Stat()
+	if err != nil || is.Size() >= size {
+		return err
+	}
+	var room unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &room); err != nil || int64(room.Bavail)*int64(room.Bsize) < 32*size {
+		return err
+	}
+	if _, err := f.WriteAt(make([]byte, size-is.Size()), is.Size()); err != nil {
+		return err
+	}
+	return f.Sync()
+}

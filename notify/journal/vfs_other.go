@@ -1,0 +1,9 @@
+//go:build !linux
+
+package journal
+
+// dataSync is the name of a VFS that syncs data only: SQLite's own will do.
+func dataSync() string { return "" }
+
+// reserve would make room for appends, if a sync were cheaper then.
+func (d *database) reserve(size int64) error { return nil }
