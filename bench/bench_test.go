@@ -207,7 +207,7 @@ func TestTheDocumentHasAPlaceForEveryFigure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := []string{"machine", "fsync", "idle", "full", "full-size", "race-a", "race-b", "race-a-size", "race-b-size", "start", "start-size", "growth",
+	names := []string{"machine", "fsync", "fdatasync", "idle", "full", "full-size", "race-a", "race-b", "race-a-size", "race-b-size", "start", "start-size", "growth",
 		"journal-batches", "journal-size", "journal-resume", "journal-replay", "journal-restart",
 		"stuck", "directories", "processes"}
 	for _, m := range []string{"idle", "full", "race", "start", "growth", "journal", "fan", "crowd"} {

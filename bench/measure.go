@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"fs_notify/notify/journal"
 	"fs_notify/watch"
@@ -137,35 +140,52 @@ func (b *bench) idle() error {
 		figure("alone: p50", "lonep50", micros), figure("p99", "lonep99", micros), figure("CPU a create", "lonecpu", micros),
 		figure("every 2 ms: p50", "p50", micros), figure("p99", "p99", micros), figure("CPU a create", "cpu", micros),
 		figure("peak RSS", "rss", megabytes), figure("lost", "lost", number)))
-	alone, err := syncTime(b.dir, lone, lonePause)
-	if err != nil {
-		return err
+	for _, grow := range []bool{true, false} {
+		alone, err := syncTime(b.dir, grow, lone, lonePause)
+		if err != nil {
+			return err
+		}
+		often, err := syncTime(b.dir, grow, steady, steadyPause)
+		if err != nil {
+			return err
+		}
+		name := "fsync"
+		if !grow {
+			name = "fdatasync"
+		}
+		b.report.value(name, fmt.Sprintf("%s alone, %s every 2 ms", alone, often))
 	}
-	often, err := syncTime(b.dir, steady, steadyPause)
-	if err != nil {
-		return err
-	}
-	b.report.value("fsync", fmt.Sprintf("%s alone, %s every 2 ms", alone, often))
 	return b.report.plot("idle.svg", barPlot("From create to the reader, idle machine", "p50 of 1,000 creates, one every 2 ms; µs, less is better", rs.bars("p50", micros)))
 }
 
-// syncTime measures what it takes to have two pages more of a file on disk, which is what SQLite writes for one batch: n times with a
-// pause between, since a disk that has been idle takes longer.
-func syncTime(dir string, n int, pause time.Duration) (string, error) {
+// syncTime measures what it takes to have one page on disk, n times with a pause between, since a disk that has been idle takes
+// longer: at the end of a file that grows, with fsync; or over blocks that are there, with fdatasync, as the journal does.
+func syncTime(dir string, grow bool, n int, pause time.Duration) (string, error) {
+	const page = 4096
 	f, err := os.CreateTemp(dir, "fs_notify-bench-sync-")
 	if err != nil {
 		return "", err
 	}
 	defer os.Remove(f.Name())
 	defer f.Close()
-	var l latencies
-	for range n {
-		time.Sleep(pause)
-		start := time.Now()
-		if _, err := f.Write(make([]byte, 8192)); err != nil {
+	flush := f.Sync
+	if !grow {
+		if _, err := f.Write(make([]byte, n*page)); err != nil {
 			return "", err
 		}
 		if err := f.Sync(); err != nil {
+			return "", err
+		}
+		flush = func() error { return unix.Fdatasync(int(f.Fd())) }
+	}
+	var l latencies
+	for i := range n {
+		time.Sleep(pause)
+		start := time.Now()
+		if _, err := f.WriteAt(bytes.Repeat([]byte{byte(i)}, page), int64(i*page)); err != nil {
+			return "", err
+		}
+		if err := flush(); err != nil {
 			return "", err
 		}
 		l = append(l, time.Since(start))
