@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"maps"
@@ -260,6 +261,66 @@ func failures(t *testing.T, first int, rc int32, times int) {
 			t.Logf("%d operations, one in %d was tried", k, step)
 			return
 		}
+	}
+}
+
+// A disk that failed for a while and works again has all that a start needs: it need not read all batches to know which are the newest.
+func TestUpAgain(t *testing.T) {
+	dir := memDir(t)
+	d := newDisk(t, dir)
+	j := reopen(t, dir, Options{vfs: "faulty"})
+	appendNote(t, j, 1, "a")
+	d.set(func(int) int32 { return sqlite3.SQLITE_FULL })
+	last := []notify.BatchNumber{appendNote(t, j, 1, "b"), appendNote(t, j, 2, "c")}
+	d.set(nil)
+	j.saveUnsaved()
+	if s := j.State(); !s.Down.IsZero() || s.Unsaved > 0 {
+		t.Fatalf("State: %+v", s)
+	}
+	leave(j)
+	j = reopen(t, dir, Options{})
+	if !maps.Equal(j.last, map[notify.FileID]notify.BatchNumber{1: last[0], 2: last[1]}) {
+		t.Errorf("the newest batches are %v, want %v", j.last, last)
+	}
+	leave(j)
+	db, err := sql.Open("sqlite", filepath.Join(dir, "journal.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var size int
+	if err := db.QueryRow("SELECT length(roots) FROM newest").Scan(&size); err != nil || size != 2*16+crcSize {
+		t.Errorf("%d bytes of them are stored: %v", size, err)
+	}
+}
+
+// A tree cannot be stored while batches wait for the disk. Nobody may read them any more, so they do not wait for ever, nor does the journal to be up.
+func TestTreeFailsWhileTheJournalIsDown(t *testing.T) {
+	dir := memDir(t)
+	d := newDisk(t, dir)
+	j := reopen(t, dir, Options{vfs: "faulty", RingBytes: 8 << 10})
+	appendNote(t, j, 1, "a")
+	d.set(func(int) int32 { return sqlite3.SQLITE_FULL })
+	for range 10 {
+		appendNote(t, j, 1, "b")
+	}
+	number, err := j.trees.failed("journal.ResetTree", errReplaced)
+	if err == nil {
+		t.Error("it is no error")
+	}
+	if s := j.State(); s.Unsaved != 0 || s.Unwritten != 0 || s.Bounds.Base != number || s.Saved != number {
+		t.Errorf("State: %+v", s)
+	}
+	next := appendNote(t, j, 1, "c")
+	d.set(nil)
+	j.saveUnsaved()
+	if s := j.State(); !s.Down.IsZero() || s.Unsaved != 0 || s.Saved != next {
+		t.Errorf("State when the disk works: %+v", s)
+	}
+	leave(j)
+	j = reopen(t, dir, Options{})
+	if page, err := j.Page(t.Context(), 0, 100); err != nil || len(page) != 1 || page[0].Number != next || page[0].Prev != number {
+		t.Errorf("after a restart: %v, %v", page, err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"database/sql"
@@ -9,8 +10,10 @@ import (
 	"fmt"
 	"hash/crc32"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -127,18 +130,16 @@ CREATE TABLE state (
 	sum   INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE newest (
-	root   INTEGER PRIMARY KEY,
-	number INTEGER NOT NULL,
-	sum    INTEGER NOT NULL
+	id    INTEGER PRIMARY KEY CHECK (id = 1),
+	roots BLOB NOT NULL
 ) STRICT`
 
 // journalUpgrade makes a journal of this schema of one that was made before an append cost no more than one page.
 const journalUpgrade = `
 DROP INDEX IF EXISTS batches_of_root;
 CREATE TABLE IF NOT EXISTS newest (
-	root   INTEGER PRIMARY KEY,
-	number INTEGER NOT NULL,
-	sum    INTEGER NOT NULL
+	id    INTEGER PRIMARY KEY CHECK (id = 1),
+	roots BLOB NOT NULL
 ) STRICT`
 
 // sumOf is the checksum of the numbers in a row that has no body.
@@ -255,11 +256,11 @@ func (j *Journal) load(record notify.BatchNumber) (err error) {
 	if err = j.db.write.QueryRow("SELECT max(number) FROM batches").Scan(&head); err != nil {
 		return openError(op, path, err)
 	}
-	var base, whole, upto, bytes, sum int64
-	err = j.db.write.QueryRow("SELECT life, base, whole, upto, bytes, sum FROM state").Scan(&j.life, &base, &whole, &upto, &bytes, &sum)
+	var base, whole, upto, size, sum int64
+	err = j.db.write.QueryRow("SELECT life, base, whole, upto, bytes, sum FROM state").Scan(&j.life, &base, &whole, &upto, &size, &sum)
 	j.fresh = errors.Is(err, sql.ErrNoRows)
 	switch {
-	case err == nil && sum != sumOf(j.life, base, whole, upto, bytes), err != nil && !errors.Is(err, sql.ErrNoRows) && sqliteCode(err) == 0:
+	case err == nil && sum != sumOf(j.life, base, whole, upto, size), err != nil && !errors.Is(err, sql.ErrNoRows) && sqliteCode(err) == 0:
 		j.log.Error("the journal's own state is damaged: older cursors are gone", "file", path)
 		err = sql.ErrNoRows
 		fallthrough
@@ -267,7 +268,7 @@ func (j *Journal) load(record notify.BatchNumber) (err error) {
 		var b [8]byte
 		rand.Read(b[:])
 		j.life = int64(binary.LittleEndian.Uint64(b[:]) >> 1)
-		base, whole, upto, bytes = max(int64(start), head.Int64+1, int64(record)+1), 0, 0, 0
+		base, whole, upto, size = max(int64(start), head.Int64+1, int64(record)+1), 0, 0, 0
 		j.fresh = j.fresh && !head.Valid
 		if j.fresh && record == 0 { // else there was a journal before it
 			whole = 1
@@ -281,57 +282,63 @@ func (j *Journal) load(record notify.BatchNumber) (err error) {
 	j.expired.Store(true)
 	j.first = max(start, j.head+1, record+1)
 	if upto < base || !j.loadNewest(upto) {
-		upto, bytes = base, 0
+		upto, size = base, 0
 		clear(j.last)
 	}
-	if bytes, err = j.loadRest(upto, bytes); err != nil {
+	rest, err := j.loadRest(upto)
+	if err != nil {
 		return openError(op, path, err)
 	}
-	j.onDisk = bytes
+	j.onDisk = size + rest
 	if err = j.saveState(); err != nil { // also shows that the directory can be written
 		return openError(op, path, err)
-	}
-	if err := j.db.reserve(walBytes + walBytes/8); err != nil {
-		j.log.Warn("no room could be set aside for the journal's WAL: appends will be slower at first", "file", path, "err", err)
 	}
 	return j.prepare()
 }
 
-// loadNewest learns which batch was the newest of each root when the state was noted, at upto. It says whether that is all there.
-func (j *Journal) loadNewest(upto int64) bool {
-	rows, err := j.db.write.Query("SELECT root, number, sum, count(*) OVER () FROM newest")
-	if err != nil {
-		return false
+// appendNewest appends what is stored of the newest batch of each root, as of upto.
+func (j *Journal) appendNewest(b []byte, upto int64, newest map[notify.FileID]notify.BatchNumber) []byte {
+	for _, root := range slices.Sorted(maps.Keys(newest)) {
+		b = binary.LittleEndian.AppendUint64(b, uint64(root))
+		b = binary.LittleEndian.AppendUint64(b, uint64(newest[root]))
 	}
-	defer rows.Close()
-	any := upto == int64(j.base) // then there need not be one
-	for rows.Next() {
-		var root, number, sum, n int64
-		if scan(rows, &root, &number, &sum, &n) != nil || sum != sumOf(j.life, upto, n, root, number) {
-			return false
-		}
-		j.last[notify.FileID(root)] = notify.BatchNumber(number)
-		any = true
-	}
-	return any && rows.Err() == nil
+	return binary.LittleEndian.AppendUint32(b, crc32.Update(uint32(sumOf(j.life, upto)), castagnoli, b))
 }
 
-// loadRest learns what came after upto. It adds the bytes to those before.
-func (j *Journal) loadRest(upto, bytes int64) (int64, error) {
-	rows, err := j.db.write.Query("SELECT root, max(number), sum(length(body)+?) FROM batches WHERE number > ? GROUP BY root", rowOverhead, upto)
+// loadNewest learns which batch was the newest of each root when the state was noted, at upto. It says whether it is known of all.
+func (j *Journal) loadNewest(upto int64) bool {
+	var b []byte
+	if err := j.db.write.QueryRow("SELECT roots FROM newest").Scan(&b); err != nil {
+		return false
+	}
+	newest := make(map[notify.FileID]notify.BatchNumber)
+	for pairs := b; len(pairs) >= 16; pairs = pairs[16:] {
+		newest[notify.FileID(binary.LittleEndian.Uint64(pairs))] = notify.BatchNumber(binary.LittleEndian.Uint64(pairs[8:]))
+	}
+	if !bytes.Equal(b, j.appendNewest(nil, upto, newest)) {
+		return false
+	}
+	j.last = newest
+	return true
+}
+
+// loadRest learns what came after upto, and gives its bytes. A row that says nothing of itself is passed over.
+func (j *Journal) loadRest(upto int64) (size int64, _ error) {
+	rows, err := j.db.write.Query("SELECT number, root, length(body) FROM batches WHERE number > ? ORDER BY number", upto)
 	if err != nil {
 		return 0, err
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var root, number, more int64
-		if err := scan(rows, &root, &number, &more); err != nil {
+		var number, root, length int64
+		if err := scan(rows, &number, &root, &length); err == nil {
+			j.last[notify.FileID(root)] = notify.BatchNumber(number)
+			size += length + rowOverhead
+		} else if sqliteCode(err) != 0 {
 			return 0, err
 		}
-		j.last[notify.FileID(root)] = notify.BatchNumber(number)
-		bytes += more
 	}
-	return bytes, rows.Err()
+	return size, rows.Err()
 }
 
 func (j *Journal) prepare() (err error) {
@@ -370,31 +377,31 @@ func (j *Journal) commit(f func(tx *sql.Tx) error) error {
 	if err = f(tx); err == nil {
 		err = j.noteState(tx)
 	}
-	return errors.Join(err, end(tx, err))
+	if err = errors.Join(err, end(tx, err)); err == nil {
+		j.stateDue = false
+	}
+	return err
 }
 
 func (j *Journal) noteState(tx *sql.Tx) error {
 	j.mu.RLock()
-	base, whole, upto, bytes := int64(j.base), int64(0), int64(j.saved), j.onDisk
+	base, whole, upto, size := int64(j.base), int64(0), int64(j.saved), j.onDisk
 	if j.whole {
 		whole = 1
 	}
-	newest := make(map[int64]int64, len(j.last))
-	for root, n := range j.last {
-		if n > j.base && len(j.unsaved) == 0 { // else the disk does not have all of them: a start that needs them looks for them
-			newest[int64(root)] = int64(n)
-		}
-	}
+	known := len(j.unsaved) == 0 // else last tells of batches that the disk does not have, and a start has to read all that it has
+	newest := maps.Clone(j.last)
 	j.mu.RUnlock()
-	_, err := tx.Exec("INSERT OR REPLACE INTO state VALUES (1, ?, ?, ?, ?, ?, ?)", j.life, base, whole, upto, bytes, sumOf(j.life, base, whole, upto, bytes))
-	if err == nil {
+	maps.DeleteFunc(newest, func(_ notify.FileID, n notify.BatchNumber) bool { return int64(n) <= base })
+	_, err := tx.Exec("INSERT OR REPLACE INTO state VALUES (1, ?, ?, ?, ?, ?, ?)", j.life, base, whole, upto, size, sumOf(j.life, base, whole, upto, size))
+	if err != nil {
+		return err
+	}
+	if !known {
 		_, err = tx.Exec("DELETE FROM newest")
+		return err
 	}
-	for root, n := range newest {
-		if err == nil {
-			_, err = tx.Exec("INSERT INTO newest VALUES (?, ?, ?)", root, n, sumOf(j.life, upto, int64(len(newest)), root, n))
-		}
-	}
+	_, err = tx.Exec("INSERT OR REPLACE INTO newest VALUES (1, ?)", j.appendNewest(nil, upto, newest))
 	return err
 }
 
@@ -427,7 +434,6 @@ func (j *Journal) Append(_ context.Context, root notify.FileID, notes []notify.N
 		start := time.Now()
 		if j.stateDue {
 			err = j.saveState()
-			j.stateDue = err != nil
 		}
 		if err == nil {
 			err = j.save(&r)
@@ -490,11 +496,16 @@ func (j *Journal) forget(n notify.BatchNumber) {
 	if n <= j.saved || len(j.unsaved) == 0 || j.unsaved[0].number != n {
 		return
 	}
+	j.dropUnsaved()
+	j.base, j.whole, j.onDisk = n, false, 0
+	j.expired.Store(true)
+}
+
+// dropUnsaved forgets the oldest batch that the disk does not have. The caller holds mu.
+func (j *Journal) dropUnsaved() {
 	j.waiting -= int64(len(j.unsaved[0].body) + rowOverhead)
 	j.unsaved[0] = row{}
 	j.unsaved = j.unsaved[1:]
-	j.base, j.whole, j.onDisk = n, false, 0
-	j.expired.Store(true)
 	j.lost++
 }
 

@@ -79,7 +79,11 @@ func (j *Journal) PageBack(ctx context.Context, root notify.FileID, before notif
 	var base, begins, newest notify.BatchNumber
 	var out []*notify.Batch
 	if err := j.look(ctx, op, func() {
-		base, begins, newest, out = j.base, j.begins(), j.last[root], j.ring.back(root, before, limit)
+		base, begins, out = j.base, j.begins(), j.ring.back(root, before, limit)
+		newest = j.last[root]
+		if b := j.ring.first(root); b != nil {
+			newest = b.RootPrev
+		}
 	}); err != nil || len(out) >= limit {
 		return out, err
 	}
@@ -93,15 +97,15 @@ func (j *Journal) PageBack(ctx context.Context, root notify.FileID, before notif
 		rows, err = j.query.back.Query(int64(before), int64(base), limit-len(out))
 		more, _, err = j.scan(rows, err, before)
 	} else {
-		more, err = j.backOf(root, before, base, newest, limit-len(out))
+		more, err = j.backOf(ctx, root, before, base, newest, limit-len(out))
 	}
 	return append(out, more...), readError(op, err)
 }
 
 // backOf reads from disk, newest first, at most limit batches of a root numbered before or lower, but above base. Each names the one
-// before it, which is all the index that there is. newest is the newest of the root.
-func (j *Journal) backOf(root notify.FileID, before, base, newest notify.BatchNumber, limit int) (out []*notify.Batch, err error) {
-	n, err := j.lastOf(root, before, base, newest)
+// before it, which is all the index that there is. newest is the newest of the root on disk.
+func (j *Journal) backOf(ctx context.Context, root notify.FileID, before, base, newest notify.BatchNumber, limit int) (out []*notify.Batch, err error) {
+	n, err := j.lastOf(ctx, root, before, base, newest)
 	weight, full := 0, false
 	for err == nil && n > base && len(out) < limit && weight <= pageWeight && !full {
 		before = n
@@ -110,12 +114,17 @@ func (j *Journal) backOf(root notify.FileID, before, base, newest notify.BatchNu
 		if got, full, err = j.scan(rows, e, n); err != nil {
 			break
 		}
-		out = append(out, got...)
-		if len(got) == 1 && got[0].Root == root {
+		switch {
+		case len(got) == 1 && got[0].Root == root && got[0].RootPrev < n:
 			weight += batchWeight(got[0])
 			n = got[0].RootPrev
-		} else if !full { // it is damaged, or not there: the one before it has to be found
-			n, err = j.lastOf(root, n-1, base, newest)
+			out = append(out, got...)
+			continue
+		case len(got) == 1 && got[0].Root == 0: // it is damaged
+			out = append(out, got...)
+		}
+		if !full { // the one before it has to be found
+			n, err = j.lastOf(ctx, root, n-1, base, newest)
 		}
 	}
 	if err != nil && broken(err) {
@@ -131,25 +140,38 @@ func (j *Journal) backOf(root notify.FileID, before, base, newest notify.BatchNu
 // lastOf finds the last batch on disk of a root numbered before or lower, but above base; if there is none it gives a number that is not
 // above base. It goes down all batches from before and those of the root from newest in turn, each time twice as far: a busy root has one nearby, and
 // a quiet one has few.
-func (j *Journal) lastOf(root notify.FileID, before, base, newest notify.BatchNumber) (notify.BatchNumber, error) {
-	known := true // newest is one of the root's, and all that come after it lie above before
-	for limit := 256; ; limit *= 2 {
+func (j *Journal) lastOf(ctx context.Context, root notify.FileID, before, base, newest notify.BatchNumber) (notify.BatchNumber, error) {
+	const far = 1 << 16 // rows in one step
+	chained := true     // newest is of the root, and whatever comes behind it is not before
+	var torn error      // why all batches cannot be gone down
+	for limit := 256; ; limit = min(2*limit, far) {
 		for range limit / 8 {
-			if !known || newest <= before {
+			if !chained || newest <= before {
 				break
 			}
-			newest, known = j.prevOf(root, newest)
+			newest, chained = j.prevOf(root, newest)
 		}
-		if known && newest <= before {
+		switch {
+		case chained && newest <= before:
 			return newest, nil
+		case ctx.Err() != nil:
+			return 0, context.Cause(ctx)
+		case torn != nil && chained:
+			continue
+		case torn != nil:
+			return 0, torn
 		}
 		var count int
 		var lowest, found int64
 		err := j.query.of.QueryRow(int64(root), int64(before), int64(base), limit).Scan(&count, &lowest, &found)
-		if err != nil || found != 0 || count < limit {
+		switch {
+		case err != nil && broken(err):
+			torn = err
+		case err != nil || found != 0 || count < limit:
 			return notify.BatchNumber(found), err
+		default:
+			before = notify.BatchNumber(lowest) - 1
 		}
-		before = notify.BatchNumber(lowest) - 1
 	}
 }
 

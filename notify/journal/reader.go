@@ -235,13 +235,13 @@ func (r *Reader) Stat(ctx context.Context) (*Stat, error) {
 		}
 		return roots[root]
 	}
-	err = each(ctx, r.journal, "SELECT root, count(*), max(number) FROM batches WHERE number > ? GROUP BY root", []any{int64(base)}, func(scan func(...any) error) error {
-		var root, n, newest int64
-		if err := scan(&root, &n, &newest); err != nil {
+	err = each(ctx, r.journal, "SELECT root, number FROM batches WHERE number > ? ORDER BY number", []any{int64(base)}, func(scan func(...any) error) error {
+		var root, number int64
+		if err := scan(&root, &number); err != nil {
 			return err
 		}
 		s := of(root)
-		s.Batches, s.Newest = n, notify.BatchNumber(newest)
+		s.Batches, s.Newest = s.Batches+1, notify.BatchNumber(number)
 		return nil
 	})
 	if err == nil {

@@ -113,6 +113,16 @@ func (r *ring) back(root notify.FileID, n notify.BatchNumber, limit int) []*noti
 	return out
 }
 
+// first gives the oldest batch of a root; nil: there is none.
+func (r *ring) first(root notify.FileID) *notify.Batch {
+	for _, b := range r.batches {
+		if b.Root == root {
+			return b
+		}
+	}
+	return nil
+}
+
 // before gives the number of the last batch numbered below n, if it is in memory.
 func (r *ring) before(n notify.BatchNumber) (notify.BatchNumber, bool) {
 	i := sort.Search(len(r.batches), func(i int) bool { return r.batches[i].Number >= n })

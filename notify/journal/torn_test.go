@@ -21,6 +21,9 @@ func TestTornAppend(t *testing.T) {
 	clock := logtest.NewClock()
 	o := Options{Now: clock.Now}
 	j := reopen(t, master, o)
+	if err := j.db.reserve(1<<20, &j.appending); err != nil { // as Run does
+		t.Fatal(err)
+	}
 	clock.Add(time.Second)
 	for i := range 20 {
 		clock.Add(time.Millisecond)

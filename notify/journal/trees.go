@@ -828,12 +828,11 @@ func (t *trees) failed(op string, err error) (notify.BatchNumber, error) {
 	j.mu.Lock()
 	number := max(nextNumber(j.o.Now(), j.head), j.first)
 	j.head = number
-	if len(j.unsaved) == 0 {
-		j.saved = number
-	}
 	j.mu.Unlock()
-	j.setBase(number)
-	j.stateDue = true
+	j.setBase(number) // nothing is unsaved any more
+	j.mu.Lock()
+	j.saved = number
+	j.mu.Unlock()
 	if sqliteCode(err) == 0 && notify.KindOf(err) != notify.Internal {
 		return number, err
 	}

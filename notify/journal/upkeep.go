@@ -29,6 +29,10 @@ var errReplaced = errors.New("the database was removed or replaced while it was 
 // into the database, folds the journal into the checkpoint, and drops what is too old or too much. It returns when ctx ends, with nil; or
 // when another process has the state directory, as somebody took the lock away: Unavailable. Nothing is written from then on.
 func (j *Journal) Run(ctx context.Context) error {
+	j.db.checkpoint() // of what a crash has left, so that the WAL begins anew: if it fails, moveWAL says so
+	if err := j.db.reserve(walBytes+walBytes/8, &j.appending); err != nil {
+		j.log.Warn("no room could be set aside for the journal's WAL: appends will be slower at first", "dir", j.dir, "err", err)
+	}
 	j.fill(ctx)
 	tick := time.NewTicker(upkeepRest)
 	defer tick.Stop()
@@ -103,12 +107,9 @@ func (j *Journal) saveSome() bool {
 		bytes += len(j.unsaved[n].body)
 		n++
 	}
-	some := j.unsaved[:n:n]
+	some, works := j.unsaved[:n:n], j.down.IsZero()
 	j.mu.RUnlock()
-	if n == 0 {
-		return false
-	}
-	if j.barred() != nil {
+	if n == 0 && works || j.barred() != nil {
 		return false
 	}
 	start := time.Now()
@@ -131,7 +132,9 @@ func (j *Journal) saveSome() bool {
 		j.waiting -= int64(len(some[i].body) + rowOverhead)
 		j.noteSaved(&some[i])
 	}
-	j.saved, j.syncTime = some[n-1].number, time.Since(start)
+	if j.syncTime = time.Since(start); n > 0 {
+		j.saved = some[n-1].number
+	}
 	j.unsaved = j.unsaved[n:]
 	up := len(j.unsaved) == 0
 	since, lost := j.down, j.lost
@@ -140,6 +143,10 @@ func (j *Journal) saveSome() bool {
 	}
 	j.mu.Unlock()
 	if up {
+		if err := j.saveState(); err != nil { // now that the newest batch of each root is on disk
+			j.fail(err)
+			return false
+		}
 		j.log.Info("the journal is up again: all that memory held is saved", "dir", j.dir, "down_since", since, "lost_batches_so_far", lost)
 	}
 	return !up
@@ -325,13 +332,16 @@ func (j *Journal) deleteExpired(ctx context.Context) error {
 func (j *Journal) setBase(number notify.BatchNumber) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.base, j.whole = max(j.base, number), false
+	j.base, j.whole, j.stateDue = max(j.base, number), false, true
 	j.expired.Store(true)
 	if j.base >= j.saved {
 		j.onDisk = 0
 	}
 	for len(j.ring.batches) > 0 && j.ring.batches[0].Number <= j.base {
 		j.ring.drop()
+	}
+	for len(j.unsaved) > 0 && j.unsaved[0].number <= j.base {
+		j.dropUnsaved()
 	}
 }
 

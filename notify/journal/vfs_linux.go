@@ -95,24 +95,38 @@ func call[T any](p uintptr) T { return *(*T)(unsafe.Pointer(&struct{ p uintptr }
 func at[T any](p uintptr) *T { return *(**T)(unsafe.Pointer(&p)) }
 
 // reserve makes the WAL so many bytes long, with zeros that are on disk: what is appended overwrites them, and a sync has no new blocks to write down.
-// For SQLite they are behind the end of the WAL, as is whatever lies behind the newest frame. Nobody may write meanwhile. Where there is not
-// room for many times as much, the WAL grows as it is written to.
-func (d *database) reserve(size int64) error {
+// For SQLite they are behind the end of the WAL, as is whatever lies behind the newest frame. Nobody writes who does not hold writing. Where there is
+// not room for many times as much, the WAL grows as it is written to.
+func (d *database) reserve(size int64, writing sync.Locker) error {
 	f, err := os.OpenFile(d.path+"-wal", os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	is, err := f.Stat()
-	if err != nil || is.Size() >= size {
-		return err
-	}
 	var room unix.Statfs_t
 	if err := unix.Fstatfs(int(f.Fd()), &room); err != nil || int64(room.Bavail)*int64(room.Bsize) < 32*size {
 		return err
 	}
-	if _, err := f.WriteAt(make([]byte, size-is.Size()), is.Size()); err != nil {
+	writing.Lock()
+	err = extend(f, size)
+	writing.Unlock()
+	if err == nil {
+		err = f.Sync()
+	}
+	return err
+}
+
+// extend appends zeros.
+func extend(f *os.File, size int64) error {
+	is, err := f.Stat()
+	if err != nil {
 		return err
 	}
-	return f.Sync()
+	zeros := make([]byte, 256<<10)
+	for at := is.Size(); at < size; at += int64(len(zeros)) {
+		if _, err := f.WriteAt(zeros, at); err != nil {
+			return err
+		}
+	}
+	return nil
 }
