@@ -137,7 +137,7 @@ func (p *pass) compare(i *item) {
 	t, r, a := p.t, i.node, &i.look.attr
 	n := t.s.node(r)
 	was, emitted := t.s.attrOf(n), p.emitted
-	touched := n.stamp != stampOf(a)
+	touched := n.differs(a)
 	isDir := a.IsDir()
 	if a.IsRegular() {
 		wrote := i.ops&(OpModify|OpCloseWrite) != 0
@@ -145,12 +145,12 @@ func (p *pass) compare(i *item) {
 		if i.ops&OpModify != 0 { // else the change time has moved for another reason
 			moved = moved || touched
 		}
-		fresh := p.now.Sub(time.Unix(0, a.Ctime))
+		fresh, grain := p.now.Sub(time.Unix(0, a.Ctime)), i.look.mount.grain(a)
 		switch {
 		case i.entered && p.isWritten(i): // it is told as it is, and nobody knows what it was before
 			p.content(r, i)
 		case wrote && moved,
-			wrote && i.look.mount.coarse && fresh < coarseClock,
+			(wrote && grain == coarseClock || i.ops&OpModify != 0 && grain > 0) && fresh < grain,
 			wrote && fresh < proofWait && t.isUnproved(r, a.Ctime),
 			(!i.records || i.from != nil) && !wrote && (a.Size != was.Size || a.Mtime != was.Mtime):
 			p.emit(notify.ChildDataWritten, r, i)
@@ -205,10 +205,13 @@ func (p *pass) compare(i *item) {
 	if first && p.emitted == emitted {
 		p.onlyXattrs(i, r, &was, touched)
 	}
-	if touched || a.Mtime != was.Mtime || a.Size != was.Size || first || !i.look.bare && !equalXattrs(was.X, a.X) {
+	if touched || n.stamp&xBehind != 0 || a.Mtime != was.Mtime || t.s.stats(n, a) || first || !i.look.bare && !equalXattrs(was.X, a.X) {
 		keep := n.mtime
 		if t.s.setStat(r, a); !i.look.bare {
 			t.s.setX(r, a.X)
+		}
+		if i.look.behind {
+			n.stamp |= xBehind
 		}
 		if isDir {
 			n.mtime = keep // told on its own

@@ -65,7 +65,7 @@ func (t *tree) digest(at lookAt, r ref) look {
 		_, _, err = at.l.stat(at.fd, name, &k.attr)
 	}
 	k.err, k.same = err, err == nil && n.untouched(stampOf(&k.attr), &k.attr)
-	if at.m.coarse && t.now().Sub(time.Unix(0, k.attr.Ctime)) < coarseClock {
+	if g := at.m.grain(&k.attr); g > 0 && t.now().Sub(time.Unix(0, k.attr.Ctime)) < g {
 		k.same = false // it may be changed once more without a trace
 	}
 	k.attr.X = x

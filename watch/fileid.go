@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -39,12 +40,42 @@ type mount struct {
 	coarse bool   // change times move in steps of several milliseconds
 }
 
+// What change times move by at most, where not every change moves them.
+const (
+	coarseClock = 20 * time.Millisecond
+	wholeSecond = 2*time.Second + coarseClock // vfat goes by two seconds
+)
+
+// grain is for how long something may change again without its change time showing it; 0: each change shows. Times
+// of whole seconds are of a file system that has no others, as ext4 with small inodes: one in a billion is not.
+func (m *mount) grain(a *notify.Attr) time.Duration {
+	switch {
+	case a.Ctime%int64(time.Second) == 0:
+		return wholeSecond
+	case m.coarse:
+		return coarseClock
+	}
+	return 0
+}
+
+// snapshots says whether two directories may have the same inode number, birth and change time, with the same in everything below them: a
+// snapshot and what it was made of. Only their handles differ. Of a file there that is in the same directory these are enough.
+func (m *mount) snapshots() bool {
+	const btrfs, bcachefs = 0x9123683e, 0xca451a4e // as statfs(2) has them
+	return m.fsType == btrfs || m.fsType == bcachefs
+}
+
 // mounts is the table of them. Its methods may be called from the two looking workers at once.
 type mounts struct {
-	mu   sync.Mutex
-	all  []*mount // by index; 0 is none
-	salt map[saltKey]uint8
-	news bool // one was met that was not there before, or was another one
+	mu      sync.Mutex
+	all     []*mount // by index; 0 is none
+	salt    map[saltKey]uint8
+	mounted mounted
+	table   mountedBy // as it was when mounted said that it has changed
+	news    bool      // one was met that was not there before, or was another one
+	// again are the indexes of those where something is mounted that was not mounted there before, since the last call of takeNews: what is watched there
+	// was watched through the mount that was there then
+	again []uint32
 }
 
 type saltKey struct {
@@ -73,8 +104,9 @@ func (ms *mounts) find(root ref, rootName, place string, num uint64, make func(*
 				fresh := *m
 				fresh.num, fresh.opaque = num, ""
 				make(&fresh)
+				ms.judge(&fresh)
 				ms.all[i] = &fresh // others may be reading the old one
-				ms.news = true
+				ms.news, ms.again = true, append(ms.again, fresh.index)
 			}
 			return ms.all[i]
 		}
@@ -89,18 +121,27 @@ func (ms *mounts) find(root ref, rootName, place string, num uint64, make func(*
 	m := &mount{index: uint32(free), num: num, root: root, place: place,
 		seed: xxhash.Sum64String(rootName + "\x00" + place)}
 	make(m)
+	ms.judge(m)
 	ms.all[free] = m
 	ms.news = true
 	return m
 }
 
-// takeNews says whether a mount was met since the last call.
-func (ms *mounts) takeNews() bool {
+// judge corrects what the number of a file system's type says: ext2 and ext3 have that of ext4. The caller holds the lock.
+func (ms *mounts) judge(m *mount) {
+	switch ms.lines()[m.id].fsType {
+	case "ext2", "ext3":
+		m.coarse = true
+	}
+}
+
+// takeNews says whether a mount was met since the last call, and gives the indexes of those that were mounted again.
+func (ms *mounts) takeNews() (news bool, again []uint32) {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
-	news := ms.news
-	ms.news = false
-	return news
+	news, again = ms.news, ms.again
+	ms.news, ms.again = false, nil
+	return news, again
 }
 
 // prune forgets the mounts that are not to be kept: their indexes are given to others. Nobody may have one in hand.

@@ -2,7 +2,9 @@ package watch
 
 import (
 	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"fs_notify/notify"
 )
@@ -34,9 +36,59 @@ func (p *pass) agree() {
 	})
 	files(func(i *item) {
 		if k := newest[i.look.id]; k.attr.Ctime > i.look.attr.Ctime && k.attr.Ino == i.look.attr.Ino {
-			i.look.attr, i.look.bare = k.attr, k.bare
+			i.look.attr, i.look.bare, i.look.behind = k.attr, k.bare, k.behind
 		}
 	})
+}
+
+// spelled settles it where an object that has one name only was found under several of a directory which may be one name, as
+// there are directories that fold case: a look at either finds it, and a listing says how it is written. It says whether there was any.
+func (p *pass) spelled() bool {
+	t := p.t
+	doubtful := make(map[ref][]*item)
+	for id, to := range p.gained {
+		if to[0].look.attr.Nlink != 1 && !to[0].look.attr.IsDir() || len(to) == 1 && t.s.byID(id) == 0 {
+			continue
+		}
+		names := slices.Clip(to)
+		p.toldAs(id, func(i *item) {
+			if i.state == present && !i.replaced() && !i.believed {
+				names = append(names, i)
+			}
+		})
+		for _, i := range names {
+			if slices.ContainsFunc(names, func(o *item) bool { return o != i && o.at.dir == i.at.dir && maybeOneName(i.at.name, o.at.name) }) {
+				doubtful[i.at.dir] = append(doubtful[i.at.dir], i)
+			}
+		}
+	}
+	if len(doubtful) == 0 {
+		return false
+	}
+	roots := t.newRoots()
+	defer roots.close()
+	for dir, items := range doubtful {
+		j := &job{dir: dir, spell: items}
+		if path, ok := p.pathNow(dir); ok {
+			j.path = &path
+		}
+		t.perform(t.lookers[0], j, roots)
+		for _, i := range items {
+			if r := p.fresh[i.look.id]; i.state == present && r != 0 && p.freshAt[r].state == absent {
+				t.mu.Lock()
+				t.s.rehome(r, i.at.dir, i.at.name)
+				t.mu.Unlock()
+				p.freshAt[r] = i
+			}
+		}
+	}
+	return true
+}
+
+// maybeOneName says whether a directory that folds case may take two names for one.
+func maybeOneName(a, b string) bool {
+	ascii := func(s string) bool { return strings.IndexFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) < 0 }
+	return strings.EqualFold(a, b) || !ascii(a) || !ascii(b) // how letters are composed counts too
 }
 
 // oneName settles it where a file that has one name only was found under several, as it was renamed between the looks. It is where the newest look found it,
@@ -93,21 +145,32 @@ func (p *pass) writtenTo() {
 	}
 }
 
-// match decides for each name what it lost and what it gained.
-func (p *pass) match() {
+// sort notes by object which names lost one and which gained it.
+func (p *pass) sort() {
+	clear(p.lostBy)
+	clear(p.gained)
 	for _, i := range p.order {
-		if i.believed && i.state == present {
-			p.pair(p.named[i.hint.source], i)
-			continue
-		}
-		if to := p.dest(i); i.believed && to != nil && to.believed {
-			continue
+		if to := p.dest(i); i.believed && (i.state == present || to != nil && to.believed) {
+			continue // it is known which name it comes from, or goes to
 		}
 		if i.loses() {
 			p.lostBy[i.oldID] = append(p.lostBy[i.oldID], i)
 		}
 		if i.gains() {
 			p.gained[i.look.id] = append(p.gained[i.look.id], i)
+		}
+	}
+}
+
+// match decides for each name what it lost and what it gained.
+func (p *pass) match() {
+	p.sort()
+	if p.spelled() {
+		p.sort()
+	}
+	for _, i := range p.order {
+		if i.believed && i.state == present {
+			p.pair(p.named[i.hint.source], i)
 		}
 	}
 	p.oneName()

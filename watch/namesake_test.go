@@ -5,8 +5,11 @@ package watch
 import (
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
+	"time"
 
 	"fs_notify/notify"
 )
@@ -84,6 +87,112 @@ func TestLooksAtTwoNamesThatPassEachOther(t *testing.T) {
 		}
 		if len(told) < 2 || told[0] != notify.ChildFileMovedFrom || told[1] != notify.ChildFileMovedTo {
 			t.Errorf("new name first: %t; told %v", newFirst, told)
+		}
+	}
+}
+
+// In a directory that folds case a look finds an entry by every spelling of its name. That is played here: what a look finds under the name that the entry has is
+// found under another spelling too. Told is the name that a listing has.
+func TestNamesThatFold(t *testing.T) {
+	for _, tt := range []struct {
+		script        string
+		said          []string // names that records are about, and what they say
+		ops           []Op
+		written, also string // what is there, and a spelling by which it is found too
+		want          []string
+	}{
+		{"mv a A", []string{"a", "A"}, []Op{OpMovedFrom, OpMovedTo}, "A", "a", []string{"child_file_moved_from a", "child_file_moved_to A"}},
+		{"rm a; touch A", []string{"a", "A"}, []Op{OpDelete, OpCreate}, "A", "a", []string{"child_file_removed a", "child_file_added A"}},
+		{"rm a; touch A", []string{"A", "a"}, []Op{OpCreate, OpDelete}, "A", "a", []string{"child_file_removed a", "child_file_added A"}},
+		{"mv d D", []string{"d", "D"}, []Op{OpMovedFrom, OpMovedTo}, "D", "d", []string{"child_dir_moved_from d", "child_dir_moved_to D"}},
+		{"rm -r d; mkdir D; touch D/g", []string{"d", "D"}, []Op{OpDelete, OpCreate}, "D", "d", []string{"child_file_removed d/f", "child_dir_removed d", "child_dir_added D", "child_file_added D/g"}},
+		{"rm -r d; mkdir D; touch D/g", []string{"D", "d"}, []Op{OpCreate, OpDelete}, "D", "d", []string{"child_file_removed d/f", "child_dir_removed d", "child_dir_added D", "child_file_added D/g"}},
+		{"echo 2 > a", []string{"A"}, []Op{OpModify}, "a", "A", []string{"child_data_written a"}},
+		{"mv ä Ä", []string{"ä", "Ä"}, []Op{OpMovedFrom, OpMovedTo}, "Ä", "ä", []string{"child_file_moved_from ä", "child_file_moved_to Ä"}},
+	} {
+		dir := t.TempDir()
+		bash := func(script string) {
+			t.Helper()
+			cmd := exec.Command("bash", "-ec", script)
+			cmd.Dir = dir
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("%s: %v: %s", script, err, out)
+			}
+		}
+		bash("echo 1 > a; mkdir d; touch d/f ä")
+		w, err := New(Config{Roots: []Root{{Dir: dir}}, Source: quietSource{}, Sink: &memSink{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tr := w.t
+		if err := w.scan(context.Background(), tr.roots[0]); err != nil {
+			t.Fatal(err)
+		}
+		root := tr.roots[0].node
+		bash(tt.script)
+		d := newDirt()
+		for i, name := range tt.said {
+			d.touch(place{root, name}, tt.ops[i])
+		}
+		p := tr.newPass(d, false)
+		clear(p.todo)
+		top, err := openRoot(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := lookAt{l: tr.lookers[0], root: root, fd: top, m: tr.ms.at(tr.s.dir(root).mount)}
+		found := func(i *item) {
+			tr.look(at, &i.look, tt.written, i.ops, i.old, i.came)
+			i.look.name = i.at.name
+			p.seen(i)
+		}
+		for _, i := range p.named {
+			found(i)
+		}
+		for r, j := range p.todo { // those that these looks led to
+			if r != root {
+				continue
+			}
+			for _, i := range j.items {
+				if i.at.name == tt.also {
+					found(i)
+				}
+			}
+			j.items = slices.DeleteFunc(j.items, func(i *item) bool { return i.at.name == tt.also })
+		}
+		p.see()
+		p.match()
+		for _, name := range []string{tt.written, tt.also} {
+			if i := p.item(place{root, name}); i == nil || (i.state == present) != (name == tt.written) {
+				t.Errorf("%s, %q: %s is taken to be there, or not: %+v", tt.script, tt.said, name, i)
+			}
+		}
+		p.tell()
+		p.settle()
+		tr.room.give()
+		closeFD(top)
+		var told []string
+		for begin := time.Now(); ; time.Sleep(time.Millisecond) { // what is gone may turn up elsewhere for a while
+			if d := w.next(); d != nil {
+				w.pass(d)
+			}
+			told = nil
+			for _, o := range w.out.queue {
+				for _, n := range o.notes {
+					if notify.Names.Has(n.Type) || n.Type == notify.ChildDataWritten && tt.ops[0] == OpModify {
+						told = append(told, n.Type.String()+" "+n.Path)
+					}
+				}
+			}
+			slices.Sort(told)
+			slices.Sort(tt.want)
+			if slices.Equal(told, tt.want) {
+				break
+			}
+			if time.Since(begin) > 10*time.Second {
+				t.Errorf("%s, %q: told %q, want %q", tt.script, tt.said, told, tt.want)
+				break
+			}
 		}
 	}
 }

@@ -429,6 +429,19 @@ func (p *pass) move(l, g *item) {
 	if cut && isDir {
 		p.enter(l.old)
 	}
+	if isDir && t.placed {
+		p.listBelow(l.old)
+	}
+}
+
+// listBelow has a directory and all below it listed in the next pass.
+func (p *pass) listBelow(r ref) {
+	p.postpone = append(p.postpone, &job{dir: r, list: true})
+	p.t.s.children(r, func(c ref) {
+		if p.t.s.isDir(c) {
+			p.listBelow(c)
+		}
+	})
 }
 
 // maxOpen bounds a group, in indexes: it has to go into one batch, with room for what still has to come into it.

@@ -497,7 +497,7 @@ func (p *pass) recheck(j *job) {
 // changedSinceTold says whether a directory that was opened is another one than was told, by its stamp.
 func (t *tree) changedSinceTold(j *job) bool {
 	n := t.s.node(j.dir)
-	return n.parent != 0 && t.s.dir(j.dir).flags&dirAttached != 0 && n.stamp != stampOf(&j.self)
+	return n.parent != 0 && t.s.dir(j.dir).flags&dirAttached != 0 && n.differs(&j.self)
 }
 
 // seen takes in what was found under a name and looks where that leads.
@@ -574,6 +574,9 @@ func (p *pass) seen(i *item) {
 // them is out of date.
 func (p *pass) foundTwice(r ref, i *item) {
 	t := p.t
+	if o := p.freshAt[r].at; o.dir == i.at.dir && strings.EqualFold(o.name, i.at.name) {
+		return // see spelled
+	}
 	if p.twice == nil {
 		p.twice = make(map[ref]int)
 	}

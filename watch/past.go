@@ -71,6 +71,9 @@ func noteOf(ri *rootInfo, m *mount, bare bool) []byte {
 	return b
 }
 
+// unreadFor is how old the oldest record may be that a process has not read when it ends.
+const unreadFor = 10 * time.Second
+
 // restoreStep is how many entries are put into the tree before others may look at it.
 const restoreStep = 4096
 
@@ -113,6 +116,7 @@ func (w *Watcher) restore(ctx context.Context, ri *rootInfo, m *mount) bool {
 	ri.bare = bytes.Equal(note, noteOf(ri, m, true))
 	if err == nil && (ri.bare || bytes.Equal(note, noteOf(ri, m, false))) {
 		ri.restored = true
+		t.doubt = min(t.doubt, w.cfg.Head.Time().Add(-unreadFor).UnixNano())
 		if ri.bare {
 			t.strip(ri)
 		}

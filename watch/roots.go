@@ -4,10 +4,9 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/cespare/xxhash/v2"
 
 	"fs_notify/notify"
 )
@@ -78,10 +77,27 @@ func (w *Watcher) checkRoots(ctx context.Context) {
 		}
 	}
 	// What was mounted, met and unmounted again since the last look leaves the table as it was.
-	if sum, news := mountsSum(), t.ms.takeNews(); sum != w.mountsSum || news {
-		w.mountsSum = sum
+	news, again := t.ms.takeNews()
+	if w.mounted.changed() || news {
 		w.mountsChanged()
 	}
+	w.remounted(again)
+}
+
+// remounted has everything listed and watched anew on mounts that took the place of others: it may be the same file system, whose marks and
+// watches ended with the mount, or another one. Its root alone may look as it did.
+func (w *Watcher) remounted(again []uint32) {
+	if len(again) == 0 {
+		return
+	}
+	t := w.t
+	var recs []Record
+	for i := uint32(1); i < t.s.dirs.n; i++ {
+		if d := t.s.dirs.at(i); d.node != 0 && slices.Contains(again, d.mount) && d.flags&(dirAttached|dirOpaque) == dirAttached {
+			recs = append(recs, Record{Dir: d.node, Op: OpLost})
+		}
+	}
+	w.in.put(recs)
 }
 
 // mountsChanged has every mount point below the roots looked at, the old ones and the new.
@@ -140,14 +156,6 @@ func (ms *mounts) list() (all []*mount) {
 	return all
 }
 
-func mountsSum() uint64 {
-	b, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return 0
-	}
-	return xxhash.Sum64(b)
-}
-
 // mountPoints lists where this process sees something mounted.
 func mountPoints() (dirs []string) {
 	for _, m := range mountTable() {
@@ -160,6 +168,7 @@ func mountPoints() (dirs []string) {
 type mountLine struct {
 	id               uint64
 	dev, part, point string
+	fsType           string // its name
 }
 
 // mountTable reads /proc/self/mountinfo; empty where there is none.
@@ -174,7 +183,11 @@ func mountTable() (lines []mountLine) {
 			continue
 		}
 		if id, err := strconv.ParseUint(f[0], 10, 64); err == nil {
-			lines = append(lines, mountLine{id, f[2], unescapeMount(f[3]), unescapeMount(f[4])})
+			l := mountLine{id: id, dev: f[2], part: unescapeMount(f[3]), point: unescapeMount(f[4])}
+			if i := slices.Index(f, "-"); i > 0 && i+1 < len(f) { // behind the optional fields
+				l.fsType = f[i+1]
+			}
+			lines = append(lines, l)
 		}
 	}
 	return lines
@@ -187,15 +200,11 @@ const twice = "it is mounted a second time: the tree has it already"
 func (ms *mounts) reshow(dir func(root ref) string) {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
-	var table mountedBy
 	for i, m := range ms.all {
 		if m == nil || m.opaque != twice {
 			continue
 		}
-		if table == nil {
-			table = mountedNow()
-		}
-		if !ms.shown(m, dir(m.root), table) {
+		if !ms.shown(m, dir(m.root)) {
 			fresh := *m
 			fresh.opaque = ""
 			ms.all[i] = &fresh // others may be reading the old one
@@ -214,9 +223,19 @@ func mountedNow() mountedBy {
 	return table
 }
 
+// lines gives what is mounted now. It is read only if something has changed: with a thousand mounts that takes milliseconds. The caller
+// holds the lock.
+func (ms *mounts) lines() mountedBy {
+	if ms.mounted.changed() {
+		ms.table = mountedNow()
+	}
+	return ms.table
+}
+
 // shown says whether what is mounted at m is in the tree of its root, which begins at dir, by way of another mount, or holds
 // a part of that. The caller holds the lock.
-func (ms *mounts) shown(m *mount, dir string, table mountedBy) bool {
+func (ms *mounts) shown(m *mount, dir string) bool {
+	table := ms.lines()
 	line, ok := table[m.id]
 	for _, o := range ms.all {
 		if !ok || o == nil || o.root != m.root || o.id == m.id || o.opaque != "" {

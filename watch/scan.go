@@ -210,7 +210,7 @@ func (t *tree) plant(dir ref, looks []look, more []ref, late *dirt, record bool,
 				late.touch(place{dir, k.name}, 0) // found a second time, and it has one name only
 				continue
 			}
-			if n.stamp != stampOf(&k.attr) { // it changed between the looks at its names
+			if n.differs(&k.attr) { // it changed between the looks at its names
 				late.touch(place{n.parent, t.s.name(other)}, 0)
 				late.touch(place{dir, k.name}, 0)
 			}

@@ -121,6 +121,9 @@ func (q *fanQueue) watch(ref DirRef, at Place) error {
 	if err != nil {
 		return err
 	}
+	if st.Type == unix.MSDOS_SUPER_MAGIC || st.Type == unix.EXFAT_SUPER_MAGIC {
+		return fmt.Errorf("fanotify: %s: an inode has another handle there each time that it is read: %w", at.Path, unix.EOPNOTSUPP)
+	}
 	fsid := fanFsidOf(&st)
 	handle, err := fanHandleOf(at.FD)
 	if err != nil {

@@ -20,7 +20,7 @@ type ref = DirRef
 // cost neither much memory nor any work of the garbage collector.
 type node struct {
 	id     notify.FileID
-	stamp  uint64 // of inode number, birth and change time: equal means that nothing was changed
+	stamp  uint64 // of inode number, birth and change time: equal means that nothing was changed; with xBehind, x may be older
 	size   int64
 	mtime  int64
 	name   nameRef
@@ -446,6 +446,15 @@ func (s *store) dropX(x uint32) {
 	}
 }
 
+// stats says whether setStat would change something that is no time.
+func (s *store) stats(n *node, a *notify.Attr) bool {
+	return n.owner == 0 || s.owners.get(n.owner) != ownerOf(a) || n.dir == 0 && n.size != a.Size
+}
+
+func ownerOf(a *notify.Attr) ownerInfo {
+	return ownerInfo{a.Mode, a.UID, a.GID, min(a.Nlink, 255), a.Flags}
+}
+
 // setStat is set without the extended attributes.
 func (s *store) setStat(r ref, a *notify.Attr) {
 	n := s.node(r)
@@ -453,7 +462,7 @@ func (s *store) setStat(r ref, a *notify.Attr) {
 	if s.reads {
 		*s.atimes.at(uint32(r)) = a.Atime
 	}
-	if o := (ownerInfo{a.Mode, a.UID, a.GID, min(a.Nlink, 255), a.Flags}); n.owner == 0 || s.owners.get(n.owner) != o {
+	if o := ownerOf(a); n.owner == 0 || s.owners.get(n.owner) != o {
 		s.owners.drop(n.owner)
 		n.owner = s.owners.put(o)
 	}
@@ -467,8 +476,15 @@ func stampOf(a *notify.Attr) uint64 {
 	binary.LittleEndian.PutUint64(b[8:], uint64(a.Btime))
 	who := xxhash.Sum64(b[:])
 	when := (uint64(a.Ctime) ^ who) * 0x9e3779b97f4a7c15
-	return who&^(1<<32-1) | when>>32
+	return who&^(1<<32-1) | when>>32&^xBehind
 }
+
+// xBehind in a node's stamp says that its extended attributes were not read when the change time was seen: whoever looks without
+// a record, as a sweep does, reads them.
+const xBehind = 1
+
+// differs says whether something has another stamp than it was told with.
+func (n *node) differs(a *notify.Attr) bool { return n.stamp&^xBehind != stampOf(a) }
 
 // sameInode says whether two stamps are of one inode number and birth time: then the object is another one only if
 // the number was given to a new file in the same clock tick, and a record said so.

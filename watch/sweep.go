@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"math"
 	"time"
 
 	"fs_notify/notify"
@@ -8,12 +9,13 @@ import (
 
 // sweep is a look at every name of a set of directories.
 type sweep struct {
-	next    uint32   // index of the next dirInfo
-	only    dirFlags // directories with one of these flags; 0: all
-	loss    bool     // records were lost: who asks is told by self_rescanned
-	first   bool     // after a start: nobody else wants the time
-	ending  bool     // every directory was listed: what is missing now is gone
-	stepped bool     // part of it is in the pass under way
+	next    uint32    // index of the next dirInfo
+	only    dirFlags  // directories with one of these flags; 0: all
+	loss    bool      // records were lost: who asks is told by self_rescanned
+	first   bool      // after a start: nobody else wants the time
+	ending  bool      // every directory was listed: what is missing now is gone
+	ended   time.Time // since when it is so
+	stepped bool      // part of it is in the pass under way
 	began   time.Time
 }
 
@@ -60,7 +62,9 @@ func (w *Watcher) sweepStep(d *dirt) {
 	if n > 0 {
 		return
 	}
-	s.ending = true
+	if !s.ending {
+		s.ending, s.ended = true, w.t.now()
+	}
 	for at := range t.missing {
 		if t.s.alive(at.dir) {
 			d.touch(at, 0)
@@ -86,13 +90,14 @@ func (w *Watcher) sweepStepped(start time.Time) {
 	if !s.ending {
 		return
 	}
-	if len(w.t.missing) > 0 || len(w.t.parked) > 0 || w.t.carry != nil {
+	if len(w.t.missing) > 0 || len(w.t.parked) > 0 || w.unsettled(now) {
 		return
 	}
 	w.sweep = nil
 	if s.only != 0 {
 		return
 	}
+	w.t.doubt = math.MaxInt64
 	w.sweeps.Add(1)
 	w.sweepTime.Add(int64(now.Sub(s.began)))
 	if g := &w.t.digests; g.next == 0 && w.t.s.unread.Load() > 0 { // of a tree that was remembered, or that could not be reached before
@@ -111,6 +116,12 @@ func (w *Watcher) sweepStepped(start time.Time) {
 	if all {
 		w.becomeReady()
 	}
+}
+
+// unsettled says whether something that the sweep met may be undecided. In a storm there is always something that is, but nothing for as long
+// as stuckAfter.
+func (w *Watcher) unsettled(now time.Time) bool {
+	return w.t.carry != nil && now.Sub(w.sweep.ended) < stuckAfter
 }
 
 // rescanned tells those who ask that below every root only the net effect is known.

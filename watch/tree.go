@@ -3,6 +3,7 @@ package watch
 import (
 	"errors"
 	"log/slog"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -49,6 +50,7 @@ type tree struct {
 	out     *outbox
 	log     *slog.Logger
 	exclude func(path string, isDir bool) bool // of a path below a root
+	placed  bool                               // and a rename of a directory may change what it says of what lies below
 	own     map[[2]uint64]bool                 // device and inode of directories that are never told of
 	oneLvl  bool
 	now     func() time.Time
@@ -88,6 +90,10 @@ type tree struct {
 	stuckSince time.Time // nothing could be decided since then
 	wantSweep  bool      // and so everything has to be swept
 
+	// From this change time on, in Unix nanoseconds, it is not believed that what looks untouched is. The records that a process had not read when it
+	// ended may have been of extended attributes, and of a change time that it has seen: until the sweep after that.
+	doubt int64
+
 	hasUnwatched atomic.Bool  // some directory is polled
 	looks        atomic.Int64 // at names, since the start
 	longName     sync.Once    // one was met, and the log says so
@@ -101,10 +107,9 @@ type trouble struct {
 // patience bounds: how long a record of the other half of a rename, or of a disappearance, is waited for where the
 // source gives no echo.
 const (
-	halfWait    = 10 * time.Millisecond
-	recordWait  = 50 * time.Millisecond
-	mtimePause  = time.Second // between two mtime_changed of one directory
-	coarseClock = 20 * time.Millisecond
+	halfWait   = 10 * time.Millisecond
+	recordWait = 50 * time.Millisecond
+	mtimePause = time.Second // between two mtime_changed of one directory
 )
 
 // maxDepth levels and maxPath and maxName bytes bound what is looked at below a root.
@@ -117,7 +122,7 @@ const (
 func newTree(src Source, out *outbox, log *slog.Logger, now func() time.Time) *tree {
 	return &tree{s: store{reads: src.Caps().Reads}, src: src, out: out, log: log, now: now, lookers: [2]*looker{{}, {}},
 		patience: make(map[place]wait), echo: func() uint64 { return 0 }, missing: make(map[place]struct{}), parked: make(map[ref]struct{}),
-		trouble: make(map[ref]trouble), streamsSince: make(map[notify.FileID]time.Time), own: make(map[[2]uint64]bool)}
+		doubt: math.MaxInt64, trouble: make(map[ref]trouble), streamsSince: make(map[notify.FileID]time.Time), own: make(map[[2]uint64]bool)}
 }
 
 func (t *tree) rootInfo(r ref) *rootInfo {
@@ -135,6 +140,7 @@ type job struct {
 	items []*item      // the names that are asked for
 	few   [4]*item     // room for them, where they are few
 	list  bool         // look at every name
+	spell []*item      // names of which the listing has to say whether they are there
 	names bool         // list, and look at those that are not as they were told: not there, or only there
 	watch bool         // and watch it before that
 	fresh bool         // found only now: nothing below it was ever told
@@ -163,6 +169,8 @@ type look struct {
 	mount *mount // that it lies on
 	same  bool   // as it was told: identity and stamp
 	bare  bool   // the extended attributes in attr were not read
+	// behind: those in attr are as they were told, since only the data was written as far as the records say
+	behind bool
 }
 
 // failed says whether nothing was learned of the name.
@@ -227,7 +235,7 @@ func (t *tree) openRoot(l *looker, root ref) (dirFD, error) {
 			m = t.ms.find(root, ri.Name, "", mnt, func(m *mount) { l.probe(fd, "", m) })
 		}
 		id := ri.id
-		if a.Btime == 0 || !sameInode(t.s.node(root).stamp, stampOf(&a)) {
+		if a.Btime == 0 || m.snapshots() || !sameInode(t.s.node(root).stamp, stampOf(&a)) {
 			id, err = l.identify(&t.ms, m, fd, "", &a)
 		}
 		if err == nil && id == ri.id {
@@ -323,7 +331,7 @@ func (t *tree) perform(l *looker, j *job, roots *openRoots) {
 			return
 		}
 	}
-	if err == nil && !sameInode(s.stamp, stampOf(&j.self)) {
+	if err == nil && (m.snapshots() || !sameInode(s.stamp, stampOf(&j.self))) {
 		var id notify.FileID
 		if id, err = l.identify(&t.ms, m, fd, "", &j.self); err == nil && id != s.id {
 			err = errElsewhere
@@ -350,12 +358,36 @@ func (t *tree) perform(l *looker, j *job, roots *openRoots) {
 	for _, i := range j.items {
 		t.look(at, &i.look, i.at.name, i.ops, i.old, i.came)
 	}
+	if len(j.spell) > 0 {
+		t.spell(at, j.spell)
+	}
 	if j.list || j.names {
 		j.err = t.listing(at, j)
 		j.listed = j.err == nil && j.list
 		if j.err != nil && isElsewhere(j.err) {
 			j.err = errElsewhere
 		}
+	}
+}
+
+// spell corrects what was found under names that are not in the directory as they are written: what stands there has another spelling,
+// which is among them, and what was heard of it belongs there.
+func (t *tree) spell(at lookAt, items []*item) {
+	left := make(map[string]*item, len(items))
+	for _, i := range items {
+		left[i.at.name] = i
+	}
+	if at.l.list(at.fd, func(name string) { delete(left, name) }) != nil {
+		return
+	}
+	for _, i := range left {
+		for _, o := range items {
+			if left[o.at.name] == nil && o.look.id == i.look.id {
+				o.ops |= i.ops & changeOps
+				o.records = o.records || i.records
+			}
+		}
+		i.state, i.look = absent, look{name: i.at.name, err: errGone, mount: at.m}
 	}
 }
 
@@ -451,14 +483,14 @@ func (t *tree) look(at lookAt, k *look, name string, ops Op, old, came ref) {
 		k.mount = t.mountPoint(l, at.root, at.fd, strings.Clone(join(at.path, name)), name, mnt)
 	}
 	var n *node
-	if old != 0 && t.s.isDir(old) == k.attr.IsDir() && !k.mount.coarse {
+	if dir := k.attr.IsDir(); old != 0 && t.s.isDir(old) == dir && k.mount.grain(&k.attr) == 0 && !(dir && k.mount.snapshots()) {
 		if n = t.s.node(old); n.dir != 0 && t.s.dirs.at(n.dir).mount != k.mount.index {
 			n = nil
 		}
 	}
 	if n != nil && ops&(OpCreate|OpMovedTo) == 0 { // no record says that another object came here
 		stamp := stampOf(&k.attr)
-		if n.untouched(stamp, &k.attr) {
+		if n.untouched(stamp, &k.attr) && k.attr.Ctime < t.doubt {
 			k.id = n.id
 			if ops&OpAttrib == 0 {
 				k.same, k.attr.X, k.bare = true, t.s.xattrs.get(n.x), n.x == unread
@@ -467,16 +499,14 @@ func (t *tree) look(at lookAt, k *look, name string, ops Op, old, came ref) {
 			// A look ahead of this record may have seen the change time move, and passed the extended attributes over.
 		} else if k.attr.Btime != 0 && sameInode(n.stamp, stamp) {
 			k.id = n.id
-			if ops != 0 && ops&OpAttrib == 0 && n.x != unread && (k.attr.Nlink == 1 || k.attr.IsDir()) { // only its data was written, and by this name
-				k.attr.X = t.s.xattrs.get(n.x)
+			if ops != 0 && ops&OpAttrib == 0 && (k.attr.Nlink == 1 || k.attr.IsDir()) && t.passX(k, n) { // only its data was written, and by this name
 				return
 			}
 		}
 	}
-	if came != 0 && k.id == 0 && k.attr.Btime != 0 && k.mount == m && !m.coarse && !k.attr.IsDir() {
+	if came != 0 && k.id == 0 && k.attr.Btime != 0 && k.mount == m && m.grain(&k.attr) == 0 && !k.attr.IsDir() {
 		if c := t.s.node(came); sameInode(c.stamp, stampOf(&k.attr)) {
-			if k.id = c.id; ops&OpAttrib == 0 && c.x != unread && k.attr.Nlink == 1 {
-				k.attr.X = t.s.xattrs.get(c.x)
+			if k.id = c.id; ops&OpAttrib == 0 && k.attr.Nlink == 1 && t.passX(k, c) {
 				return
 			}
 		}
@@ -492,7 +522,21 @@ func (t *tree) look(at lookAt, k *look, name string, ops Op, old, came ref) {
 		k.attr.X, err = l.xattrs(at.fd, name)
 	}
 	k.err = err
-	k.same = n != nil && err == nil && ops&OpAttrib == 0 && n.id == k.id && n.untouched(stampOf(&k.attr), &k.attr)
+	k.same = n != nil && err == nil && ops&OpAttrib == 0 && n.id == k.id && n.untouched(stampOf(&k.attr), &k.attr) && k.attr.Ctime < t.doubt
+}
+
+// passX takes the extended attributes of what was found to be as they were told, if that can be: what writes data takes
+// security.capability away without a record, and others may go the same way.
+func (t *tree) passX(k *look, n *node) bool {
+	if n.x == unread {
+		return false
+	}
+	x := t.s.xattrs.get(n.x)
+	if x != nil && x.Other != 0 {
+		return false
+	}
+	k.attr.X, k.behind = x, true
+	return true
 }
 
 // untouched says whether a is what was told of n. The size of a file counts besides its stamp: in a power cut it may
@@ -508,7 +552,7 @@ func (t *tree) mountPoint(l *looker, root ref, fd dirFD, path, name string, num 
 	}
 	return t.ms.find(root, t.rootInfo(root).Name, path, num, func(m *mount) {
 		l.probe(fd, name, m)
-		if m.opaque == "" && t.ms.shown(m, t.rootInfo(root).Dir, mountedNow()) {
+		if m.opaque == "" && t.ms.shown(m, t.rootInfo(root).Dir) {
 			m.opaque = twice
 		}
 	})

@@ -55,7 +55,7 @@ type Watcher struct {
 	pollDue   time.Time
 	fullDue   time.Time
 	restAfter time.Time // sweeps pause until then
-	mountsSum uint64
+	mounted   mounted
 
 	amending  sync.WaitGroup // what is remembered
 	barrier   barrier
@@ -148,7 +148,7 @@ func New(cfg Config) (*Watcher, error) {
 	w.t = newTree(cfg.Source, w.out, cfg.Logger, time.Now)
 	w.t.oneLvl, w.t.believes = cfg.OneLevel, cfg.BelieveFrom
 	if len(cfg.Exclude) > 0 {
-		w.t.exclude = excluder(cfg.Exclude)
+		w.t.exclude, w.t.placed = excluder(cfg.Exclude), slices.ContainsFunc(cfg.Exclude, placed)
 	}
 	for i, r := range cfg.Roots {
 		r.Dir = real[i]
@@ -161,6 +161,14 @@ func New(cfg Config) (*Watcher, error) {
 // inside says whether path is dir or below it.
 func inside(path, dir string) bool {
 	return path == dir || dir == "/" || strings.HasPrefix(path, dir) && path[len(dir)] == '/'
+}
+
+// placed says whether what a glob matches depends on more than one name in the path: then what lies in a directory may begin or cease to be left out as
+// that one, or one above it, is renamed.
+func placed(glob string) bool {
+	name := strings.TrimSuffix(strings.TrimSuffix(glob, "/"), "/**")
+	name, anywhere := strings.CutPrefix(name, "**/")
+	return !anywhere || strings.Contains(name, "/")
 }
 
 func excluder(globs []string) func(string, bool) bool {
@@ -261,7 +269,9 @@ func (w *Watcher) work(ctx context.Context) {
 		w.becomeReady()
 	}
 	w.fullDue, w.pollDue = now.Add(w.cfg.SweepInterval), now.Add(w.cfg.PollInterval)
-	w.mountsSum = mountsSum()
+	w.mounted.changed() // from now on
+	defer w.mounted.close()
+	defer w.t.ms.mounted.close()
 	rootsDue := now.Add(time.Second)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -350,7 +360,7 @@ func (w *Watcher) next() *dirt {
 	}
 	if w.sweep != nil && !now.Before(w.restAfter) {
 		step := newDirt()
-		if w.sweepStep(step); !step.empty() || t.carry == nil {
+		if w.sweepStep(step); !step.empty() || !w.unsettled(now) {
 			w.sweep.stepped = true
 			if d == nil {
 				d = newDirt()
