@@ -446,6 +446,32 @@ func TestSnapshot(t *testing.T) {
 	}
 }
 
+// A snapshot that is cut off has no id, its farewell neither: that would say that all of it was told.
+func TestSnapshotIsCutOff(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	long := strings.Repeat("\xff", 200) // six times as long in JSON
+	for i := range 20000 {              // more than the kernel holds for a client that does not read
+		tree.Create(fmt.Sprint(long, i))
+	}
+	_, rewrite, guard := guardedBy(t, [2]string{"good", allRights})
+	url, srv := serveToo(t, tree, guard)
+	for _, tt := range []struct {
+		why string
+		cut func()
+	}{
+		{"the token was revoked or changed", func() { rewrite([2]string{"good", "privileges: [notify]"}) }},
+		{"the server stops", srv.Drain},
+	} {
+		s := open(t, url+root+"/notify?since=snapshot", eventStream, bearer("good"))
+		s.skip("retry: 2000\nevent: reset")
+		tt.cut()
+		rest, err := io.ReadAll(s.r)
+		if told := string(rest); err != nil || !strings.Contains(told, "\n\n: closed: "+tt.why) || strings.Contains(told, "\nid: ") || strings.Count(told, "\"path\"") >= 20000 {
+			t.Errorf("%d bytes, %v; the last are %q, want the reason and no id", len(rest), err, told[max(len(told)-200, 0):])
+		}
+	}
+}
+
 func TestFieldsAll(t *testing.T) {
 	tree := servertest.New("/srv/data")
 	s := open(t, serve(t, tree, nil)+root+"/notify?fields=all", eventStream)

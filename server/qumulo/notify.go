@@ -358,6 +358,7 @@ func (s *stream) takeSnapshot(ctx context.Context) (err error) {
 	if s.snap, s.unsnap, err = s.copyTree(ctx, s.view.Dir, s.recursive); err != nil {
 		return err
 	}
+	s.out.noIDs = true // until all of it was told
 	s.sub, err = s.Feed.Subscribe(ctx, s.view, s.snap.Seq)
 	return err
 }
@@ -377,7 +378,6 @@ func (s *stream) sendSnapshot(ctx context.Context, reason string) error {
 	} else if err := s.comment("snapshot"); err != nil {
 		return err
 	}
-	s.out.noIDs = true
 	notes := make([]notify.Notification, 0, 256)
 	hits := make([]feed.Hit, 0, cap(notes))
 	at := len(snap.Entries[0].Spine) - 1
@@ -578,9 +578,9 @@ type writeError struct{ err error }
 func (e *writeError) Error() string { return e.err.Error() }
 func (e *writeError) Unwrap() error { return e.err }
 
-// cursor is where the stream stands; zero if it never began.
+// cursor is where the stream stands; zero if it never began, and while its client has not got the snapshot as a whole.
 func (s *stream) cursor() notify.Cursor {
-	if s.sub == nil {
+	if s.sub == nil || s.out.noIDs {
 		return notify.Cursor{}
 	}
 	return s.sub.Cursor()
