@@ -173,6 +173,44 @@ func TestScopedStream(t *testing.T) {
 	}
 }
 
+// A directory that left the prefixes and came back: who was away meanwhile does not see what was done to it outside, and is told so.
+func TestScopedDirectoryComesBack(t *testing.T) {
+	for _, kept := range []int{-1, 0} {
+		tree := servertest.New("/srv/data")
+		tree.Mkdir("mine")
+		tree.Mkdir("theirs")
+		tree.Mkdir("mine/a")
+		dir := tree.Mkdir("mine/a/d")
+		tree.Log.KeepInMemory(kept)
+		url := serve(t, tree, func(o *server.Options) { o.Auth = sees("/srv/data/mine") })
+		for i, moved := range []string{"a/d", "a"} {
+			begin := head(tree, dir)
+			tree.Create(fmt.Sprint("mine/a/d/before", i))
+			tree.Rename("mine/"+moved, "theirs/it")
+			tree.Create(fmt.Sprint("theirs/it", strings.TrimPrefix("a/d", moved), "/unseen", i))
+			tree.Rename("theirs/it", "mine/"+moved)
+			path := url + "/v1/files/" + dir.String() + "/notify?last_event_id="
+			s := open(t, path+begin, some, eventStream)
+			if told := s.skip("data: "); !strings.Contains(told, `"path":"before`) {
+				t.Errorf("%s: first %s", moved, told)
+			}
+			gone := s.skip("data: ")
+			if rest := s.block(); !strings.Contains(gone, `{"type":"self_removed","spine":["`+dir.String()+`"],"path":""`) || rest != "" {
+				t.Errorf("%s: then %s, and %q, want self_removed and the end", moved, gone, rest)
+			}
+			// It is there again, and can be watched anew.
+			_, id, _ := fields(t, gone)
+			s = open(t, path+id, some, eventStream)
+			s.skip("retry")
+			tree.Create(fmt.Sprint("mine/a/d/after", i))
+			if told := s.skip("data: "); !strings.Contains(told, `"path":"after`) {
+				t.Errorf("%s: watched anew it tells %s", moved, told)
+			}
+			s.close()
+		}
+	}
+}
+
 func TestGlobs(t *testing.T) {
 	tree := servertest.New("/srv/data")
 	tree.Mkdir("d")

@@ -31,7 +31,7 @@ type Places interface {
 //     directories are seen whatever include says, since they move what is below.
 //   - A rename over the edge shows the half that is inside, without a link to the other one. What is in a directory that comes into sight so is
 //     not told: its moved_to without partner means that it has to be listed.
-//   - A watched directory that is taken out of the prefixes, alone or with what is above it, is told as self_removed.
+//   - A watched directory that is taken out of the prefixes, alone or with what is above it, is told as self_removed, even if it came back since.
 type Scope struct {
 	places           Places
 	prefixes         []string // nil: everywhere
@@ -248,21 +248,22 @@ func match(globs []string, path string, dir bool) bool {
 	return false
 }
 
-// Crossed says whether b has a rename that may have taken v's directory out of v's prefixes: of that directory or of one that it may
-// have been in. [View.Left] then tells whether it did. at are the places in b.Notes to look at, as [Index] finds them; nil: all.
+// Crossed says whether b has a rename that may have taken v's directory out of v's prefixes with one that it was in.
+// [View.Left] then tells whether it did. at are the places in b.Notes to look at, as [Index] finds them; nil: all.
 func (v View) Crossed(b *notify.Batch, at []int32) bool {
 	if v.Scope == nil || v.Scope.prefixes == nil || v.Root != 0 && b.Root != v.Root {
 		return false
 	}
-	w := v.Scope.window(b.Root)
-	if w.all {
-		return false
-	}
+	return v.Scope.window(b.Root).crossed(b, at, func(*notify.Notification) bool { return true })
+}
+
+// crossed says whether one of the notifications of b crosses, and is as wanted.
+func (w *window) crossed(b *notify.Batch, at []int32, wanted func(*notify.Notification) bool) bool {
 	if at != nil {
-		return slices.ContainsFunc(at, func(i int32) bool { return w.crosses(b, &b.Notes[i]) })
+		return slices.ContainsFunc(at, func(i int32) bool { return w.crosses(b, &b.Notes[i]) && wanted(&b.Notes[i]) })
 	}
 	for i := range b.Notes {
-		if w.crosses(b, &b.Notes[i]) {
+		if w.crosses(b, &b.Notes[i]) && wanted(&b.Notes[i]) {
 			return true
 		}
 	}
@@ -275,8 +276,7 @@ func (w *window) crosses(b *notify.Batch, n *notify.Notification) bool {
 		return false
 	}
 	if w.holds(n.Path) {
-		to := b.Partner(n)
-		return to == nil || !w.holds(to.Path)
+		return w.leaves(b, n)
 	}
 	for _, p := range w.some {
 		if below(p, n.Path) {
@@ -286,17 +286,43 @@ func (w *window) crosses(b *notify.Batch, n *notify.Notification) bool {
 	return false
 }
 
-// Left says whether v's directory is in a tree and outside v's prefixes now; then hit tells that it is gone, as of at. One that is in
-// no tree is for the log to tell of. It does not wait for the disk.
-func (v View) Left(at notify.Seq) (hit Hit, left bool) {
+// leaves says whether n is the first half of a rename of a directory out of the prefixes.
+func (w *window) leaves(b *notify.Batch, n *notify.Notification) bool {
+	if n.Type != notify.ChildDirMovedFrom || n.Link == 0 || w.all || !w.holds(n.Path) {
+		return false
+	}
+	to := b.Partner(n)
+	return to == nil || !w.holds(to.Path)
+}
+
+// Left says whether a rename that [View.Crossed] found in b has taken v's directory out of v's prefixes; then hit tells that it is gone, as of
+// the end of b. What the directory was in then is not recorded. So it has left if it is outside now, and if it is in what was renamed, and
+// that took it outside: it came back since, and what was done to it meanwhile is not seen. One that is in no tree is for the log to
+// tell of. It does not wait for the disk.
+func (v View) Left(b *notify.Batch, at []int32) (hit Hit, left bool) {
 	if v.Scope == nil || v.Scope.prefixes == nil || v.Scope.places == nil {
 		return Hit{}, false
 	}
 	e, err := v.Scope.places.LookupID(context.Background(), v.Dir)
-	if err != nil || v.Scope.window(e.Root).holds(e.Path) {
+	if err != nil {
 		return Hit{}, false
 	}
-	n := &notify.Notification{Seq: at, Type: notify.SelfRemoved, Spine: notify.Spine{v.Dir}}
+	w := v.Scope.window(b.Root)
+	if v.Scope.window(e.Root).holds(e.Path) && !w.crossed(b, at, func(n *notify.Notification) bool { return w.took(b, n, &e) }) {
+		return Hit{}, false
+	}
+	n := &notify.Notification{Seq: b.Number.End(), Type: notify.SelfRemoved, Spine: notify.Spine{v.Dir}}
 	n.Attr.Mode = notify.ModeDir
 	return Hit{Note: n}, true
+}
+
+// took says whether n, the first half of a rename, took out of the prefixes an entry that is in that directory now.
+func (w *window) took(b *notify.Batch, n *notify.Notification, e *notify.Entry) bool {
+	i := slices.Index(e.Spine, n.ID())
+	if i < 0 || i == len(e.Spine)-1 { // its own rename is for Match to tell of
+		return false
+	}
+	rest := "/" + (&notify.Notification{Path: e.Path}).PathFrom(i)
+	to := b.Partner(n)
+	return w.holds(n.Path+rest) && (to == nil || !w.holds(to.Path+rest))
 }

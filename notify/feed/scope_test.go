@@ -15,7 +15,7 @@ import (
 	"fs_notify/notify/feed/feedtest"
 )
 
-// places is where the directories of these tests are now; the root is served as /srv/data.
+// places is where the directories of these tests are now, all of them in top; the root is served as /srv/data.
 type places map[notify.FileID]string
 
 func (p places) Roots() []notify.RootState {
@@ -24,7 +24,7 @@ func (p places) Roots() []notify.RootState {
 
 func (p places) LookupID(_ context.Context, id notify.FileID) (notify.Entry, error) {
 	if path, ok := p[id]; ok {
-		return notify.Entry{Root: root, Path: path}, nil
+		return notify.Entry{Root: root, Path: path, Spine: notify.Spine{root, top, id}}, nil
 	}
 	return notify.Entry{}, &notify.Error{Kind: notify.NotFound}
 }
@@ -174,37 +174,54 @@ func TestScopeLeft(t *testing.T) {
 			dir(linked(note(notify.ChildDirMovedTo, to, spine...), 2)),
 			note(notify.ChildFileAdded, to+"/g", root, top, watched, other)}
 	}
+	const f, gone = `child_file_added "f" [3 10]`, `self_removed "" [3]`
+	alone := rename("top/watched", "top/gone", root, top, watched)
+	above := rename("top", "gone", root, top)
 	for _, tt := range []struct {
-		name  string
-		now   places // where the directory is after the rename
-		notes []notify.Notification
-		left  bool
+		name     string
+		now      places // where the directory is after all that was
+		prefixes []string
+		notes    []notify.Notification
+		want     []string // part by part
 	}{
-		{"it was renamed", places{watched: "top/gone"}, rename("top/watched", "top/gone", root, top, watched), true},
-		{"what is above it was renamed", places{watched: "gone/watched"}, rename("top", "gone", root, top), true},
-		{"and came back", places{watched: "top/watched"}, rename("top", "gone", root, top), false},
-		{"another one was renamed", places{watched: "top/watched"}, rename("top/watched/x", "top/x", root, top, 20), false},
-		{"it is in no tree any more", places{}, rename("top", "gone", root, top), false},
+		{"it was renamed", places{watched: "top/gone"}, nil, alone, []string{f + "\n" + gone}},
+		{"it was renamed and came back", places{watched: "top/watched"}, nil, alone, []string{f + "\n" + gone}},
+		{"it was renamed and is in no tree any more", places{}, nil, alone, []string{f + "\n" + gone}},
+		{"into another prefix", places{watched: "top/gone"}, []string{"/srv/data/top/gone"}, alone, []string{f + "\n" + `child_file_added "g" [3 11]`}},
+		{"what is above it was renamed", places{watched: "gone/watched"}, nil, above, []string{f, gone}},
+		{"and came back", places{watched: "top/watched"}, nil, above, []string{f, gone}},
+		{"above it, into another prefix", places{watched: "gone/watched"}, []string{"/srv/data/gone/watched"}, above, []string{f}},
+		{"above it, and it was not in sight there", places{watched: "top/watched"}, []string{"/srv/data/old/else"}, rename("old", "older", root, top), []string{f}},
+		{"another one was renamed", places{watched: "top/watched"}, nil, rename("top/watched/x", "top/x", root, top, 20), []string{f}},
+		{"it is in no tree any more", places{}, nil, above, []string{f}},
 	} {
 		log := feedtest.New(100)
 		f := feed.New(log, feed.Options{Places: tt.now})
 		v := feed.View{Root: root, Dir: watched, Recursive: true, Types: notify.SetOf(notify.ChildFileAdded),
-			Scope: scopeOf(t, f, []string{"/srv/data/top/watched"}, nil, nil)}
+			Scope: scopeOf(t, f, append(tt.prefixes, "/srv/data/top/watched"), nil, nil)}
 		s, err := f.Subscribe(t.Context(), v, f.Head())
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := log.Append(root, tt.notes...)
-		first, err1 := s.Next(t.Context(), 0)
-		if err1 != nil || show(first.Hits) != `child_file_added "f" [3 10]` || first.End {
-			t.Errorf("%s: first %v %q", tt.name, err1, show(first.Hits))
+		b := log.Append(root, slices.Clone(tt.notes)...)
+		var told []string
+		var p feed.Part
+		for !p.End && err == nil {
+			if p, err = s.Next(t.Context(), 0); err == nil {
+				told = append(told, show(p.Hits))
+			}
 		}
-		second, err2 := s.Next(t.Context(), 0)
-		switch {
-		case tt.left && (err2 != nil || show(second.Hits) != `self_removed "" [3]` || !second.End || second.Hits[0].Note.Seq != b.Number.End()):
-			t.Errorf("%s: then %v %q, end %v, want self_removed at the end of the batch", tt.name, err2, show(second.Hits), second.End)
-		case !tt.left && !errors.Is(err2, feed.ErrIdle):
-			t.Errorf("%s: then %v %q, want nothing", tt.name, err2, show(second.Hits))
+		left := strings.HasSuffix(tt.want[len(tt.want)-1], gone)
+		if !slices.Equal(told, tt.want) || p.End != left || !left && !errors.Is(err, feed.ErrIdle) {
+			t.Errorf("%s: told %q, end %v, %v, want %q", tt.name, told, p.End, err, tt.want)
+		} else if left {
+			want := b.Notes[1].Seq // what the record says
+			if len(told) > 1 {
+				want = b.Number.End()
+			}
+			if got := p.Hits[len(p.Hits)-1].Note.Seq; got != want {
+				t.Errorf("%s: self_removed is %d, want %d", tt.name, got, want)
+			}
 		}
 		s.Close()
 	}

@@ -103,7 +103,7 @@ func (s *Sub) Step() (Part, error) {
 		}
 		s.hits, s.ended = s.view.Match(s.hits[:0], b, s.pos)
 		if !s.ended && s.view.Crossed(b, nil) {
-			s.last, s.left = s.view.Left(b.Number.End())
+			s.last, s.left = s.view.Left(b, nil)
 		}
 		s.pos = b.Number.End()
 		if s.left && len(s.hits) == 0 {

@@ -36,7 +36,7 @@ type Hit struct {
 //     types are asked for. Its other changes belong to its parent's view. A move inside the root goes unnoticed: the view follows the ID.
 //   - self_rescanned, if asked for, is seen as an entry is, and for the directory itself. An entry elsewhere may be about an
 //     ancestor, which the spine cannot tell: it is told as if about the directory itself.
-//   - Of all this, only what the Scope lets through. A half of a rename whose other half lies where the view does not look has no Link.
+//   - Of all this, only what the Scope lets through. A move of the directory itself out of the Scope's prefixes ends it too. A half of a rename whose other half lies where the view does not look has no Link.
 func (v View) Match(hits []Hit, b *notify.Batch, after notify.Seq) (_ []Hit, end bool) {
 	if v.Root != 0 && b.Root != v.Root {
 		return hits, false
@@ -84,6 +84,9 @@ type matching struct {
 
 func (m *matching) look(n *notify.Notification) {
 	at, how := m.view.see(n, m.window)
+	if m.window != nil && m.window.leaves(m.batch, n) && n.ID() == m.view.Dir {
+		how = ended
+	}
 	switch how {
 	case unseen:
 		return

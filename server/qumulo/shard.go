@@ -657,7 +657,7 @@ func (h *shard) deliver(g *group, from notify.Seq) {
 			at = nil
 		}
 		if !end && g.view.Crossed(b, at) {
-			if hit, left := g.view.Left(b.Number.End()); left {
+			if hit, left := g.view.Left(b, at); left {
 				end, why = true, &leftError{hit}
 			}
 		}

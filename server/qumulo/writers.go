@@ -286,7 +286,6 @@ func (p *pen) fill(m *member, batches []*notify.Batch, goal notify.Seq) (pos not
 	view := m.group.view
 	pos = m.pos
 	looked := 0
-	crossed := false
 	for _, b := range batches {
 		if b.Number > goal.Batch() || looked >= notesAtOnce || len(p.out.buf) >= maxFrame {
 			break
@@ -305,12 +304,10 @@ func (p *pen) fill(m *member, batches []*notify.Batch, goal notify.Seq) (pos not
 				break
 			}
 		}
-		crossed = crossed || view.Crossed(b, nil)
 		pos = b.Number.End()
 		looked += 1 + len(b.Notes)
-		if crossed && len(p.out.buf) >= m.off { // before that it was not so: the frames went on
-			crossed = false
-			if hit, left := view.Left(pos); left {
+		if len(p.out.buf) >= m.off && view.Crossed(b, nil) { // before that it was not so: the frames went on
+			if hit, left := view.Left(b, nil); left {
 				err = &leftError{hit}
 				break
 			}
