@@ -353,6 +353,64 @@ func TestDirectoryRemoved(t *testing.T) {
 	}
 }
 
+// fleeting is a tree in which a directory goes at the worst moment: when somebody has just found it.
+type fleeting struct {
+	*servertest.Tree
+	looks atomic.Int32 // until it goes
+}
+
+func (f *fleeting) LookupPath(ctx context.Context, path string) (notify.Entry, error) {
+	e, err := f.Tree.LookupPath(ctx, path)
+	f.found(&e)
+	return e, err
+}
+
+func (f *fleeting) LookupID(ctx context.Context, id notify.FileID) (notify.Entry, error) {
+	e, err := f.Tree.LookupID(ctx, id)
+	f.found(&e)
+	return e, err
+}
+
+func (f *fleeting) found(e *notify.Entry) {
+	if e.Path == "dir" && f.looks.Add(-1) == 0 {
+		f.Remove("dir")
+	}
+}
+
+// Nobody is told that a directory is watched which was found and is gone, and then nothing more.
+func TestDirectoryGoesWhileAStreamBegins(t *testing.T) {
+	tree := &fleeting{Tree: servertest.New("/srv/data")}
+	url := serve(t, tree.Tree, func(o *server.Options) { o.Files = tree }) + root + "%2Fdir/notify?"
+	for _, tt := range []struct {
+		query string
+		looks int32
+		want  int
+	}{
+		{"", 1, 200}, {"since=2100-01-01T00:00:00Z", 1, 200}, {"since=snapshot", 1, 404},
+		{"gap=reset&last_event_id=4711", 1, 404}, {"gap=reset&last_event_id=4711", 2, 200},
+		{"gap=reset&last_event_id=4711.%d", 1, 410}, {"gap=reset&last_event_id=4711.%d", 2, 200},
+	} {
+		dir := tree.Mkdir("dir")
+		tree.looks.Store(tt.looks)
+		query := strings.ReplaceAll(tt.query, "%d", dir.String())
+		resp := do(t, "GET", url+query, eventStream)
+		if resp.StatusCode != tt.want {
+			t.Errorf("%s: %s, want %d", tt.query, resp.Status, tt.want)
+		} else if s := wrap(t, resp); tt.want == 200 {
+			s.skip(": watching /srv/data/dir")
+			s.skip("data: [{\"type\":\"self_removed\"")
+			if end := s.block(); end != "" {
+				t.Errorf("%s: after self_removed came %q", tt.query, end)
+			}
+		}
+		if tree.Paths()["dir"] != 0 {
+			t.Errorf("%s: the directory was not looked up %d times", tt.query, tt.looks)
+			tree.Remove("dir")
+		}
+		resp.Body.Close()
+	}
+}
+
 func TestMovedOutWithWhatIsAbove(t *testing.T) {
 	tree := servertest.New("/srv/data")
 	tree.Mkdir("a")

@@ -60,10 +60,11 @@ type stream struct {
 	release func()       // what Admit wants to be called in the end
 
 	view    feed.View
-	name    string // of the directory, for the comment
-	gone    bool   // the directory is in no tree: only the past can be told
-	present bool   // the stream begins with the present, and so has to wait until the watch is in force
-	inForce bool   // the root is live
+	name    string     // of the directory, for the comment
+	gone    bool       // the directory is in no tree: only the past can be told
+	present bool       // the stream begins with the present, and so has to wait until the watch is in force
+	inForce bool       // the root is live
+	looked  notify.Seq // the head before the directory was last looked up: if that has ended, it is told behind this
 	sub     *feed.Sub
 	snap    *notify.Snapshot // what is to be told first
 	unsnap  func()           // says that it was told
@@ -163,6 +164,7 @@ func (s *stream) find(ctx context.Context) error {
 	}
 	for {
 		progress, indexing := s.indexing(ref) // before the look: an index that ends in between may have what was not found
+		s.looked = s.Feed.Head()
 		e, err := s.lookup(ctx, ref)
 		if err == nil && !e.Attr.IsDir() {
 			return notDirectory(ref)
@@ -239,10 +241,13 @@ func (s *stream) position(ctx context.Context) (first beginning, err error) {
 		return beginning{reset: "snapshot"}, s.takeSnapshot(ctx)
 	}
 	after, err := s.Feed.Start(ctx, s.since)
+	if s.since.Kind == feed.SinceNow || s.since.Kind == feed.SinceTime { // which may be ahead of all there is
+		after = min(after, s.looked)
+	}
 	if err == nil {
 		s.sub, err = s.Feed.Subscribe(ctx, s.view, after)
 	}
-	if errors.Is(err, notify.Gone) && s.reset && !s.gone && !s.inForce { // it begins with the present after all
+	if errors.Is(err, notify.Gone) && s.reset && !s.gone { // it begins with the present after all
 		s.present = true
 		if e := s.find(ctx); e != nil {
 			return first, e
@@ -253,7 +258,7 @@ func (s *stream) position(ctx context.Context) (first beginning, err error) {
 			return beginning{reset: "gone"}, s.takeSnapshot(ctx)
 		}
 		first.reset = "gone"
-		s.sub, err = s.Feed.Subscribe(ctx, s.view, s.Feed.Head())
+		s.sub, err = s.Feed.Subscribe(ctx, s.view, s.looked)
 	}
 	if err != nil {
 		return first, err
