@@ -746,6 +746,35 @@ func TestStopEndsStreams(t *testing.T) {
 	}
 }
 
+// patient is a tree of which a snapshot takes for ever.
+type patient struct {
+	*servertest.Tree
+	begun chan struct{}
+}
+
+func (p *patient) Snapshot(ctx context.Context, _ notify.FileID, _ bool) (*notify.Snapshot, error) {
+	p.begun <- struct{}{}
+	<-ctx.Done()
+	return nil, context.Cause(ctx)
+}
+
+// A server that stops before a stream has begun tells an EventSource to come back, which dies of an error.
+func TestStopBeforeAStreamBegins(t *testing.T) {
+	tree := &patient{servertest.New("/srv/data"), make(chan struct{})}
+	url, srv := serveToo(t, tree.Tree, func(o *server.Options) { o.Files = tree })
+	go func() {
+		<-tree.begun
+		srv.Drain()
+	}()
+	s := open(t, url+root+"/notify?since=snapshot", eventStream)
+	if b := s.block(); !strings.HasPrefix(b, ": closed: the server stops\nretry: ") || strings.Contains(b, "id: ") {
+		t.Errorf("the stream says %q, want when to come back, and no id", b)
+	}
+	if end := s.block(); end != "" {
+		t.Errorf("after the end came %q", end)
+	}
+}
+
 // A client that takes nothing is let go, and meanwhile costs the others nothing.
 func TestStalledClient(t *testing.T) {
 	tree := servertest.New("/srv/data")

@@ -99,6 +99,14 @@ func (s *stream) serve(ctx context.Context) error {
 	if err == errHandedOver {
 		return nil
 	}
+	if s.stream && !s.head {
+		switch {
+		case errors.Is(err, errFull):
+			return s.overloaded(err)
+		case errors.Is(err, notify.Closed):
+			s.begin() // or nobody would be told to come back
+		}
+	}
 	if !s.begun || s.head {
 		return err
 	}
@@ -646,7 +654,7 @@ func (a *API) appendFarewell(b []byte, reason, text string, c notify.Cursor) []b
 	return append(b, '\n')
 }
 
-// overloaded answers a stream that cannot be admitted. An EventSource dies for good of any
+// overloaded answers a stream that cannot be admitted, or whose snapshot finds no room. An EventSource dies for good of any
 // status but 200, so one is told to come back instead.
 func (s *stream) overloaded(err error) error {
 	if !s.stream || s.head || notify.KindOf(err) == notify.TooMany {

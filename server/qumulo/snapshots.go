@@ -15,6 +15,9 @@ const (
 	snapshotWait = 10 * time.Second
 )
 
+var errFull error = &notify.Error{Op: "qumulo.Snapshot", Kind: notify.Unavailable, Retry: snapshotWait,
+	Msg: "other clients are taking snapshots of large trees: try again later, or go on from a cursor"}
+
 // snapshots are the copies of trees that are held for clients, until each has taken its own. Its methods may be called from any goroutine.
 type snapshots struct {
 	turn chan struct{} // one element: who has put it in may copy
@@ -32,12 +35,10 @@ func (s *snapshots) take(ctx context.Context, take func() (*notify.Snapshot, err
 	release = func() {}
 	late := time.NewTimer(snapshotWait)
 	defer late.Stop()
-	full := &notify.Error{Op: "qumulo.Snapshot", Kind: notify.Unavailable, Retry: snapshotWait,
-		Msg: "other clients are taking snapshots of large trees: try again later, or go on from a cursor"}
 	select {
 	case s.turn <- struct{}{}:
 	case <-late.C:
-		return nil, release, full
+		return nil, release, errFull
 	case <-ctx.Done():
 		return nil, release, context.Cause(ctx)
 	}
@@ -52,7 +53,7 @@ func (s *snapshots) take(ctx context.Context, take func() (*notify.Snapshot, err
 		select {
 		case <-less:
 		case <-late.C:
-			return nil, release, full
+			return nil, release, errFull
 		case <-ctx.Done():
 			return nil, release, context.Cause(ctx)
 		}

@@ -3,9 +3,14 @@ package qumulo
 import (
 	"context"
 	"errors"
+	"net/http/httptest"
+	"strings"
 	"testing"
+	"testing/synctest"
 
 	"fs_notify/notify"
+	"fs_notify/notify/feed"
+	"fs_notify/server/servertest"
 )
 
 // Beyond the bound the next one waits until somebody has taken what is theirs; who goes away does not.
@@ -50,4 +55,31 @@ func TestSnapshotsWaitForRoom(t *testing.T) {
 	if s.held != 0 || len(s.turn) != 0 {
 		t.Errorf("%d entries and %d turns are left", s.held, len(s.turn))
 	}
+}
+
+// An EventSource for whose snapshot there is no room is told to come back: of an error it dies.
+func TestNoRoomForASnapshot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tree := servertest.New("/srv/data")
+		api := New(Options{Files: tree, Feed: feed.New(tree.Log, feed.Options{Places: tree})})
+		api.snaps.held = maxHeld
+		for _, query := range []string{"since=snapshot", "since=snapshot&gap=reset&last_event_id=4711.2"} {
+			for _, method := range []string{"GET", "HEAD"} {
+				for _, accept := range []string{"text/event-stream", "application/json"} {
+					w, r := httptest.NewRecorder(), httptest.NewRequest(method, "/v1/files/%2Fsrv%2Fdata/notify?"+query, nil)
+					r.Header.Set("Accept", accept)
+					err := api.ServeFiles(w, r)
+					told := w.Body.String()
+					switch {
+					case method == "HEAD" && (err != nil || told != ""):
+						t.Errorf("HEAD with %s as %s: %v, %q", query, accept, err, told)
+					case method == "GET" && accept == "text/event-stream" && (err != nil || w.Code != 200 || !strings.HasPrefix(told, "retry: 10000\n: other clients are taking snapshots")):
+						t.Errorf("%s: %v, %d %q, want 200 and a time to come back at", query, err, w.Code, told)
+					case method == "GET" && accept != "text/event-stream" && (!errors.Is(err, notify.Unavailable) || told != ""):
+						t.Errorf("%s for a client without event streams: %v, %q, want Unavailable", query, err, told)
+					}
+				}
+			}
+		}
+	})
 }
