@@ -35,15 +35,22 @@ type Places interface {
 type Scope struct {
 	places           Places
 	prefixes         []string // nil: everywhere
-	include, exclude []string // doublestar patterns; one that ends in a slash is for directories only
+	include, exclude []glob
 	windows          sync.Map // root's FileID to *window; only of roots that are known
 }
 
-// Limits on globs: one is matched against each directory of each path, and the alternatives of braces multiply.
+// glob is a pattern as it is matched: without braces.
+type glob struct {
+	pattern string // a doublestar pattern
+	dirs    bool   // for directories only
+}
+
+// Limits on the globs of a parameter: each is matched against each directory of each path, and kept as long as the stream.
 const (
-	maxGlobs   = 64
-	maxGlob    = 1024 // bytes
-	maxChoices = 16   // braces and commas
+	maxGlobs    = 64
+	maxGlob     = 1024     // bytes
+	maxPatterns = 256      // that the globs amount to, as the alternatives of braces multiply
+	maxWritten  = 16 << 10 // bytes of all these
 )
 
 // Scope gives the scope of some prefixes, as notify.Grant has them, and globs; nil if all of that narrows nothing. A glob that cannot
@@ -54,7 +61,7 @@ func (f *Feed) Scope(prefixes, include, exclude []string) (*Scope, error) {
 	}
 	s := &Scope{places: f.places}
 	if prefixes != nil {
-		s.prefixes = slices.Compact(slices.Sorted(slices.Values(prefixes)))
+		s.prefixes = distinct(prefixes)
 		if s.prefixes == nil {
 			s.prefixes = []string{}
 		}
@@ -66,8 +73,10 @@ func (f *Feed) Scope(prefixes, include, exclude []string) (*Scope, error) {
 	if s.exclude, err = parseGlobs("exclude", exclude); err != nil {
 		return nil, err
 	}
-	return f.scopes.intern(fmt.Sprintf("%t %q %q %q", prefixes == nil, s.prefixes, s.include, s.exclude), s), nil
+	return f.scopes.intern(fmt.Sprintf("%t %q %q %q", prefixes == nil, s.prefixes, distinct(include), distinct(exclude)), s), nil
 }
+
+func distinct(s []string) []string { return slices.Compact(slices.Sorted(slices.Values(s))) }
 
 // CheckGlobs says what would be wrong with globs for [Feed.Scope].
 func CheckGlobs(include, exclude []string) error {
@@ -92,22 +101,77 @@ func CheckGlob(g string) error {
 	return &notify.Error{Op: "feed.Scope", Kind: notify.Invalid, Msg: fmt.Sprintf("%.80q is not a glob pattern below the directory: try one like **/*.tmp or .git/**", g)}
 }
 
-func parseGlobs(param string, globs []string) ([]string, error) {
-	bad := func(format string, args ...any) ([]string, error) {
+func parseGlobs(param string, globs []string) (out []glob, _ error) {
+	bad := func(format string, args ...any) ([]glob, error) {
 		return nil, &notify.Error{Op: "feed.Scope", Kind: notify.Invalid, Msg: fmt.Sprintf(param+": "+format, args...)}
 	}
 	if len(globs) > maxGlobs {
 		return bad("%d globs are more than the %d that are possible", len(globs), maxGlobs)
 	}
-	for _, g := range globs {
+	weight := 0
+	for _, g := range distinct(globs) {
 		if err := CheckGlob(g); err != nil {
 			return bad("%s", notify.Message(err))
 		}
-		if p := strings.TrimSuffix(g, "/"); len(p) > maxGlob || strings.Count(p, "{")+strings.Count(p, ",") > maxChoices {
-			return bad("the pattern %.80q is too large: it may have %d bytes, and %d braces and commas", g, maxGlob, maxChoices)
+		p, dirs := strings.CutSuffix(g, "/")
+		if len(p) > maxGlob {
+			return bad("the pattern %.80q is too large: it may have %d bytes", g, maxGlob)
+		}
+		for _, p := range writeOut(nil, p) {
+			out = append(out, glob{p, dirs})
+			weight += len(p)
+		}
+		if len(out) > maxPatterns || weight > maxWritten {
+			return bad("with the pattern %.80q it is too much: all alternatives in braces written out, it may be %d patterns and %d bytes",
+				g, maxPatterns, maxWritten)
 		}
 	}
-	return slices.Compact(slices.Sorted(slices.Values(globs))), nil
+	return out, nil
+}
+
+// writeOut appends the patterns without braces that one with braces stands for. It stops when there are too many.
+func writeOut(out []string, p string) []string {
+	open := 0
+	for open < len(p) && p[open] != '{' {
+		open += token(p[open:])
+	}
+	if open == len(p) {
+		return append(out, p)
+	}
+	ends := []int{open} // of the alternatives, and before the first one
+	for i, depth := open, 0; len(ends) == 1 || depth > 0; i += token(p[i:]) {
+		switch p[i] {
+		case '{':
+			depth++
+		case '}':
+			depth--
+		}
+		if depth == 0 || depth == 1 && p[i] == ',' {
+			ends = append(ends, i)
+		}
+	}
+	rest := p[ends[len(ends)-1]+1:]
+	for i := 1; i < len(ends) && len(out) <= maxPatterns; i++ {
+		out = writeOut(out, p[:open]+p[ends[i-1]+1:ends[i]]+rest)
+	}
+	return out
+}
+
+// token is how many bytes of a valid pattern belong together at its beginning: an escaped byte, a class, or one byte.
+func token(p string) int {
+	switch p[0] {
+	case '\\':
+		return 2
+	case '[':
+		i := 1
+		for ; p[i] != ']'; i++ {
+			if p[i] == '\\' {
+				i++
+			}
+		}
+		return i + 1
+	}
+	return 1
 }
 
 // scopes are those in use, by all that they are made of.
@@ -228,7 +292,7 @@ func (s *Scope) lets(path string, dir, carries bool) bool {
 }
 
 // match says whether one of the globs matches a path or a directory that it is in.
-func match(globs []string, path string, dir bool) bool {
+func match(globs []glob, path string, dir bool) bool {
 	if len(globs) == 0 {
 		return false
 	}
@@ -239,8 +303,7 @@ func match(globs []string, path string, dir bool) bool {
 			end = len(path)
 		}
 		for _, g := range globs {
-			pattern, dirs := strings.CutSuffix(g, "/")
-			if (!dirs || dir || end < len(path)) && doublestar.MatchUnvalidated(pattern, path[:end]) {
+			if (!g.dirs || dir || end < len(path)) && doublestar.MatchUnvalidated(g.pattern, path[:end]) {
 				return true
 			}
 		}

@@ -3,12 +3,15 @@ package feed_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"weak"
+
+	"github.com/bmatcuk/doublestar/v4"
 
 	"fs_notify/notify"
 	"fs_notify/notify/feed"
@@ -147,6 +150,95 @@ func TestWrongGlobs(t *testing.T) {
 	}
 	if _, err := f.Scope(nil, slices.Repeat([]string{"a"}, 65), nil); !errors.Is(err, notify.Invalid) {
 		t.Errorf("65 globs: %v, want Invalid", err)
+	}
+}
+
+// Together, the alternatives of all globs are no more than so many.
+func TestTooManyAlternatives(t *testing.T) {
+	f := feed.New(feedtest.New(100), feed.Options{})
+	each := func(n int, glob string) (globs []string) {
+		for i := range n {
+			globs = append(globs, fmt.Sprint(glob, i))
+		}
+		return globs
+	}
+	for _, tt := range []struct {
+		name  string
+		globs []string
+		ok    bool
+	}{
+		{"as many globs as may be", each(64, "**/*."), true},
+		{"many alternatives in one", []string{"**/*.{" + strings.Repeat("x,", 200) + "y}"}, true},
+		{"braces in braces", []string{strings.Repeat("{a,", 200) + "b" + strings.Repeat("}", 200)}, true},
+		{"too many in one", []string{"{" + strings.Repeat("x,", 256) + "y}"}, false},
+		{"multiplied", []string{"**/" + strings.Repeat("{*,?}", 9)}, false},
+		{"multiplied so often that nobody could count", []string{strings.Repeat("{a,b}", 200)}, false},
+		{"of all together", each(64, "**/{*,?}{*,?}{*,?}"), false},
+		{"long ones", each(64, "{a,b,c,d}"+strings.Repeat("x", 900)), false},
+	} {
+		s, err := f.Scope(nil, nil, tt.globs)
+		if tt.ok && (err != nil || s.Lets("y", false) == false) || !tt.ok && !errors.Is(err, notify.Invalid) {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+}
+
+// What globs mean is what doublestar says.
+func TestGlobsAreDoublestars(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(9, 10))
+	some := func(of ...string) string { return of[rnd.IntN(len(of))] }
+	var pattern func(depth int) string
+	pattern = func(depth int) string {
+		var b strings.Builder
+		for i := range 1 + rnd.IntN(4) {
+			if i > 0 {
+				b.WriteByte('/')
+			}
+			before := b.String()
+			if rnd.IntN(3) == 0 && !strings.HasSuffix(before, "**/") && !strings.HasSuffix(before, "}/") { // doublestar has quirks where stars meet
+				b.WriteString("**")
+				continue
+			}
+			for j, n := 0, 1+rnd.IntN(3); j < n; j++ {
+				before := b.String()
+				switch k := rnd.IntN(8); {
+				case k == 0 && depth > 0: // and where an alternative may be nothing
+					b.WriteString("{a" + pattern(depth-1) + ",b" + pattern(depth-1) + some("", ",aa", ",b") + "}")
+				case k == 1 && !strings.HasSuffix(before, "*") && !strings.HasSuffix(before, "}"):
+					b.WriteString("*")
+				default:
+					b.WriteString(some("a", "b", "?", "[ab]", "[a-c]", `\a`, `\,`, "[{,}]", "é"))
+				}
+			}
+		}
+		return b.String()
+	}
+	f := feed.New(feedtest.New(100), feed.Options{})
+	matched := 0
+	for range 20000 {
+		g := pattern(2)
+		s, err := f.Scope(nil, nil, []string{g})
+		if err != nil {
+			continue
+		}
+		names := make([]string, 1+rnd.IntN(5))
+		for i := range names {
+			for range 1 + rnd.IntN(3) {
+				names[i] += some("a", "a", "b", "b", "é", ",", "{")
+			}
+		}
+		want := false
+		for i := range names {
+			want = want || doublestar.MatchUnvalidated(g, strings.Join(names[:i+1], "/"))
+		}
+		if got := !s.Lets(strings.Join(names, "/"), false); got != want {
+			t.Fatalf("%q and %q: %v, doublestar says %v", g, strings.Join(names, "/"), got, want)
+		} else if got {
+			matched++
+		}
+	}
+	if matched < 1000 {
+		t.Errorf("only %d matches: the test looks at too little", matched)
 	}
 }
 
