@@ -184,8 +184,8 @@ func (s *Server) routes() {
 	s.box = box.New(b)
 	s.any("/2.0/*", s.box.Serve, s.box.WriteError)
 	s.any("/v1/*", notFound, qumulo.WriteError)
-	o := onedata.New(onedata.Options{Files: s.Files, Feed: s.feed, WriteTimeout: s.WriteTimeout, Drain: s.drain, Admit: s.admit, Observer: s.Metrics,
-		Lost: s.lostPosition, Log: s.Log, Version: s.Version})
+	o := onedata.New(onedata.Options{Files: s.Files, Feed: s.feed, Drain: s.drain, Admit: s.admit, Observer: s.Metrics, Lost: s.lostPosition,
+		Log: s.Log, Version: s.Version})
 	s.any(onedata.Prefix+"*", o.Serve, o.WriteError)
 	s.any("/api/*", notFound, qumulo.WriteError)
 	h := huddle.New(huddle.Options{Files: s.Files, Feed: s.feed, Log: s.Log})
@@ -239,47 +239,46 @@ func (s *Server) public(route string) bool {
 
 // any routes every method of a path to h.
 func (s *Server) any(route string, h handler, words errorWriter) {
-	s.echo.Any(route, func(c echo.Context) (err error) {
+	s.echo.Any(route, func(c echo.Context) error {
 		start := time.Now()
 		told := false
+		w := newResponse(c.Response().Writer, s.WriteTimeout)
+		defer w.end()
 		tell := func() {
 			if !told {
 				told = true
-				s.Metrics.Request(route, c.Response().Status, time.Since(start))
+				s.Metrics.Request(route, max(w.status, http.StatusOK), time.Since(start))
 			}
 		}
-		c.Response().Before(func() {
-			if c.Response().Header().Get("X-Accel-Buffering") == "no" { // a stream
+		w.begins = func() {
+			if w.Header().Get("X-Accel-Buffering") == "no" { // a stream
 				tell() // how long it lasts says nothing of the request
 			}
-		})
+		}
 		defer func() {
 			if p := recover(); p != nil {
 				if p == http.ErrAbortHandler {
 					panic(p)
 				}
 				s.Log.Error("panic in a handler", "route", route, "panic", p, "stack", string(debug.Stack()))
-				if c.Response().Committed {
+				if w.status != 0 {
 					panic(http.ErrAbortHandler) // what is half told must not look whole
 				}
-				s.fail(c, words, &notify.Error{Op: "server", Kind: notify.Internal})
+				s.fail(w, c.Request(), words, &notify.Error{Op: "server", Kind: notify.Internal})
 			}
 			tell()
 		}()
-		w := c.Response()
-		// Streams set their own for each write; this one is for whatever is written at once.
-		http.NewResponseController(w).SetWriteDeadline(start.Add(s.WriteTimeout))
 		r, done, err := s.receive(w, c.Request(), route)
 		defer done()
 		if err != nil {
-			s.fail(c, words, err)
+			s.fail(w, c.Request(), words, err)
 			return nil
 		}
 		if r == nil { // answered
 			return nil
 		}
 		if err := h(w, r); err != nil {
-			s.fail(c, words, err)
+			s.fail(w, c.Request(), words, err)
 		}
 		return nil
 	})
@@ -304,8 +303,7 @@ var statuses = map[notify.Kind]int{
 func Status(err error) int { return statuses[notify.KindOf(err)] }
 
 // fail answers with an error, if nothing was answered yet.
-func (s *Server) fail(c echo.Context, words errorWriter, err error) {
-	w, r := c.Response(), c.Request()
+func (s *Server) fail(w *response, r *http.Request, words errorWriter, err error) {
 	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
 		return // the client left, there is nobody to answer
 	}
@@ -325,7 +323,7 @@ func (s *Server) fail(c echo.Context, words errorWriter, err error) {
 		level = slog.LevelError
 	}
 	s.Log.Log(r.Context(), level, "request failed", "method", r.Method, "path", r.URL.EscapedPath(), "status", status, "client", r.RemoteAddr, "err", err)
-	if w.Committed {
+	if w.status != 0 {
 		return
 	}
 	h := w.Header()
@@ -346,14 +344,16 @@ func (s *Server) fail(c echo.Context, words errorWriter, err error) {
 // routeError answers what the router itself refuses: a path or a method that is not routed.
 func (s *Server) routeError(err error, c echo.Context) {
 	var he *echo.HTTPError
-	guard(c.Response().Header())
+	w, r := newResponse(c.Response().Writer, s.WriteTimeout), c.Request()
+	defer w.end()
+	guard(w.Header())
 	switch {
 	case !errors.As(err, &he):
-		s.fail(c, qumulo.WriteError, err)
+		s.fail(w, r, qumulo.WriteError, err)
 	case he.Code == http.StatusNotFound:
-		s.fail(c, qumulo.WriteError, notFound(nil, nil))
-	case !c.Response().Committed:
-		qumulo.WriteError(c.Response(), c.Request(), he.Code, &notify.Error{Op: "server", Kind: notify.Invalid, Msg: http.StatusText(he.Code), Err: err})
+		s.fail(w, r, qumulo.WriteError, notFound(nil, nil))
+	default:
+		qumulo.WriteError(w, r, he.Code, &notify.Error{Op: "server", Kind: notify.Invalid, Msg: http.StatusText(he.Code), Err: err})
 	}
 }
 

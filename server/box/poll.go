@@ -111,9 +111,8 @@ func (a *API) servePoll(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	a.Observer.StreamOpened(Protocol)
-	rc := http.NewResponseController(w)
 	p := &poll{until: time.Now().Add(a.PollTimeout), lease: notify.GrantOf(r.Context()).Lease, release: release}
-	if conn, _, err := rc.Hijack(); err == nil {
+	if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
 		conn.SetDeadline(time.Time{})
 		p.conn, p.head = conn, headOf(w.Header())
 	} else {
@@ -130,7 +129,6 @@ func (a *API) servePoll(w http.ResponseWriter, r *http.Request) error {
 	}
 	select {
 	case message := <-p.answer:
-		rc.SetWriteDeadline(time.Now().Add(30 * time.Second))
 		return writeJSON(w, r, []byte(message))
 	case <-r.Context().Done():
 		a.tail.mu.Lock()

@@ -15,7 +15,7 @@
 // gone, and reads from the oldest line then.
 //
 // Handlers take net/http types and return an error if nothing was written yet; the package above maps its Kind to a status and calls
-// [API.WriteError]. An [API] may be used from any goroutine. A stream takes the goroutine of its request, and holds at most a page of the journal and the
+// [API.WriteError], and bounds how long bodies and clients may take. An [API] may be used from any goroutine. A stream takes the goroutine of its request, and holds at most a page of the journal and the
 // lines that are under way; it ends with the client, with Options.Drain, or with the directory of the space.
 package onedata
 
@@ -49,10 +49,9 @@ type Observer interface {
 
 // Options of an API. Files and Feed must be set; zero values of the others are replaced by what is said here.
 type Options struct {
-	Files        Files
-	Feed         *feed.Feed
-	WriteTimeout time.Duration   // a client that takes nothing for so long is disconnected, and a request's body must be there within; 30 s
-	Drain        context.Context // its end ends all streams; never
+	Files Files
+	Feed  *feed.Feed
+	Drain context.Context // its end ends all streams; never
 	// Admit says whether one more stream may begin; release is called when it has ended. All may.
 	Admit    func(r *http.Request) (release func(), err error)
 	Observer Observer // nobody
@@ -76,9 +75,6 @@ type API struct {
 
 // New makes an API.
 func New(o Options) *API {
-	if o.WriteTimeout <= 0 {
-		o.WriteTimeout = 30 * time.Second
-	}
 	if o.Drain == nil {
 		o.Drain = context.Background()
 	}
@@ -241,13 +237,10 @@ func (a *API) serveChanges(w http.ResponseWriter, r *http.Request, sid string) e
 	if err != nil {
 		return err
 	}
-	rc := http.NewResponseController(w)
-	rc.SetReadDeadline(time.Now().Add(a.WriteTimeout)) // not possible with a recorder in a test, and of no use there
 	body, err := readBody(r.Body)
 	if err != nil {
 		return err
 	}
-	rc.SetReadDeadline(time.Time{}) // that the client leaves is seen by reading on
 	want, err := parseSpec(body)
 	if err != nil {
 		return err
@@ -268,7 +261,7 @@ func (a *API) serveChanges(w http.ResponseWriter, r *http.Request, sid string) e
 	stop := context.AfterFunc(a.Drain, func() { cancel(errDrain) })
 	defer stop()
 
-	s := &stream{API: a, query: q, space: newSpace(root, notify.GrantOf(ctx)), w: w, rc: rc, client: r.RemoteAddr}
+	s := &stream{API: a, query: q, space: newSpace(root, notify.GrantOf(ctx)), w: w, rc: http.NewResponseController(w), client: r.RemoteAddr}
 	s.writing = writing{space: &s.space, other: func(id notify.FileID) (notify.Entry, error) { return a.Files.LookupID(ctx, id) }}
 	s.out = encoder{spec: want, space: s.space, sid: root.ID.String(), owners: &a.owners, xattrs: func(id notify.FileID) map[string][]byte {
 		x, err := a.Files.UserXattrs(ctx, id)

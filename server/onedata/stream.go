@@ -12,10 +12,7 @@ import (
 	"fs_notify/notify/feed"
 )
 
-const (
-	piece    = 32 << 10  // bytes that a client has to take within the write timeout: a slow one is served, a stuck one is not
-	maxLines = 256 << 10 // bytes that are collected before they are sent
-)
+const maxLines = 256 << 10 // bytes that are collected before they are sent
 
 // stream is one client on its way through the journal.
 type stream struct {
@@ -42,7 +39,7 @@ const (
 	reasonDrain   = "drain"   // the server stops
 	reasonRemoved = "removed" // the space is gone
 	reasonTimeout = "timeout" // nothing came for as long as the client asked
-	reasonStalled = "stalled" // the client took nothing for WriteTimeout
+	reasonStalled = "stalled" // the client took nothing for too long
 	reasonRevoked = "revoked" // the token or the session that let it in has ended
 	reasonError   = "error"
 )
@@ -367,24 +364,13 @@ func (s *stream) flush() error {
 
 // send writes and flushes.
 func (s *stream) send(b []byte) error {
-	for {
-		s.wrote = time.Now()
-		if err := s.rc.SetWriteDeadline(s.wrote.Add(s.WriteTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-			return &writeError{err}
-		}
-		n := min(len(b), piece)
-		if n > 0 {
-			if _, err := s.w.Write(b[:n]); err != nil {
-				return &writeError{err}
-			}
-		}
-		if b = b[n:]; len(b) == 0 {
-			break
-		}
+	if _, err := s.w.Write(b); err != nil {
+		return &writeError{err}
 	}
 	if err := s.rc.Flush(); err != nil {
 		return &writeError{err}
 	}
+	s.wrote = time.Now()
 	return nil
 }
 

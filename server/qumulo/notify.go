@@ -85,7 +85,7 @@ const (
 	reasonDrain   = "drain"   // the server stops
 	reasonRemoved = "removed" // self_removed was told
 	reasonTimeout = "timeout" // nothing came for as long as the client asked
-	reasonStalled = "stalled" // the client took nothing for WriteTimeout
+	reasonStalled = "stalled" // the client took nothing for too long
 	reasonRevoked = "revoked" // the token or the session that let it in has ended
 	reasonGone    = "gone"    // the journal cannot be read on
 	reasonError   = "error"
@@ -559,29 +559,15 @@ func (s *stream) comment(text string) error {
 	return s.send([]byte(": " + notify.EscapeName(text) + "\n\n"))
 }
 
-// piece is how many bytes a client has to take within the write timeout: a slow one is served, a stuck one is not.
-const piece = 32 << 10
-
 // send writes and flushes.
 func (s *stream) send(b []byte) error {
-	for first := true; first || len(b) > 0; first = false {
-		s.wrote = time.Now()
-		if err := s.rc.SetWriteDeadline(s.wrote.Add(s.WriteTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-			return &writeError{err}
-		}
-		n := min(len(b), piece)
-		if n > 0 {
-			if _, err := s.w.Write(b[:n]); err != nil {
-				return &writeError{err}
-			}
-		}
-		if b = b[n:]; len(b) > 0 {
-			continue
-		}
-		if err := s.rc.Flush(); err != nil {
-			return &writeError{err}
-		}
+	if _, err := s.w.Write(b); err != nil {
+		return &writeError{err}
 	}
+	if err := s.rc.Flush(); err != nil {
+		return &writeError{err}
+	}
+	s.wrote = time.Now()
 	return nil
 }
 

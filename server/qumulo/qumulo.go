@@ -49,7 +49,7 @@ type Options struct {
 	Files        Files
 	Feed         *feed.Feed
 	KeepAlive    time.Duration   // a comment goes out after so much silence; 15 s
-	WriteTimeout time.Duration   // a client that takes nothing for so long is disconnected; 30 s
+	WriteTimeout time.Duration   // a writer's client that takes nothing for so long is disconnected, others by the package above; 30 s
 	Retry        time.Duration   // what a client is told to wait before it comes back; 2 s
 	Drain        context.Context // its end ends all streams; never
 	// Admit says whether one more stream may begin; release is called when it has ended. All may.

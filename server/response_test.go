@@ -1,0 +1,132 @@
+package server_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"fs_notify/notify"
+	"fs_notify/server"
+	"fs_notify/server/onedata"
+	"fs_notify/server/servertest"
+)
+
+// http2 starts a server and gives a client that speaks HTTP/2 with it.
+func http2(t *testing.T, tree *servertest.Tree, change func(*server.Options)) (url string, c *http.Client) {
+	t.Helper()
+	cert, pool := selfSigned(t)
+	url = serve(t, tree, func(o *server.Options) {
+		o.TLS = cert
+		change(o)
+	})
+	c = &http.Client{Transport: &http.Transport{TLSClientConfig: pool, ForceAttemptHTTP2: true}, Timeout: 2 * patience}
+	t.Cleanup(c.CloseIdleConnections)
+	return url, c
+}
+
+// ask sends a request that has to be answered with 200, over HTTP/2.
+func ask(t *testing.T, c *http.Client, method, url, body string, headers ...string) *http.Response {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range headers {
+		k, v, _ := strings.Cut(h, ": ")
+		req.Header.Add(k, v)
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { resp.Body.Close() })
+	if resp.StatusCode != 200 || resp.ProtoMajor != 2 {
+		t.Fatalf("%s %s: %s %s", method, url, resp.Proto, resp.Status)
+	}
+	return resp
+}
+
+// Over HTTP/2, too, a stream may be quiet for longer than a client may take nothing.
+func TestQuietOverHTTP2(t *testing.T) {
+	url, c := http2(t, servertest.New("/srv/data"), func(o *server.Options) {
+		o.WriteTimeout, o.KeepAlive, o.Box.PollTimeout = 100*time.Millisecond, time.Second, time.Second
+	})
+	for _, accept := range []string{eventStream, "Accept: application/json"} {
+		wrap(t, ask(t, c, "GET", url+root+"/notify", "", accept)).skip(": keepalive")
+	}
+	lines := ask(t, c, "POST", url+onedata.Prefix+"changes/metadata/"+servertest.RootID.String()+"?keepalive=1000", `{"fileMeta":{"fields":["name"]}}`, "Content-Type: application/json")
+	if line, err := bufio.NewReader(lines.Body).ReadString('\n'); line != "\r\n" || err != nil {
+		t.Errorf("Onedata's stream says %q, %v", line, err)
+	}
+	poll, err := io.ReadAll(ask(t, c, "GET", url+"/2.0/events/poll?stream_position=now", "").Body)
+	if err != nil || !strings.Contains(string(poll), "reconnect") {
+		t.Errorf("a long poll is answered with %q, %v", poll, err)
+	}
+}
+
+// What a handler thinks about for longer than a client may take nothing is told all the same.
+func TestLateAnswer(t *testing.T) {
+	late := func(o *server.Options) {
+		o.WriteTimeout = 100 * time.Millisecond
+		o.More = map[string]http.Handler{"/late": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			time.Sleep(5 * o.WriteTimeout)
+			io.WriteString(w, strings.Repeat("late", 10000))
+		})}
+	}
+	if status, body := get(t, serve(t, servertest.New("/srv/data"), late)+"/late"); status != 200 || len(body) != 40000 {
+		t.Errorf("over HTTP/1.1: %d, %d bytes", status, len(body))
+	}
+	url, c := http2(t, servertest.New("/srv/data"), late)
+	if body, err := io.ReadAll(ask(t, c, "GET", url+"/late", "").Body); err != nil || len(body) != 40000 {
+		t.Errorf("over HTTP/2: %d bytes, %v", len(body), err)
+	}
+}
+
+// Who takes nothing over HTTP/2 is let go as over HTTP/1.1, for the reason that is the case.
+func TestStalledOverHTTP2(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	m := &metrics{closed: make(chan string, 10)}
+	url, c := http2(t, tree, func(o *server.Options) { o.Metrics, o.WriteTimeout = m, 300*time.Millisecond })
+	for i := range 20 { // more than the client's library takes in advance
+		notes := make([]notify.Notification, 1000)
+		for k := range notes {
+			notes[k] = notify.Notification{Type: notify.ChildFileAdded, Path: fmt.Sprint(strings.Repeat("x", 500), i, k), Spine: notify.Spine{servertest.RootID, notify.FileID(10000*i + k)}}
+		}
+		tree.Log.Append(servertest.RootID, notes...)
+	}
+	ask(t, c, "GET", url+root+"/notify?since=oldest", "", eventStream)
+	select {
+	case reason := <-m.closed:
+		if reason != "stalled" {
+			t.Errorf("the stream of a client that does not read ended for %q", reason)
+		}
+	case <-time.After(patience):
+		t.Error("a client that does not read is still served")
+	}
+}
+
+// Who asks and asks and reads no answer is let go, though each answer is so small that a handler does not notice.
+func TestAnswersThatNobodyReads(t *testing.T) {
+	url := serve(t, servertest.New("/srv/data"), func(o *server.Options) {
+		o.WriteTimeout = 300 * time.Millisecond
+		o.More = map[string]http.Handler{"/small": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, strings.Repeat("x", 3000)) })}
+	})
+	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.(*net.TCPConn).SetReadBuffer(4096)
+	c.SetDeadline(time.Now().Add(patience))
+	for err == nil {
+		_, err = io.WriteString(c, strings.Repeat("GET /small HTTP/1.1\r\nHost: localhost\r\n\r\n", 100))
+	}
+	if e, ok := err.(net.Error); ok && e.Timeout() {
+		t.Error("the connection stays open")
+	}
+}
