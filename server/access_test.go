@@ -101,6 +101,66 @@ func TestRevocationEndsStreams(t *testing.T) {
 	}
 }
 
+// It ends those, too, whose clients take nothing of what is being written, long before that alone would.
+func TestRevocationEndsStuckStreams(t *testing.T) {
+	cert, pool := selfSigned(t)
+	changes := "POST " + onedata.Prefix + "changes/metadata/" + servertest.RootID.String() + "?last_seq=0"
+	for _, proto := range []string{"http/1.1", "h2"} {
+		for _, ask := range [][2]string{{"GET " + root + "/notify?since=oldest", eventStream}, {"GET " + root + "/notify?since=oldest", "Accept: application/json"},
+			{"GET " + root + "/notify?since=snapshot", "Accept: application/json"}, {changes, "Content-Type: application/json"}} {
+			t.Run(proto+" "+ask[0]+" "+ask[1], func(t *testing.T) {
+				tree := servertest.New("/srv/data")
+				if strings.Contains(ask[0], "snapshot") {
+					for i := range 20000 {
+						tree.Create(fmt.Sprint(strings.Repeat("x", 500), i))
+					}
+				} else {
+					tellMuch(tree)
+				}
+				_, rewrite, change := guardedBy(t, [2]string{"bad", allRights})
+				m := &metrics{closed: make(chan string, 10)}
+				url := serve(t, tree, func(o *server.Options) {
+					change(o)
+					o.Metrics, o.TLS, o.WriteTimeout = m, cert.Clone(), time.Hour
+					o.TLS.NextProtos = []string{proto}
+				})
+				c := &http.Client{Transport: &http.Transport{TLSClientConfig: pool, ForceAttemptHTTP2: proto == "h2"}}
+				defer c.CloseIdleConnections()
+				method, path, _ := strings.Cut(ask[0], " ")
+				body := ""
+				if method == "POST" {
+					body = `{"fileMeta":{"fields":["name"]}}`
+				}
+				req, err := http.NewRequestWithContext(t.Context(), method, url+path, strings.NewReader(body))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, h := range []string{bearer("bad"), ask[1]} {
+					k, v, _ := strings.Cut(h, ": ")
+					req.Header.Add(k, v)
+				}
+				resp, err := c.Do(req)
+				if err != nil || resp.StatusCode != 200 {
+					t.Fatal(resp, err)
+				}
+				defer resp.Body.Close()
+				for last := int64(-1); last != m.bytes.Load() || last == 0; time.Sleep(50 * time.Millisecond) {
+					last = m.bytes.Load() // until it is stuck
+				}
+				rewrite()
+				select {
+				case reason := <-m.closed:
+					if reason != "revoked" {
+						t.Errorf("the stream is counted as ended for %q", reason)
+					}
+				case <-time.After(patience):
+					t.Fatal("the stream does not end")
+				}
+			})
+		}
+	}
+}
+
 func TestWhatIsOpenWithoutToken(t *testing.T) {
 	tree := servertest.New("/srv/data")
 	_, _, change := guardedBy(t, [2]string{"good", allRights})

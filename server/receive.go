@@ -20,7 +20,7 @@ import (
 
 // receive does what comes before any handler: it says who asks, from where, and whether at all. A nil request was answered; done is to be
 // called when the request is.
-func (s *Server) receive(w http.ResponseWriter, r *http.Request, route string) (_ *http.Request, done func(), err error) {
+func (s *Server) receive(w *response, r *http.Request, route string) (_ *http.Request, done func(), err error) {
 	done = func() {}
 	guard(w.Header())
 	if c, ok := r.Context().Value(connKey{}).(*conn); ok {
@@ -57,7 +57,11 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request, route string) (
 	}
 	if lease := notify.GrantOf(r.Context()).Lease; lease != nil {
 		ctx, cancel := context.WithCancelCause(r.Context())
-		stop := context.AfterFunc(lease, func() { cancel(context.Cause(lease)) })
+		stop := context.AfterFunc(lease, func() {
+			why := context.Cause(lease)
+			cancel(why)
+			w.cut(why)
+		})
 		done = func() { stop(); cancel(nil) }
 		r = r.WithContext(ctx)
 	}

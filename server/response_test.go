@@ -51,6 +51,18 @@ func ask(t *testing.T, c *http.Client, method, url, body string, headers ...stri
 	return resp
 }
 
+// tellMuch tells of more than buffers on the way to a client hold, the 4 MiB of net/http's own for HTTP/2 included.
+func tellMuch(tree *servertest.Tree) {
+	for i := range 20 {
+		notes := make([]notify.Notification, 1000)
+		for k := range notes {
+			notes[k] = notify.Notification{Type: notify.ChildFileAdded, Path: fmt.Sprint(strings.Repeat("x", 500), i, k),
+				Spine: notify.Spine{servertest.RootID, notify.FileID(10000 + 1000*i + k)}, Attr: notify.Attr{Mode: notify.ModeFile}}
+		}
+		tree.Log.Append(servertest.RootID, notes...)
+	}
+}
+
 // Over HTTP/2, too, a stream may be quiet for longer than a client may take nothing.
 func TestQuietOverHTTP2(t *testing.T) {
 	url, c := http2(t, servertest.New("/srv/data"), func(o *server.Options) {
@@ -92,13 +104,7 @@ func TestStalledOverHTTP2(t *testing.T) {
 	tree := servertest.New("/srv/data")
 	m := &metrics{closed: make(chan string, 10)}
 	url, c := http2(t, tree, func(o *server.Options) { o.Metrics, o.WriteTimeout = m, 300*time.Millisecond })
-	for i := range 20 { // more than the client's library takes in advance
-		notes := make([]notify.Notification, 1000)
-		for k := range notes {
-			notes[k] = notify.Notification{Type: notify.ChildFileAdded, Path: fmt.Sprint(strings.Repeat("x", 500), i, k), Spine: notify.Spine{servertest.RootID, notify.FileID(10000*i + k)}}
-		}
-		tree.Log.Append(servertest.RootID, notes...)
-	}
+	tellMuch(tree)
 	ask(t, c, "GET", url+root+"/notify?since=oldest", "", eventStream)
 	select {
 	case reason := <-m.closed:

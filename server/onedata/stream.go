@@ -91,6 +91,8 @@ func (s *stream) serve(ctx context.Context) error {
 func ending(err error) string {
 	var we *writeError
 	switch {
+	case errors.Is(err, notify.Unauthorized):
+		return reasonRevoked
 	case errors.As(err, &we) && errors.Is(err, os.ErrDeadlineExceeded):
 		return reasonStalled
 	case errors.As(err, &we), errors.Is(err, context.Canceled):
@@ -101,8 +103,6 @@ func ending(err error) string {
 		return reasonTimeout
 	case errors.Is(err, notify.Closed):
 		return reasonDrain
-	case errors.Is(err, notify.Unauthorized):
-		return reasonRevoked
 	}
 	return reasonError
 }

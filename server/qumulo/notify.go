@@ -606,7 +606,10 @@ func ending(err error) (reason, text string) {
 	var we *writeError
 	switch {
 	case errors.As(err, &we):
-		if errors.Is(err, os.ErrDeadlineExceeded) {
+		switch {
+		case errors.Is(err, notify.Unauthorized):
+			return reasonRevoked, ""
+		case errors.Is(err, os.ErrDeadlineExceeded):
 			return reasonStalled, ""
 		}
 		return reasonClient, ""
