@@ -136,3 +136,37 @@ func TestAnswersThatNobodyReads(t *testing.T) {
 		t.Error("the connection stays open")
 	}
 }
+
+// talk sends text over a connection of its own; what is answered comes out of the reader.
+func talk(t *testing.T, url, text string) (net.Conn, *bufio.Reader) {
+	t.Helper()
+	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(patience))
+	io.WriteString(c, text)
+	return c, bufio.NewReader(c)
+}
+
+// answer reads the head of one answer.
+func answer(t *testing.T, r *bufio.Reader) *http.Response {
+	t.Helper()
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp
+}
+
+// A body that nobody reads, as some clients send with a GET, has no say in how long the stream lasts.
+func TestStreamThatWasAskedForWithABody(t *testing.T) {
+	url := serve(t, servertest.New("/srv/data"), func(o *server.Options) { o.BodyTimeout, o.KeepAlive = 50*time.Millisecond, 500*time.Millisecond })
+	for _, accept := range []string{"text/event-stream", "application/json"} {
+		for _, body := range []string{"Content-Length: 2\r\n\r\n{}", "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"} {
+			_, r := talk(t, url, "GET "+root+"/notify HTTP/1.1\r\nHost: localhost\r\nAccept: "+accept+"\r\n"+body)
+			wrap(t, answer(t, r)).skip(": keepalive")
+		}
+	}
+}
