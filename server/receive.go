@@ -29,8 +29,8 @@ func (s *Server) receive(w *response, r *http.Request, route string) (_ *http.Re
 			return nil, done, &notify.Error{Op: "server.receive", Kind: notify.TooMany, Retry: c.wait, Msg: "too many connections at once from this address, try again later"}
 		}
 	}
+	r = r.WithContext(r.Context()) // a copy: net/http goes by its own, and by whose body it has there
 	if client, ok := s.forwarded(r); ok {
-		r = r.WithContext(r.Context()) // a copy
 		r.RemoteAddr = client
 	}
 	r.URL.Scheme = "http" // what links to this server begin with

@@ -170,3 +170,38 @@ func TestStreamThatWasAskedForWithABody(t *testing.T) {
 		}
 	}
 }
+
+// Who waits for "100 Continue" before it sends a body gets that, or the answer that needs no body; it never waits in vain.
+func TestExpectContinue(t *testing.T) {
+	_, _, change := guardedBy(t, [2]string{"good", allRights})
+	url := serve(t, servertest.New("/srv/data"), change)
+	const expect = " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nExpect: 100-continue\r\n"
+	for _, tt := range []struct {
+		ask, head string
+		status    int
+	}{
+		{"POST /v1/files/resolve", bearer("bad"), 401},
+		{"POST /v1/nothing", bearer("good"), 404},
+		{"DELETE " + root + "/notify", bearer("good"), 405},
+		{"GET " + root + "/notify", bearer("good"), 200},
+		{"GET " + root + "/notify", bearer("good") + "\r\n" + eventStream, 200},
+		{"GET " + root + "/entries", bearer("good"), 200},
+	} {
+		_, r := talk(t, url, tt.ask+expect+tt.head+"\r\n\r\n")
+		resp := answer(t, r)
+		if resp.StatusCode != tt.status || !resp.Close {
+			t.Errorf("%s: %s, to be closed %v, want %d and true", tt.ask, resp.Status, resp.Close, tt.status)
+		}
+		if strings.HasSuffix(tt.ask, "/notify") && tt.status == 200 {
+			wrap(t, resp).skip(": watching")
+		}
+	}
+	c, r := talk(t, url, "POST /v1/files/resolve"+expect+bearer("good")+"\r\n\r\n")
+	if resp := answer(t, r); resp.StatusCode != 100 {
+		t.Fatalf("a body that is welcome: %s", resp.Status)
+	}
+	io.WriteString(c, `["2"]`)
+	if resp := answer(t, r); resp.StatusCode != 200 || resp.Close {
+		t.Errorf("with its body: %s, to be closed %v", resp.Status, resp.Close)
+	}
+}
