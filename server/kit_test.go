@@ -56,13 +56,19 @@ func serve(t testing.TB, tree *servertest.Tree, change func(*server.Options)) (u
 // serveToo is serve for those who want the server too.
 func serveToo(t testing.TB, tree *servertest.Tree, change func(*server.Options)) (url string, srv *server.Server) {
 	t.Helper()
-	o := server.Options{Files: tree, Journal: tree.Log, Version: "test", Writers: writers}
-	if change != nil {
-		change(&o)
-	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
+	}
+	return serveAt(t, l, tree, change)
+}
+
+// serveAt is serveToo at a listener.
+func serveAt(t testing.TB, l net.Listener, tree *servertest.Tree, change func(*server.Options)) (url string, srv *server.Server) {
+	t.Helper()
+	o := server.Options{Files: tree, Journal: tree.Log, Version: "test", Writers: writers}
+	if change != nil {
+		change(&o)
 	}
 	ctx, cancel := context.WithCancel(context.Background()) // t.Context() would end before the clients are closed
 	done := make(chan error, 1)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -203,5 +204,77 @@ func TestExpectContinue(t *testing.T) {
 	io.WriteString(c, `["2"]`)
 	if resp := answer(t, r); resp.StatusCode != 200 || resp.Close {
 		t.Errorf("with its body: %s, to be closed %v", resp.Status, resp.Close)
+	}
+}
+
+// smallBuffers gives connections that take little in advance.
+type smallBuffers struct{ net.Listener }
+
+func (l smallBuffers) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		c.(*net.TCPConn).SetWriteBuffer(4096)
+	}
+	return c, err
+}
+
+// Who takes nothing is counted as that, though each write is so small that only its flush finds out.
+func TestStalledAtAFlush(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree := servertest.New("/srv/data")
+	m := &metrics{closed: make(chan string, 10)}
+	url, _ := serveAt(t, smallBuffers{l}, tree, func(o *server.Options) { o.Metrics, o.WriteTimeout = m, 300*time.Millisecond })
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Millisecond):
+				tree.Create(fmt.Sprint("f", i))
+			}
+		}
+	}()
+	const spec = `{"fileMeta":{"fields":["name"]}}`
+	for _, ask := range []string{
+		"GET " + root + "/notify HTTP/1.1\r\nHost: localhost\r\n" + eventStream + "\r\n\r\n",
+		"GET " + root + "/notify HTTP/1.1\r\nHost: localhost\r\n\r\n",
+		"POST " + onedata.Prefix + "changes/metadata/" + servertest.RootID.String() + " HTTP/1.1\r\nHost: localhost\r\n" +
+			fmt.Sprintf("Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(spec), spec),
+	} {
+		c, _ := talk(t, url, ask)
+		c.(*net.TCPConn).SetReadBuffer(4096)
+		select {
+		case reason := <-m.closed:
+			if reason != "stalled" {
+				t.Errorf("%.60q: the stream of a client that does not read ended for %q", ask, reason)
+			}
+		case <-time.After(patience):
+			t.Errorf("%.60q: a client that does not read is still served", ask)
+		}
+	}
+}
+
+// broken is a client that has left.
+type broken struct{ http.ResponseWriter }
+
+func (broken) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
+func (broken) FlushError() error         { return io.ErrClosedPipe }
+
+// A stream that is opened is closed, though it is one too many and its client does not even wait to hear that.
+func TestOverloadThatNobodyHears(t *testing.T) {
+	m := &metrics{closed: make(chan string, 10)}
+	url, srv := serveToo(t, servertest.New("/srv/data"), func(o *server.Options) { o.MaxStreams, o.Metrics = 1, m })
+	open(t, url+root+"/notify", eventStream).skip("retry")
+	r := httptest.NewRequest("GET", root+"/notify", nil)
+	r.RemoteAddr, r.Host = "127.0.0.1:4711", "localhost"
+	r.Header.Set("Accept", "text/event-stream")
+	srv.ServeHTTP(broken{httptest.NewRecorder()}, r)
+	if opened, closed := m.opened.Load(), len(m.closed); opened != 2 || closed != 1 {
+		t.Errorf("%d streams were opened and %d closed, want 2 and 1", opened, closed)
 	}
 }

@@ -654,11 +654,10 @@ func (s *stream) overloaded(err error) error {
 	if errors.As(err, &e) && e.Retry > 0 {
 		wait = e.Retry
 	}
-	if err := s.begin(); err != nil {
-		return nil
+	if s.begin() == nil {
+		s.send(append(appendRetry(nil, wait), ": "+notify.EscapeName(notify.Message(err))+"\n\n"...))
 	}
 	s.Observer.StreamClosed(Protocol, "overload")
-	s.send(append(appendRetry(nil, wait), ": "+notify.EscapeName(notify.Message(err))+"\n\n"...))
 	return nil
 }
 
