@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -172,6 +173,13 @@ func (s *Server) connContext(ctx context.Context, c net.Conn) context.Context {
 		k.wait, _ = s.connect.Take(access.Network(from.Addr().Unmap().String()), time.Now())
 	}
 	s.conns.Store(c, k)
+	socket := c
+	if secure, ok := c.(*tls.Conn); ok {
+		socket = secure.NetConn()
+	}
+	if tcp, ok := socket.(*net.TCPConn); ok {
+		tune(tcp, 2*s.WriteTimeout) // a write that waits is to find out first
+	}
 	return context.WithValue(access.ConnContext(qumulo.ConnContext(ctx, c), c), connKey{}, k)
 }
 

@@ -5,15 +5,19 @@ package server_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"fs_notify/notify"
 	"fs_notify/notify/feed/feedtest"
@@ -218,6 +222,69 @@ func TestHangUpIsNoticed(t *testing.T) {
 			t.Fatal("nobody noticed")
 		}
 	}
+}
+
+// A client without power or network neither takes anything nor says good-bye. It is let go, whoever writes to it.
+func TestVanishedClient(t *testing.T) {
+	cert, pool := selfSigned(t)
+	for _, proto := range []string{"", "http/1.1", "h2"} {
+		for _, accept := range []string{"text/event-stream", "application/json"} {
+			m := &metrics{closed: make(chan string, 10)}
+			url := serve(t, servertest.New("/srv/data"), func(o *server.Options) {
+				o.Metrics, o.KeepAlive, o.WriteTimeout = m, 20*time.Millisecond, 500*time.Millisecond
+				if proto != "" {
+					o.TLS = cert.Clone()
+					o.TLS.NextProtos = []string{proto}
+				}
+			})
+			var vanish func() error
+			dialer := &net.Dialer{KeepAlive: -1}
+			tr := &http.Transport{TLSClientConfig: pool, ForceAttemptHTTP2: proto == "h2", DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+				c, err := dialer.DialContext(ctx, network, addr)
+				if err == nil {
+					vanish = func() error { return deafen(c.(*net.TCPConn)) }
+				}
+				return c, err
+			}}
+			req, err := http.NewRequestWithContext(t.Context(), "GET", url+root+"/notify", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Accept", accept)
+			resp, err := tr.RoundTrip(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wrap(t, resp).skip(": keepalive")
+			if err := vanish(); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case reason := <-m.closed:
+				if reason != "client" && reason != "stalled" {
+					t.Errorf("%s %s: the stream ended for %q", proto, accept, reason)
+				}
+			case <-time.After(patience):
+				t.Errorf("%s %s: one who vanished is still served", proto, accept)
+			}
+			resp.Body.Close()
+			tr.CloseIdleConnections()
+		}
+	}
+}
+
+// deafen has the kernel throw away all that comes to a socket, before it is acknowledged.
+func deafen(c *net.TCPConn) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	drop := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K}
+	var serr error
+	err = raw.Control(func(fd uintptr) {
+		serr = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &drop})
+	})
+	return errors.Join(err, serr)
 }
 
 // A journal that is damaged, or forgets what a stream has not read, ends the stream with the reason and an id; coming back with that

@@ -5,7 +5,6 @@ import (
 	"net"
 	"os"
 	"syscall"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -80,12 +79,9 @@ func (p *poller) remove(fd int) { unix.EpollCtl(p.fd, unix.EPOLL_CTL_DEL, fd, ni
 
 func (p *poller) close() { p.file.Close() }
 
-// notSent is how many bytes the kernel takes for a client beyond what it has sent: more would only pile up there.
-const notSent = 32 << 10
-
 // takeSocket gives a connection's socket a descriptor of its own and closes the connection: from then on, neither net/http nor the
-// runtime's poller knows of it. The kernel gives a client up that acknowledges nothing for patience.
-func takeSocket(c *net.TCPConn, patience time.Duration) (int, error) {
+// runtime's poller knows of it.
+func takeSocket(c *net.TCPConn) (int, error) {
 	defer c.Close()
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -99,10 +95,6 @@ func takeSocket(c *net.TCPConn, patience time.Duration) (int, error) {
 	if derr != nil {
 		return -1, os.NewSyscallError("fcntl", derr)
 	}
-	// Without these it works as well, only worse.
-	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, notSent)
-	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(patience.Milliseconds()))
 	return fd, nil
 }
 

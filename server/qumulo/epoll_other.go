@@ -5,7 +5,6 @@ package qumulo
 import (
 	"errors"
 	"net"
-	"time"
 )
 
 // There are no writers here: each stream has a goroutine.
@@ -19,12 +18,12 @@ type event struct {
 
 var errAgain = errors.New("the socket is full")
 
-func newPoller() (*poller, error)                         { return nil, errors.ErrUnsupported }
-func (*poller) run(chan<- []event, <-chan struct{})       {}
-func (*poller) add(int, uint32, uint32) error             { return errors.ErrUnsupported }
-func (*poller) remove(int)                                {}
-func (*poller) close()                                    {}
-func takeSocket(*net.TCPConn, time.Duration) (int, error) { return -1, errors.ErrUnsupported }
-func writeSocket(int, []byte) (int, error)                { return 0, errors.ErrUnsupported }
-func whyGone(int) error                                   { return errHungUp }
-func closeSocket(int, bool)                               {}
+func newPoller() (*poller, error)                   { return nil, errors.ErrUnsupported }
+func (*poller) run(chan<- []event, <-chan struct{}) {}
+func (*poller) add(int, uint32, uint32) error       { return errors.ErrUnsupported }
+func (*poller) remove(int)                          {}
+func (*poller) close()                              {}
+func takeSocket(*net.TCPConn) (int, error)          { return -1, errors.ErrUnsupported }
+func writeSocket(int, []byte) (int, error)          { return 0, errors.ErrUnsupported }
+func whyGone(int) error                             { return errHungUp }
+func closeSocket(int, bool)                         {}

@@ -115,7 +115,7 @@ func (s *stream) handOver(ctx context.Context) bool {
 	s.release = func() {} // it is the member's now
 	h := w.shards[w.turn.Add(1)%uint32(len(w.shards))]
 	var err error
-	if m.fd, err = takeSocket(s.conn, s.WriteTimeout); err != nil {
+	if m.fd, err = takeSocket(s.conn); err != nil {
 		s.bye(m, &writeError{err})
 		return true
 	}
