@@ -16,8 +16,8 @@ type Log interface {
 	// them, without waiting and without I/O. It is false if memory begins after from while the
 	// journal may not: then Page has to be asked. An empty slice with true: nothing new.
 	Ring(from notify.BatchNumber) ([]*notify.Batch, bool)
-	// Page returns, oldest first, at most limit batches numbered from or higher. It may read from
-	// disk. A batch whose stored form is damaged comes without notifications and with Root 0.
+	// Page returns, oldest first, at most limit batches numbered from or higher; fewer if they are heavy, as readers may hold them for
+	// long, but at least one if there is one. It may read from disk. A batch whose stored form is damaged comes without notifications and with Root 0.
 	Page(ctx context.Context, from notify.BatchNumber, limit int) ([]*notify.Batch, error)
 	// PageBack returns, newest first, at most limit batches of one root (0: of any) numbered before or lower.
 	PageBack(ctx context.Context, root notify.FileID, before notify.BatchNumber, limit int) ([]*notify.Batch, error)

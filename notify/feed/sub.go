@@ -98,8 +98,10 @@ func (s *Sub) Step() (Part, error) {
 			return Part{}, err
 		}
 		batches = batches[1:]
-		if len(s.ahead) > 0 {
+		if len(s.ahead) > 1 {
 			s.ahead = batches
+		} else {
+			s.ahead = nil // and with it the page, which an empty rest of it would hold
 		}
 		s.hits, s.ended = s.view.Match(s.hits[:0], b, s.pos)
 		if !s.ended && s.view.Crossed(b, nil) {
@@ -121,6 +123,14 @@ func (s *Sub) Step() (Part, error) {
 		looked += 1 + len(b.Notes)
 	}
 	return Part{}, nil
+}
+
+// letGo forgets what was given: a reader that waits holds little, and no batch.
+func (s *Sub) letGo() {
+	if cap(s.hits) > keptHits {
+		s.hits = nil
+	}
+	clear(s.hits[:cap(s.hits)])
 }
 
 // leave gives the part that ends a subscription whose directory has left the prefixes. What it saw until then came before.
@@ -169,11 +179,10 @@ func (s *Sub) Next(ctx context.Context, idle time.Duration) (Part, error) {
 			continue
 		case err != ErrIdle:
 			return Part{}, err
-		case idle <= 0:
-			return Part{}, ErrIdle
 		}
-		if cap(s.hits) > keptHits {
-			s.hits = nil // a reader that waits holds little
+		s.letGo()
+		if idle <= 0 {
+			return Part{}, ErrIdle
 		}
 		if woken { // for nothing: is the log closed?
 			if err := s.closedLog(ctx, grew); err != nil {

@@ -3,12 +3,14 @@ package feed_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"fs_notify/notify"
 	"fs_notify/notify/feed"
@@ -75,6 +77,30 @@ func TestEveryCursorSeesTheRest(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A reader that waits holds nothing of what it was given.
+func TestReaderHoldsNothing(t *testing.T) {
+	log := feedtest.New(100)
+	var left []func() bool
+	for i := range notify.FileID(20) { // more than a page
+		b := log.Append(root, added(100+2*i), added(101+2*i))
+		batch, notes := weak.Make(b), weak.Make(&b.Notes[0])
+		left = append(left, func() bool { return batch.Value() != nil || notes.Value() != nil })
+	}
+	log.KeepInMemory(0)
+	s := subscribe(t, feed.New(log, feed.Options{}), everything, log.Bounds().Oldest())
+	if ids, err := read(t, s); len(ids) != 40 || !errors.Is(err, feed.ErrIdle) {
+		t.Fatalf("%d notifications, %v, want 40, ErrIdle", len(ids), err)
+	}
+	log.Forget(20)
+	runtime.GC()
+	for i, held := range left {
+		if held() {
+			t.Errorf("batch %d is still held", i)
+		}
+	}
+	runtime.KeepAlive(s)
 }
 
 func TestCursorMovesWithWhatDoesNotMatch(t *testing.T) {

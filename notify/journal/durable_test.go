@@ -105,6 +105,47 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// A page is light, whether its batches come from disk, from memory or from both: a reader may hold it for long.
+func TestPagesAreLight(t *testing.T) {
+	dir := t.TempDir()
+	o := Options{RingBytes: 4 << 20}
+	j := reopen(t, dir, o)
+	const count = 100
+	heaviest := 0
+	for i := range notify.FileID(count) {
+		notes := make([]notify.Notification, 100)
+		for k := range notify.FileID(len(notes)) {
+			notes[k] = notify.Notification{Type: notify.ChildFileAdded, Path: fmt.Sprint(strings.Repeat("x", 1000), i, "-", k), Spine: notify.Spine{1, 1000 + 1000*i + k},
+				Attr: notify.Attr{Mode: notify.ModeFile}}
+		}
+		heaviest = max(heaviest, batchWeight(&notify.Batch{Notes: notes}))
+		if _, err := j.Append(t.Context(), 1, notes); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := 0
+	for pos := j.Bounds().Base; pos < j.Bounds().Head; {
+		page, err := j.Page(t.Context(), pos+1, 1000)
+		if err != nil || len(page) == 0 {
+			t.Fatalf("behind batch %d: %d batches, %v", pos, len(page), err)
+		}
+		weight := 0
+		for _, b := range page {
+			weight += batchWeight(b)
+			if b.Prev != pos {
+				t.Fatalf("batch %d comes after %d", b.Number, pos)
+			}
+			pos = b.Number
+		}
+		if seen += len(page); weight > pageWeight+heaviest {
+			t.Errorf("a page of %d batches weighs %d", len(page), weight)
+		}
+	}
+	if seen != count {
+		t.Errorf("%d batches, want %d", seen, count)
+	}
+}
+
 func TestSecondWriterIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	j := reopen(t, dir, Options{})

@@ -34,8 +34,10 @@ const (
 	headStart = 100
 	// rowOverhead is what a batch takes on disk besides its body, about.
 	rowOverhead = 56
-	// pageWeight ends a page early, by what its batches take in memory.
-	pageWeight = 8 << 20
+	// pageWeight and backWeight end a page early, by what its batches take in memory: one that a reader may hold for as long as its client is
+	// slow, and one that is looked through at once.
+	pageWeight = 512 << 10
+	backWeight = 8 << 20
 )
 
 // Options of a Journal; the zero value serves.

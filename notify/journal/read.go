@@ -49,7 +49,7 @@ func (j *Journal) look(ctx context.Context, op string, f func()) error {
 	return context.Cause(ctx)
 }
 
-// Page gives at most limit batches numbered from or higher, oldest first; fewer if they weigh more than 8 MiB together, but
+// Page gives at most limit batches numbered from or higher, oldest first; fewer if they weigh more than 512 KiB together, but
 // at least one if there is one. A batch whose stored form is damaged has no notifications and Root 0.
 func (j *Journal) Page(ctx context.Context, from notify.BatchNumber, limit int) ([]*notify.Batch, error) {
 	const op = "journal.Page"
@@ -62,14 +62,22 @@ func (j *Journal) Page(ctx context.Context, from notify.BatchNumber, limit int) 
 		return nil, err
 	}
 	var out []*notify.Batch
+	room := pageWeight
 	if from <= begins && limit > 0 {
 		rows, err := j.query.page.Query(int64(from), int64(begins)+1, limit)
 		var full bool
-		if out, full, err = j.scan(rows, err, from); err != nil || full {
+		if out, full, err = j.scan(rows, err, from, &room); err != nil || full {
 			return out, readError(op, err)
 		}
 	}
-	return append(out, held[:min(len(held), max(limit-len(out), 0))]...), nil
+	for _, b := range held {
+		if len(out) >= limit || room < 0 {
+			break
+		}
+		out = append(out, b)
+		room -= batchWeight(b)
+	}
+	return out, nil
 }
 
 // PageBack gives at most limit batches of a root (0: of any) numbered before or lower, newest first; fewer if they weigh more
@@ -95,7 +103,8 @@ func (j *Journal) PageBack(ctx context.Context, root notify.FileID, before notif
 	if root == 0 {
 		var rows *sql.Rows
 		rows, err = j.query.back.Query(int64(before), int64(base), limit-len(out))
-		more, _, err = j.scan(rows, err, before)
+		room := backWeight
+		more, _, err = j.scan(rows, err, before, &room)
 	} else {
 		more, err = j.backOf(ctx, root, before, base, newest, limit-len(out))
 	}
@@ -106,17 +115,16 @@ func (j *Journal) PageBack(ctx context.Context, root notify.FileID, before notif
 // before it, which is all the index that there is. newest is the newest of the root on disk.
 func (j *Journal) backOf(ctx context.Context, root notify.FileID, before, base, newest notify.BatchNumber, limit int) (out []*notify.Batch, err error) {
 	n, err := j.lastOf(ctx, root, before, base, newest)
-	weight, full := 0, false
-	for err == nil && n > base && len(out) < limit && weight <= pageWeight && !full {
+	room, full := backWeight, false
+	for err == nil && n > base && len(out) < limit && !full {
 		before = n
 		var got []*notify.Batch
 		rows, e := j.query.one.Query(int64(n))
-		if got, full, err = j.scan(rows, e, n); err != nil {
+		if got, full, err = j.scan(rows, e, n, &room); err != nil {
 			break
 		}
 		switch {
 		case len(got) == 1 && got[0].Root == root && got[0].RootPrev < n:
-			weight += batchWeight(got[0])
 			n = got[0].RootPrev
 			out = append(out, got...)
 			continue
@@ -192,12 +200,11 @@ func (j *Journal) prevOf(root notify.FileID, n notify.BatchNumber) (prev notify.
 	return r.rootPrev, err == nil && r.root == root
 }
 
-// scan reads batches until there are no more or they weigh enough (full). Where the database itself cannot be read on, a batch
+// scan reads batches until there are no more or they have used up the room that there is for their weight (full). Where the database itself cannot be read on, a batch
 // without root stands for what is missing, numbered from if nothing was read before.
-func (j *Journal) scan(rows *sql.Rows, err error, from notify.BatchNumber) (out []*notify.Batch, full bool, _ error) {
+func (j *Journal) scan(rows *sql.Rows, err error, from notify.BatchNumber, room *int) (out []*notify.Batch, full bool, _ error) {
 	if err == nil {
 		defer rows.Close()
-		weight := 0
 		for !full && rows.Next() {
 			var r row
 			if r, err = scanRow(rows); err != nil {
@@ -209,8 +216,8 @@ func (j *Journal) scan(rows *sql.Rows, err error, from notify.BatchNumber) (out 
 				b = &notify.Batch{Number: r.number, Prev: r.prev}
 			}
 			out = append(out, b)
-			weight += batchWeight(b)
-			full = weight > pageWeight
+			*room -= batchWeight(b)
+			full = *room < 0
 		}
 		if err == nil && !full {
 			err = rows.Err()

@@ -75,12 +75,9 @@ func (j *Journal) fill(ctx context.Context) {
 	var older []*notify.Batch // newest first
 	for before := begins; before > base && room > 0 && ctx.Err() == nil; before = older[len(older)-1].Number - 1 {
 		rows, err := j.query.back.Query(int64(before), int64(base), fillRows)
-		some, _, err := j.scan(rows, err, before)
+		some, _, err := j.scan(rows, err, before, &room)
 		if err != nil || len(some) == 0 {
 			break
-		}
-		for _, b := range some {
-			room -= batchWeight(b)
 		}
 		older = append(older, some...)
 	}
