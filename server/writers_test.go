@@ -287,6 +287,75 @@ func deafen(c *net.TCPConn) error {
 	return errors.Join(err, serr)
 }
 
+// Many are far behind, and who reads the journal for them has no time: they are told that their streams live, and who leaves gives
+// up its place at once.
+func TestWaitingForAPager(t *testing.T) {
+	if writers < 0 {
+		t.Skip("there are no writers")
+	}
+	const count = 20
+	tree := servertest.New("/srv/data")
+	m := &metrics{closed: make(chan string, count)}
+	url := serve(t, tree, func(o *server.Options) { o.Metrics, o.Pagers, o.KeepAlive = m, 1, 20*time.Millisecond })
+	var clients []rawStream
+	for range count {
+		c := dial(t, url, root+"/notify")
+		c.until("\nid: " + head(tree, servertest.RootID) + "\n\n")
+		clients = append(clients, c)
+	}
+	busy, gate := make(chan struct{}, 10*count), make(chan struct{})
+	open := sync.OnceFunc(func() { close(gate) })
+	defer open()
+	tree.Log.OnPage(func() {
+		busy <- struct{}{}
+		<-gate
+	})
+	tree.Log.KeepInMemory(0)
+	tree.Create("f")
+	<-busy // with one of them
+	alive := make(chan rawStream, count)
+	for _, c := range clients {
+		go func() {
+			var b []byte
+			one := make([]byte, 1)
+			for bytes.Count(b, []byte(": keepalive")) < 10 {
+				if _, err := c.Read(one); err != nil {
+					return // the one
+				}
+				b = append(b, one[0])
+			}
+			alive <- c
+		}()
+	}
+	for i := range count - 1 {
+		select {
+		case c := <-alive:
+			if i%2 == 0 {
+				c.Close()
+				continue
+			}
+			defer func() {
+				if told := c.until("]\n"); !strings.Contains(told, `"path":"f"`) {
+					t.Errorf("after the wait a stream says %q", told)
+				}
+			}()
+		case <-time.After(patience):
+			t.Fatalf("%d of %d that wait are kept alive", i, count-1)
+		}
+	}
+	for range count / 2 {
+		select {
+		case reason := <-m.closed:
+			if reason != "client" {
+				t.Errorf("a stream ended for %q", reason)
+			}
+		case <-time.After(patience):
+			t.Fatal("who has left keeps its place")
+		}
+	}
+	open()
+}
+
 // A journal that is damaged, or forgets what a stream has not read, ends the stream with the reason and an id; coming back with that
 // is refused.
 func TestGoneInMidStream(t *testing.T) {

@@ -17,6 +17,7 @@ type member struct {
 	place  int    // in group.live, if state is live
 	state  state
 	queued bool // it is in the shard's queue, whatever its state has become
+	listed bool // and in its list of those that wait for a pager
 
 	// Where it stands. All up to pos was examined, and written if it matched; of the frames that follow, off bytes were
 	// written too (behind a keepalive, if beat). While it is live, the shard's pos counts, and off is 0.
@@ -55,11 +56,12 @@ type member struct {
 type state uint8
 
 const (
-	fresh  state = iota
-	live         // has been given all that its group has
-	ready        // waits for its turn to catch up
-	parked       // waits for its socket
-	away         // with a pager
+	fresh   state = iota
+	live          // has been given all that its group has
+	ready         // waits for its turn to catch up
+	parked        // waits for its socket
+	waiting       // for a pager
+	away          // with a pager
 	ended
 )
 
@@ -121,6 +123,7 @@ type shard struct {
 	groups   map[key]*group
 	index    feed.Index[*group]
 	queue    []*member // ready, the oldest first
+	list     []*member // waiting, the oldest first
 	wheel    wheel
 
 	// Room for a pass.
@@ -192,9 +195,16 @@ func (h *shard) run(ctx context.Context) {
 			late = alarm.C
 		}
 		woken = false
+		var pages chan<- *member
+		next := h.next()
+		if next != nil {
+			pages = h.writers.pages
+		}
 		select {
 		case <-ring:
 			woken = true
+		case pages <- next:
+			h.lent(next)
 		case m := <-h.arrivals:
 			h.arrive(m)
 		case m := <-h.returns:
@@ -390,6 +400,10 @@ func (h *shard) setTimer(m *member) {
 	switch {
 	case m.state == parked:
 		at = m.moved + h.api.WriteTimeout
+	case m.state == waiting: // for what its client waits for, perhaps
+		if m.off > 0 || m.beat {
+			return // what is begun comes first
+		}
 	case m.timeout >= 0:
 		at = min(at, m.told+m.timeout)
 	}
@@ -407,7 +421,7 @@ func (h *shard) isDue(m *member) {
 			return
 		}
 	case m.off > 0 || m.beat: // in the middle of something
-	case m.timeout > 0 && h.now-m.told >= m.timeout, m.timeout == 0 && m.state == live && h.pos == h.api.Feed.Head():
+	case m.state != waiting && m.timeout > 0 && h.now-m.told >= m.timeout, m.timeout == 0 && m.state == live && h.pos == h.api.Feed.Head():
 		h.finish(m, errTimeout)
 		return
 	case h.now-m.wrote >= h.api.KeepAlive:
@@ -481,13 +495,45 @@ func (h *shard) turn(m *member) {
 	h.wait(m)
 }
 
-// lend gives a member to the pagers.
+// lend has a member wait for a pager.
 func (h *shard) lend(m *member) {
 	h.setBehind(m, true)
+	m.state = waiting
+	if !m.listed {
+		m.listed = true
+		h.list = append(h.list, m)
+	}
+	h.setTimer(m)
+}
+
+// next gives the member that has waited longest for a pager, such that one may take it; nil: none waits.
+func (h *shard) next() *member {
+	for len(h.list) > 0 {
+		m := h.list[0]
+		if m.state == waiting {
+			m.lent, m.lentSent = m.cursor(), m.sent
+			m.goal, m.room, m.left = h.pos, false, false
+			return m
+		}
+		h.unlist(m)
+	}
+	return nil
+}
+
+// lent is called when a pager has taken next.
+func (h *shard) lent(m *member) {
+	h.unlist(m)
 	h.wheel.drop(m)
-	m.lent, m.lentSent = m.cursor(), m.sent
-	m.state, m.goal, m.room, m.left = away, h.pos, false, false
-	h.writers.pagers.put(m)
+	m.state = away
+}
+
+// unlist takes out the first of the list.
+func (h *shard) unlist(m *member) {
+	m.listed = false
+	h.list[0] = nil
+	if h.list = h.list[1:]; len(h.list) == 0 {
+		h.list = nil
+	}
 }
 
 // back takes a member back from a pager.

@@ -211,16 +211,20 @@ func TestRingPassesTheLiveOnes(t *testing.T) {
 		t.Fatalf("state %d at %v, want ready at %v", m.state, m.cursor(), start)
 	}
 	r.catchUp()
-	if m.state != away {
-		t.Fatalf("state %d, want with the pagers", m.state)
+	if m.state != waiting {
+		t.Fatalf("state %d, want waiting for a pager", m.state)
 	}
 	if _, behind := r.api.Feed.Stats(); behind != 1 {
 		t.Errorf("%d count as behind, want 1", behind)
 	}
 	p := pen{api: r.api}
+	if got := r.next(); got != m {
+		t.Fatal("the pagers get another one")
+	}
+	r.lent(m)
 	r.hear([]event{{slot: m.slot, turn: r.turns[m.slot]}}) // not the shard's, for now
-	if got := r.writers.pagers.take(); got != m {
-		t.Fatal("the pagers have another one")
+	if m.state != away {
+		t.Fatalf("state %d, want with a pager", m.state)
 	}
 	m.err = p.page(t.Context(), m, r.writers.now)
 	r.back(t.Context(), m)

@@ -22,9 +22,9 @@ import (
 //     the socket from net/http, makes a member of what is left, gives that to a shard and ends.
 //   - A shard's goroutine owns its members, their sockets, groups, index, wheel and buffer. Nobody else touches them, so
 //     there is no lock.
-//   - A member that is behind what memory holds is lent to one of the pagers (state away), which reads one page of the journal,
-//     writes what the socket takes of it and gives the member back. Meanwhile the shard keeps its hands off,
-//     except for what the poller says of it.
+//   - A member that is behind what memory holds waits until one of the pagers has time (state waiting): the shard keeps it alive and sees
+//     it leave. Then it is lent (state away): the pager reads one page of the journal, writes what the socket takes of it and gives the member
+//     back. Meanwhile the shard keeps its hands off, except for what the poller says of it.
 //   - A poller's goroutine waits for sockets and passes on what it hears. It owns nothing.
 //
 // What is in memory: a few hundred bytes for a member; one buffer for each shard and each pager, which holds at most maxFrame and the
@@ -33,7 +33,7 @@ type writers struct {
 	api    *API
 	began  time.Time
 	shards []*shard
-	pagers pagers
+	pages  chan *member  // to the pagers; without room, so that a shard knows whom they have
 	turn   atomic.Uint32 // which shard gets the next one
 }
 
@@ -60,7 +60,7 @@ func (a *API) Run(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	w := &writers{api: a, began: time.Now()}
+	w := &writers{api: a, began: time.Now(), pages: make(chan *member)}
 	n := a.Writers
 	if n == 0 {
 		n = runtime.GOMAXPROCS(0)
@@ -75,7 +75,6 @@ func (a *API) Run(ctx context.Context) error {
 		}
 		w.shards = append(w.shards, newShard(w, p))
 	}
-	w.pagers.more.L = &w.pagers.mu
 	var shards, others sync.WaitGroup
 	for _, h := range w.shards {
 		shards.Go(func() { h.run(ctx) })
@@ -87,7 +86,7 @@ func (a *API) Run(ctx context.Context) error {
 	a.writers.Store(w)
 	shards.Wait()
 	a.writers.Store(nil)
-	w.pagers.stop()
+	close(w.pages)
 	for _, h := range w.shards {
 		h.poll.close()
 	}
@@ -153,49 +152,10 @@ func (a *API) bye(m *member, err error) {
 
 func (w *writers) now() time.Duration { return time.Since(w.began) }
 
-// pagers is the queue of members that wait for a page.
-type pagers struct {
-	mu      sync.Mutex
-	more    sync.Cond // something waits, or all is over
-	waiting []*member
-	over    bool
-}
-
-// put does not wait, or shards and pagers would wait for each other.
-func (p *pagers) put(m *member) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.waiting = append(p.waiting, m)
-	p.more.Signal()
-}
-
-// take gives the member that has waited longest; nil when all is over.
-func (p *pagers) take() *member {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for len(p.waiting) == 0 && !p.over {
-		p.more.Wait()
-	}
-	if len(p.waiting) == 0 {
-		return nil
-	}
-	m := p.waiting[0]
-	p.waiting[0] = nil
-	p.waiting = p.waiting[1:]
-	return m
-}
-
-func (p *pagers) stop() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.over = true
-	p.more.Broadcast()
-}
-
 // page is the life of a pager. No slot of the feed is held while it writes.
 func (w *writers) page(ctx context.Context) {
 	pen := pen{api: w.api}
-	for m := w.pagers.take(); m != nil; m = w.pagers.take() {
+	for m := range w.pages {
 		m.err = pen.page(ctx, m, w.now)
 		m.shard.returns <- m
 	}
@@ -250,7 +210,7 @@ func (p *pen) write(m *member, batches []*notify.Batch, goal notify.Seq, now tim
 	out.clear()
 	out.form = m.group.form
 	if m.beat {
-		out.buf = appendKeepalive(out.buf, m.cursor())
+		out.buf = appendKeepalive(out.buf, notify.Cursor{Seq: m.pos, Dir: m.group.view.Dir})
 		out.cuts = append(out.cuts, cut{end: len(out.buf), seq: m.pos})
 	}
 	pos, end, err := p.fill(m, batches, goal)
