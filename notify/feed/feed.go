@@ -24,6 +24,7 @@ package feed
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -98,7 +99,7 @@ func (f *Feed) check(ctx context.Context, after notify.Seq) error {
 	from := next(after)
 	batches, ok := f.log.Ring(from)
 	if !ok {
-		if batches, err = f.page(ctx, from, 1); err != nil {
+		if batches, err = f.page(ctx, nil, from, 1); err != nil {
 			return err
 		}
 	}
@@ -137,10 +138,15 @@ func (f *Feed) Memory(pos notify.Seq) ([]*notify.Batch, error) {
 // Page reads what follows pos from the log, waiting for one of the slots and perhaps for the disk. limit is how many
 // batches it asks for, 0 at first; it is then set to what the next page should have so as to weigh about 512 KiB.
 func (f *Feed) Page(ctx context.Context, pos notify.Seq, limit *int) ([]*notify.Batch, error) {
+	return f.pageBefore(ctx, nil, pos, limit)
+}
+
+// pageBefore is Page for who does not wait for a slot for longer than until late: that is errLate.
+func (f *Feed) pageBefore(ctx context.Context, late <-chan time.Time, pos notify.Seq, limit *int) ([]*notify.Batch, error) {
 	if *limit <= 0 {
 		*limit = firstPage
 	}
-	batches, err := f.page(ctx, next(pos), *limit)
+	batches, err := f.page(ctx, late, next(pos), *limit)
 	if err != nil || len(batches) == 0 {
 		return nil, err
 	}
@@ -156,18 +162,23 @@ func (f *Feed) Page(ctx context.Context, pos notify.Seq, limit *int) ([]*notify.
 }
 
 // page reads from the log while holding one of the slots.
-func (f *Feed) page(ctx context.Context, from notify.BatchNumber, limit int) ([]*notify.Batch, error) {
-	if err := f.takeSlot(ctx); err != nil {
+func (f *Feed) page(ctx context.Context, late <-chan time.Time, from notify.BatchNumber, limit int) ([]*notify.Batch, error) {
+	if err := f.takeSlot(ctx, late); err != nil {
 		return nil, err
 	}
 	defer f.giveSlot()
 	return f.log.Page(ctx, from, limit)
 }
 
-func (f *Feed) takeSlot(ctx context.Context) error {
+var errLate = errors.New("feed: no slot became free in time")
+
+// takeSlot waits for a slot, but not for longer than until late.
+func (f *Feed) takeSlot(ctx context.Context, late <-chan time.Time) error {
 	select {
 	case f.slots <- struct{}{}:
 		return nil
+	case <-late:
+		return errLate
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
@@ -178,7 +189,7 @@ func (f *Feed) giveSlot() { <-f.slots }
 // PageBack reads, newest first, at most limit batches of one root (0: of any) numbered before or lower, waiting for one of the
 // slots and perhaps for the disk.
 func (f *Feed) PageBack(ctx context.Context, root notify.FileID, before notify.BatchNumber, limit int) ([]*notify.Batch, error) {
-	if err := f.takeSlot(ctx); err != nil {
+	if err := f.takeSlot(ctx, nil); err != nil {
 		return nil, err
 	}
 	defer f.giveSlot()

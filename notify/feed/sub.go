@@ -164,7 +164,7 @@ func (s *Sub) Next(ctx context.Context, idle time.Duration) (Part, error) {
 		grew := s.feed.log.Grew() // before looking, so that no growth goes unseen
 		p, err := s.Step()
 		if err == ErrBehind {
-			err = s.readPage(ctx)
+			err = s.readPage(ctx, timeout)
 		}
 		switch {
 		case err == nil && len(p.Hits) > 0:
@@ -177,6 +177,8 @@ func (s *Sub) Next(ctx context.Context, idle time.Duration) (Part, error) {
 			default:
 			}
 			continue
+		case err == errLate:
+			return Part{}, ErrIdle
 		case err != ErrIdle:
 			return Part{}, err
 		}
@@ -217,9 +219,9 @@ func (s *Sub) closedLog(ctx context.Context, grew <-chan struct{}) error {
 	return nil
 }
 
-// readPage reads ahead from the log. ErrIdle: there is nothing.
-func (s *Sub) readPage(ctx context.Context) error {
-	batches, err := s.feed.Page(ctx, s.pos, &s.limit)
+// readPage reads ahead from the log, if it may before it is late. ErrIdle: there is nothing.
+func (s *Sub) readPage(ctx context.Context, late <-chan time.Time) error {
+	batches, err := s.feed.pageBefore(ctx, late, s.pos, &s.limit)
 	if err != nil {
 		return err
 	}

@@ -238,6 +238,37 @@ func TestQuietFeedIdles(t *testing.T) {
 	})
 }
 
+// One that waits until it may read a page is idle, too: its client has to hear that it lives.
+func TestWaitingForASlotIsIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := feedtest.New(100)
+		f := feed.New(log, feed.Options{Pagers: 1})
+		first, second := subscribe(t, f, everything, log.Bounds().Newest()), subscribe(t, f, everything, log.Bounds().Newest())
+		log.KeepInMemory(0)
+		log.Append(root, added(50))
+		gate, done := make(chan struct{}), make(chan error)
+		log.OnPage(func() { <-gate })
+		go func() {
+			_, err := first.Next(t.Context(), time.Hour)
+			done <- err
+		}()
+		synctest.Wait()
+		for range 3 {
+			start := time.Now()
+			if _, err := second.Next(t.Context(), time.Minute); !errors.Is(err, feed.ErrIdle) || time.Since(start) != time.Minute {
+				t.Fatalf("Next: %v after %v, want ErrIdle after a minute", err, time.Since(start))
+			}
+		}
+		close(gate)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if p, err := second.Next(t.Context(), time.Minute); err != nil || len(p.Hits) != 1 {
+			t.Errorf("Next: %v, %v, want one notification", p, err)
+		}
+	})
+}
+
 func TestNewsWakesTheReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := feedtest.New(100)
