@@ -145,12 +145,13 @@ func (p *pass) compare(i *item) {
 		if i.ops&OpModify != 0 { // else the change time has moved for another reason
 			moved = moved || touched
 		}
-		fresh, grain := p.now.Sub(time.Unix(0, a.Ctime)), i.look.mount.grain(a)
+		fresh := p.now.Sub(time.Unix(0, a.Ctime))
 		switch {
 		case i.entered && p.isWritten(i): // it is told as it is, and nobody knows what it was before
 			p.content(r, i)
 		case wrote && moved,
-			(wrote && grain == coarseClock || i.ops&OpModify != 0 && grain > 0) && fresh < grain,
+			wrote && i.look.mount.coarse && fresh < coarseClock,
+			i.ops&OpModify != 0 && i.look.mount.grain(a) == wholeSecond, // once too often rather than not at all
 			wrote && fresh < proofWait && t.isUnproved(r, a.Ctime),
 			(!i.records || i.from != nil) && !wrote && (a.Size != was.Size || a.Mtime != was.Mtime):
 			p.emit(notify.ChildDataWritten, r, i)
@@ -205,7 +206,7 @@ func (p *pass) compare(i *item) {
 	if first && p.emitted == emitted {
 		p.onlyXattrs(i, r, &was, touched)
 	}
-	if touched || n.stamp&xBehind != 0 || a.Mtime != was.Mtime || t.s.stats(n, a) || first || !i.look.bare && !equalXattrs(was.X, a.X) {
+	if touched || n.stamp&xBehind != 0 || i.look.behind || a.Mtime != was.Mtime || t.s.stats(n, a) || first || !i.look.bare && !equalXattrs(was.X, a.X) {
 		keep := n.mtime
 		if t.s.setStat(r, a); !i.look.bare {
 			t.s.setX(r, a.X)

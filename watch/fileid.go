@@ -61,8 +61,8 @@ func (m *mount) grain(a *notify.Attr) time.Duration {
 // snapshots says whether two directories may have the same inode number, birth and change time, with the same in everything below them: a
 // snapshot and what it was made of. Only their handles differ. Of a file there that is in the same directory these are enough.
 func (m *mount) snapshots() bool {
-	const btrfs, bcachefs = 0x9123683e, 0xca451a4e // as statfs(2) has them
-	return m.fsType == btrfs || m.fsType == bcachefs
+	const btrfs = 0x9123683e // as statfs(2) has it
+	return m.fsType == btrfs
 }
 
 // mounts is the table of them. Its methods may be called from the two looking workers at once.

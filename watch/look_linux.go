@@ -23,8 +23,9 @@ type looker struct {
 	xlist  []byte
 	xval   []byte
 	proc   []byte
-	met    []ref  // children that a listing has met
-	found  []look // what it has found
+	met    []ref           // children that a listing has met
+	found  []look          // what it has found
+	labels map[uint64]bool // digests of other attributes that are a label of SELinux alone: there are few
 }
 
 // dirFD is an open directory; -1 is none.
@@ -319,6 +320,7 @@ func (l *looker) xattrs(dir dirFD, name string) (*notify.Xattrs, error) {
 		return nil, nil
 	}
 	var x notify.Xattrs
+	var label uint64
 	switch e {
 	case 0:
 	case unix.E2BIG: // their names alone are more than the kernel lists: that there are some can still be told
@@ -335,7 +337,9 @@ func (l *looker) xattrs(dir dirFD, name string) (*notify.Xattrs, error) {
 		size, e := l.getXattr(dir, name, &list[0])
 		switch e {
 		case 0:
-			addXattr(&x, string(list[:end]), l.xval[:size])
+			if addXattr(&x, string(list[:end]), l.xval[:size]); string(list[:end]) == "security.selinux" {
+				label = digest(list[:end], l.xval[:size])
+			}
 		case unix.ENODATA: // removed since it was listed
 		case unix.ENOENT, unix.ENOTDIR:
 			return nil, e
@@ -347,8 +351,17 @@ func (l *looker) xattrs(dir dirFD, name string) (*notify.Xattrs, error) {
 	if equalXattrs(&x, &notify.Xattrs{}) {
 		return nil, nil
 	}
+	if label != 0 && label == x.Other && len(l.labels) < maxLabels {
+		if l.labels == nil {
+			l.labels = make(map[uint64]bool)
+		}
+		l.labels[label] = true
+	}
 	return &x, nil
 }
+
+// maxLabels is how many labels a looker keeps.
+const maxLabels = 4096
 
 // userXattrs reads the extended attributes of the user namespace, by their names without "user.". Together they are at most limit bytes: the
 // value of one that would be too much, or that cannot be read, is nil.

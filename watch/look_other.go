@@ -27,9 +27,10 @@ import (
 
 // looker asks the disk.
 type looker struct {
-	met   []ref   // children that a listing has met
-	found []look  // what it has found
-	gen   [8]byte // generation of what was asked for last
+	met    []ref   // children that a listing has met
+	found  []look  // what it has found
+	gen    [8]byte // generation of what was asked for last
+	labels map[uint64]bool
 }
 
 // dirFD is an open directory; nil is none.

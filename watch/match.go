@@ -73,12 +73,23 @@ func (p *pass) spelled() bool {
 			j.path = &path
 		}
 		t.perform(t.lookers[0], j, roots)
+		there := make(map[notify.FileID][]*item)
 		for _, i := range items {
+			if i.state == present {
+				there[i.look.id] = append(there[i.look.id], i)
+			}
 			if r := p.fresh[i.look.id]; i.state == present && r != 0 && p.freshAt[r].state == absent {
 				t.mu.Lock()
 				t.s.rehome(r, i.at.dir, i.at.name)
 				t.mu.Unlock()
 				p.freshAt[r] = i
+			}
+		}
+		for _, names := range there {
+			if len(names) > 1 && names[0].look.attr.IsDir() { // it was renamed in between, or the listing failed: the next pass looks again
+				for _, i := range names {
+					i.state = unreachable
+				}
 			}
 		}
 	}

@@ -436,7 +436,7 @@ func (p *pass) move(l, g *item) {
 
 // listBelow has a directory and all below it listed in the next pass.
 func (p *pass) listBelow(r ref) {
-	p.postpone = append(p.postpone, &job{dir: r, list: true})
+	p.relist = append(p.relist, r)
 	p.t.s.children(r, func(c ref) {
 		if p.t.s.isDir(c) {
 			p.listBelow(c)

@@ -30,6 +30,7 @@ type pass struct {
 	fresh    map[notify.FileID]ref    // directories found, by identity
 	freshAt  map[ref]*item
 	postpone []*job               // listings that are left to the next pass
+	relist   []ref                // directories that are listed in the next pass, as what is left out in them may be something else now
 	mtimes   map[ref]dirTime      // of directories that were looked at
 	saidBy   map[notify.FileID]Op // what records say of objects that were written or closed, unless the name by which they do leads there
 	overdue  map[ref]bool         // directories whose time cannot wait any longer
@@ -574,7 +575,7 @@ func (p *pass) seen(i *item) {
 // them is out of date.
 func (p *pass) foundTwice(r ref, i *item) {
 	t := p.t
-	if o := p.freshAt[r].at; o.dir == i.at.dir && strings.EqualFold(o.name, i.at.name) {
+	if o := p.freshAt[r].at; o.dir == i.at.dir && maybeOneName(o.name, i.at.name) {
 		return // see spelled
 	}
 	if p.twice == nil {
@@ -939,8 +940,11 @@ func (p *pass) unopened(next *dirt) {
 		}
 	}
 	for _, j := range p.postpone {
-		if t.s.alive(j.dir) && t.s.dir(j.dir).flags&dirAttached != 0 {
-			next.list(j.dir)
+		p.relist = append(p.relist, j.dir)
+	}
+	for _, r := range p.relist {
+		if t.s.alive(r) && t.s.dir(r).flags&dirAttached != 0 {
+			next.list(r)
 		}
 	}
 }
@@ -977,7 +981,7 @@ func (p *pass) carryOn(next *dirt) (waiting bool) {
 		t.carry.after(next)
 	}
 	t.carryDue = p.now.Add(halfWait / 2)
-	if p.moved || len(p.postpone) > 0 {
+	if p.moved || len(p.relist) > 0 {
 		t.carryDue, t.carryAll = p.now, true // there is progress to be made at once
 	}
 	return true

@@ -71,8 +71,8 @@ func noteOf(ri *rootInfo, m *mount, bare bool) []byte {
 	return b
 }
 
-// unreadFor is how old the oldest record may be that a process has not read when it ends.
-const unreadFor = 10 * time.Second
+// unreadFor is how old the oldest record may be that a process has not read, or not told of, when it ends.
+const unreadFor = 10 * time.Minute
 
 // restoreStep is how many entries are put into the tree before others may look at it.
 const restoreStep = 4096
@@ -116,7 +116,7 @@ func (w *Watcher) restore(ctx context.Context, ri *rootInfo, m *mount) bool {
 	ri.bare = bytes.Equal(note, noteOf(ri, m, true))
 	if err == nil && (ri.bare || bytes.Equal(note, noteOf(ri, m, false))) {
 		ri.restored = true
-		t.doubt = min(t.doubt, w.cfg.Head.Time().Add(-unreadFor).UnixNano())
+		t.doubt = min(t.doubt, start.Add(-unreadFor).UnixNano(), w.cfg.Head.Time().Add(-unreadFor).UnixNano())
 		if ri.bare {
 			t.strip(ri)
 		}

@@ -87,18 +87,30 @@ func (w *Watcher) checkRoots(ctx context.Context) {
 // remounted has everything listed and watched anew on mounts that took the place of others: it may be the same file system, whose marks and
 // watches ended with the mount, or another one. Its root alone may look as it did.
 func (w *Watcher) remounted(again []uint32) {
+	t := w.t
+	again = slices.DeleteFunc(again, func(i uint32) bool {
+		m := t.ms.at(i)
+		return m == nil || t.rootInfo(m.root) == nil || t.rootInfo(m.root).phase != notify.Live
+	})
 	if len(again) == 0 {
 		return
 	}
-	t := w.t
 	var recs []Record
 	for i := uint32(1); i < t.s.dirs.n; i++ {
 		if d := t.s.dirs.at(i); d.node != 0 && slices.Contains(again, d.mount) && d.flags&(dirAttached|dirOpaque) == dirAttached {
 			recs = append(recs, Record{Dir: d.node, Op: OpLost})
+			d.flags &^= dirWatched
 		}
+	}
+	if len(recs) > sweepRemounted || w.sweepNext {
+		w.ask(true)
+		return
 	}
 	w.in.put(recs)
 }
+
+// sweepRemounted is from how many directories on they are left to a sweep, which lets others have their turn.
+const sweepRemounted = 4096
 
 // mountsChanged has every mount point below the roots looked at, the old ones and the new.
 func (w *Watcher) mountsChanged() {
@@ -227,7 +239,9 @@ func mountedNow() mountedBy {
 // holds the lock.
 func (ms *mounts) lines() mountedBy {
 	if ms.mounted.changed() {
-		ms.table = mountedNow()
+		if table := mountedNow(); len(table) > 0 { // else it cannot be read now
+			ms.table = table
+		}
 	}
 	return ms.table
 }

@@ -97,7 +97,6 @@ func (w *Watcher) sweepStepped(start time.Time) {
 	if s.only != 0 {
 		return
 	}
-	w.t.doubt = math.MaxInt64
 	w.sweeps.Add(1)
 	w.sweepTime.Add(int64(now.Sub(s.began)))
 	if g := &w.t.digests; g.next == 0 && w.t.s.unread.Load() > 0 { // of a tree that was remembered, or that could not be reached before
@@ -115,6 +114,9 @@ func (w *Watcher) sweepStepped(start time.Time) {
 	}
 	if all {
 		w.becomeReady()
+		if !w.sweepNext {
+			w.t.doubt = math.MaxInt64
+		}
 	}
 }
 

@@ -385,6 +385,9 @@ func (t *tree) spell(at lookAt, items []*item) {
 			if left[o.at.name] == nil && o.look.id == i.look.id {
 				o.ops |= i.ops & changeOps
 				o.records = o.records || i.records
+				if o.look.behind && !i.look.behind && i.look.attr.Ctime >= o.look.attr.Ctime {
+					o.look.attr, o.look.behind = i.look.attr, false
+				}
 			}
 		}
 		i.state, i.look = absent, look{name: i.at.name, err: errGone, mount: at.m}
@@ -483,12 +486,12 @@ func (t *tree) look(at lookAt, k *look, name string, ops Op, old, came ref) {
 		k.mount = t.mountPoint(l, at.root, at.fd, strings.Clone(join(at.path, name)), name, mnt)
 	}
 	var n *node
-	if dir := k.attr.IsDir(); old != 0 && t.s.isDir(old) == dir && k.mount.grain(&k.attr) == 0 && !(dir && k.mount.snapshots()) {
+	if old != 0 && t.s.isDir(old) == k.attr.IsDir() && k.mount.grain(&k.attr) == 0 {
 		if n = t.s.node(old); n.dir != 0 && t.s.dirs.at(n.dir).mount != k.mount.index {
 			n = nil
 		}
 	}
-	if n != nil && ops&(OpCreate|OpMovedTo) == 0 { // no record says that another object came here
+	if n != nil && ops&(OpCreate|OpMovedTo) == 0 && (n.dir == 0 || !k.mount.snapshots()) { // no record says that another object came here
 		stamp := stampOf(&k.attr)
 		if n.untouched(stamp, &k.attr) && k.attr.Ctime < t.doubt {
 			k.id = n.id
@@ -499,14 +502,14 @@ func (t *tree) look(at lookAt, k *look, name string, ops Op, old, came ref) {
 			// A look ahead of this record may have seen the change time move, and passed the extended attributes over.
 		} else if k.attr.Btime != 0 && sameInode(n.stamp, stamp) {
 			k.id = n.id
-			if ops != 0 && ops&OpAttrib == 0 && (k.attr.Nlink == 1 || k.attr.IsDir()) && t.passX(k, n) { // only its data was written, and by this name
+			if ops != 0 && ops&OpAttrib == 0 && (k.attr.Nlink == 1 || k.attr.IsDir()) && t.passX(l, k, n) { // only its data was written, and by this name
 				return
 			}
 		}
 	}
 	if came != 0 && k.id == 0 && k.attr.Btime != 0 && k.mount == m && m.grain(&k.attr) == 0 && !k.attr.IsDir() {
 		if c := t.s.node(came); sameInode(c.stamp, stampOf(&k.attr)) {
-			if k.id = c.id; ops&OpAttrib == 0 && k.attr.Nlink == 1 && t.passX(k, c) {
+			if k.id = c.id; ops&OpAttrib == 0 && k.attr.Nlink == 1 && t.passX(l, k, c) {
 				return
 			}
 		}
@@ -526,13 +529,13 @@ func (t *tree) look(at lookAt, k *look, name string, ops Op, old, came ref) {
 }
 
 // passX takes the extended attributes of what was found to be as they were told, if that can be: what writes data takes
-// security.capability away without a record, and others may go the same way.
-func (t *tree) passX(k *look, n *node) bool {
+// security.capability away without a record, and others may go the same way. A label of SELinux, which every file may have, does not.
+func (t *tree) passX(l *looker, k *look, n *node) bool {
 	if n.x == unread {
 		return false
 	}
 	x := t.s.xattrs.get(n.x)
-	if x != nil && x.Other != 0 {
+	if x != nil && x.Other != 0 && !l.labels[x.Other] {
 		return false
 	}
 	k.attr.X, k.behind = x, true

@@ -166,9 +166,8 @@ func inside(path, dir string) bool {
 // placed says whether what a glob matches depends on more than one name in the path: then what lies in a directory may begin or cease to be left out as
 // that one, or one above it, is renamed.
 func placed(glob string) bool {
-	name := strings.TrimSuffix(strings.TrimSuffix(glob, "/"), "/**")
-	name, anywhere := strings.CutPrefix(name, "**/")
-	return !anywhere || strings.Contains(name, "/")
+	name := strings.TrimPrefix(strings.TrimSuffix(strings.TrimSuffix(glob, "/"), "/**"), "**/")
+	return strings.Contains(name, "/") || strings.Contains(name, "**")
 }
 
 func excluder(globs []string) func(string, bool) bool {
