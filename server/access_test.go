@@ -144,7 +144,7 @@ func TestRevocationEndsStuckStreams(t *testing.T) {
 					t.Fatal(resp, err)
 				}
 				defer resp.Body.Close()
-				for last := int64(-1); last != m.bytes.Load() || last == 0; time.Sleep(50 * time.Millisecond) {
+				for last := int64(-1); last != m.bytes.Load(); time.Sleep(100 * time.Millisecond) {
 					last = m.bytes.Load() // until it is stuck
 				}
 				rewrite()
