@@ -206,3 +206,63 @@ func TestNamesThatFold(t *testing.T) {
 		}
 	}
 }
+
+// After a power cut a file may have the ID of a directory that the disk has forgotten. That one is told to be gone before the file comes, or the file would be one more
+// name of it.
+func TestFileWithTheIDOfADirectory(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "d/e"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	w, err := New(Config{Roots: []Root{{Dir: dir}}, Source: quietSource{}, Sink: &memSink{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := w.t
+	if err := w.scan(context.Background(), tr.roots[0]); err != nil {
+		t.Fatal(err)
+	}
+	root := tr.roots[0].node
+	if err := os.RemoveAll(filepath.Join(dir, "d")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "a"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var found look
+	top, err := openRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr.look(lookAt{l: tr.lookers[0], root: root, fd: top, m: tr.ms.at(tr.s.dir(root).mount)}, &found, "a", 0, 0, 0)
+	closeFD(top)
+	r := tr.s.find(root, "d")
+	tr.s.idIdx.remove(&tr.s, r, idHash(tr.s.node(r).id), byIDChain)
+	tr.s.node(r).id = found.id
+	tr.s.idIdx.insert(&tr.s, r, idHash(found.id), byIDChain)
+
+	d := newDirt()
+	d.touch(place{root, "a"}, OpCreate)
+	d.touch(place{root, "d"}, OpDelete)
+	w.in.ask(func(in *dirt) { in.before(d) })
+	want := []string{"child_dir_removed d/e", "child_dir_removed d", "child_file_added a"}
+	for begin := time.Now(); ; time.Sleep(time.Millisecond) {
+		if d := w.next(); d != nil {
+			w.pass(d)
+		}
+		var told []string
+		for _, o := range w.out.queue {
+			for _, n := range o.notes {
+				if notify.Names.Has(n.Type) {
+					told = append(told, n.Type.String()+" "+n.Path)
+				}
+			}
+		}
+		if slices.Equal(told, want) {
+			return
+		}
+		if !slices.Equal(told, want[:min(len(told), len(want))]) || time.Since(begin) > 10*time.Second {
+			t.Fatalf("told %q", told)
+		}
+	}
+}
