@@ -433,6 +433,62 @@ func TestFileIsKeptAsItIs(t *testing.T) {
 	}
 }
 
+// A token goes with the comments on it, and those on others stay with the others.
+func TestRevokeTakesItsComments(t *testing.T) {
+	of := func(name string) string {
+		return fmt.Sprintf("  # above %s\n  - name: %[1]s # beside %[1]s\n    hash: %[2]s\n    # rights of %[1]s\n    privileges:\n      - notify # little, %[1]s\n", name, SHA256(name))
+	}
+	const head, users = "# who may\ntokens:\n", "# people\nusers:\n  - name: joe # the boss\n    privileges:\n      - notify\n"
+	for _, revoked := range []string{"a", "b", "c", "ab", "ca", "cba"} {
+		name := filepath.Join(t.TempDir(), "tokens.yaml")
+		if err := os.WriteFile(name, []byte(head+of("a")+of("b")+of("c")+"  # below c\n"+users), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		want := head
+		for _, token := range []string{"a", "b", "c"} {
+			if !strings.Contains(revoked, token) {
+				want += of(token)
+			}
+		}
+		if !strings.Contains(revoked, "c") {
+			want += "  # below c\n"
+		}
+		if want == head {
+			want = "# who may\ntokens: []\n"
+		}
+		for _, token := range strings.Split(revoked, "") {
+			f, err := ReadFile(name)
+			if err == nil {
+				err = f.Revoke(token)
+			}
+			if err == nil {
+				err = f.Write(name)
+			}
+			if err != nil {
+				t.Fatalf("revoked %s of %s: %v", token, revoked, err)
+			}
+		}
+		if b, _ := os.ReadFile(name); string(b) != want+users {
+			t.Errorf("revoked %s: got\n%s\nwant\n%s", revoked, b, want+users)
+		}
+	}
+
+	name := filepath.Join(t.TempDir(), "tokens.yaml")
+	if err := os.WriteFile(name, []byte("tokens: # all of them\n"+of("a")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := ReadFile(name)
+	if err == nil {
+		err = errors.Join(f.Revoke("a"), f.Write(name))
+	}
+	if err == nil {
+		f, err = ReadFile(name)
+	}
+	if err != nil || len(f.Tokens) != 0 {
+		t.Errorf("without its only token the file cannot be read: %v", err)
+	}
+}
+
 func TestLimiter(t *testing.T) {
 	l := Limiter{Every: time.Second, Burst: 3}
 	now := time.Unix(1000, 0)

@@ -8,6 +8,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -188,20 +189,35 @@ func (f *File) Create(t Token, slow bool) (secret string, err error) {
 	return secret, f.check()
 }
 
-// Revoke takes a token out of f.
+// Revoke takes a token out of f, with the comments on it. Those on tokens behind it go with them: a comment is kept by the number of its token.
 func (f *File) Revoke(name string) error {
 	i := slices.IndexFunc(f.Tokens, func(t Token) bool { return t.Name == name })
 	if i < 0 {
 		return ErrUnknown
 	}
 	f.Tokens = slices.Delete(f.Tokens, i, i+1)
+	comments := yaml.CommentMap{}
+	for path, c := range f.comments {
+		number, rest, _ := strings.Cut(strings.TrimPrefix(path, "$.tokens["), "]")
+		switch n, err := strconv.Atoi(number); {
+		case err == nil && n == i:
+			continue
+		case err == nil && n > i:
+			path = fmt.Sprintf("$.tokens[%d]%s", n-1, rest)
+		}
+		comments[path] = c
+	}
+	f.comments = comments
 	return nil
 }
 
 // Write replaces the file as a whole. A new one can be read by its owner only; one that is there keeps its mode.
 func (f *File) Write(name string) error {
-	if f.Tokens == nil {
+	if len(f.Tokens) == 0 {
 		f.Tokens = []Token{}
+		if c := f.comments["$.tokens"]; c != nil { // beside an empty list the encoder writes one into the key
+			f.comments["$.tokens"] = slices.DeleteFunc(c, func(c *yaml.Comment) bool { return c.Position == yaml.CommentLinePosition })
+		}
 	}
 	text, err := yaml.MarshalWithOptions(f, yaml.WithComment(f.comments), yaml.OmitZero(), yaml.IndentSequence(true))
 	if err != nil {
