@@ -128,6 +128,11 @@ func (a *app) tokenCreate(o *tokenFlags, name string) error {
 		}
 		t.Expires = at.UTC().Truncate(time.Second)
 	}
+	unlock, err := access.Lock(o.tokens)
+	if err != nil {
+		return fmt.Errorf("--tokens: %w", err)
+	}
+	defer unlock()
 	f, err := o.readTokens(true)
 	if err != nil {
 		return err
@@ -148,6 +153,11 @@ func (a *app) tokenCreate(o *tokenFlags, name string) error {
 }
 
 func (a *app) tokenRevoke(o *tokenFlags, name string) error {
+	unlock, err := access.Lock(o.tokens)
+	if err != nil {
+		return fmt.Errorf("--tokens: %w", err)
+	}
+	defer unlock()
 	f, err := o.readTokens(false)
 	if err != nil {
 		return err

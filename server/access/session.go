@@ -69,7 +69,7 @@ func newSigner(dir string) (*signer, error) {
 		s.key = make([]byte, 32)
 		rand.Read(s.key)
 		if dir != "" {
-			if err := replaceFile(filepath.Join(dir, keyFile), []byte(base64.StdEncoding.EncodeToString(s.key)+"\n"), 0o600); err != nil {
+			if err := replaceFile(filepath.Join(dir, keyFile), []byte(base64.StdEncoding.EncodeToString(s.key)+"\n")); err != nil {
 				return nil, err
 			}
 		}
@@ -126,5 +126,5 @@ func (s *signer) revoke(c claim, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(s.dir, revokedFile), append(text, '\n'), 0o600)
+	return replaceFile(filepath.Join(s.dir, revokedFile), append(text, '\n'))
 }

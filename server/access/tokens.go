@@ -3,7 +3,6 @@ package access
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -211,7 +210,10 @@ func (f *File) Revoke(name string) error {
 	return nil
 }
 
-// Write replaces the file as a whole. A new one can be read by its owner only; one that is there keeps its mode.
+// Lock keeps others who would change a tokens file waiting, from before it is read until it was written and unlock is called.
+func Lock(name string) (unlock func() error, err error) { return lockDir(filepath.Dir(followed(name))) }
+
+// Write replaces the file as a whole. A new one can be read by its owner only; one that is there keeps its owner, its group and its mode.
 func (f *File) Write(name string) error {
 	if len(f.Tokens) == 0 {
 		f.Tokens = []Token{}
@@ -223,26 +225,29 @@ func (f *File) Write(name string) error {
 	if err != nil {
 		return err
 	}
-	mode := fs.FileMode(0o600)
-	if st, err := os.Stat(name); err == nil {
-		mode = st.Mode().Perm()
-		if real, err := filepath.EvalSymlinks(name); err == nil {
-			name = real
-		}
+	return replaceFile(followed(name), text)
+}
+
+// followed gives the file that a symbolic link stands for.
+func followed(name string) string {
+	if real, err := filepath.EvalSymlinks(name); err == nil {
+		return real
 	}
-	return replaceFile(name, text, mode)
+	return name
 }
 
 // replaceFile writes a file beside and renames it.
-func replaceFile(name string, text []byte, mode fs.FileMode) error {
-	tmp, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
+func replaceFile(name string, text []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*") // with mode 0600
 	if err != nil {
 		return err
 	}
 	defer os.Remove(tmp.Name()) // fails once it was renamed
 	_, err = tmp.Write(text)
-	if err == nil {
-		err = tmp.Chmod(mode)
+	if old, e := os.Stat(name); e == nil && err == nil {
+		if err = keepOwner(tmp, old); err == nil {
+			err = tmp.Chmod(old.Mode().Perm())
+		}
 	}
 	if err == nil {
 		err = tmp.Sync()
@@ -252,6 +257,9 @@ func replaceFile(name string, text []byte, mode fs.FileMode) error {
 	}
 	if err == nil {
 		err = os.Rename(tmp.Name(), name)
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(name))
 	}
 	return err
 }
