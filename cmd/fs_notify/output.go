@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"io"
 	"os"
@@ -125,7 +126,7 @@ type output struct {
 	w     *bufio.Writer
 	file  *os.File // nil if the writer is none
 	begun bool
-	sync  bool // a flush also reaches the disk
+	sync  bool // a later run goes on with the file: a flush reaches the disk, and what fails is taken back
 }
 
 func newOutput(w io.Writer, p printer) *output {
@@ -140,10 +141,12 @@ func (o *output) begin() error {
 		return nil
 	}
 	o.begun = true
-	if err := o.printer.begin(o.w); err != nil {
-		return err
-	}
-	return o.w.Flush()
+	return o.whole(func() error {
+		if err := o.printer.begin(o.w); err != nil {
+			return err
+		}
+		return o.w.Flush()
+	})
 }
 
 // write writes one frame; when it returns, the frame has left this process.
@@ -151,10 +154,27 @@ func (o *output) write(records []record) error {
 	if err := o.begin(); err != nil {
 		return err
 	}
-	if err := o.printer.frame(o.w, records); err != nil {
+	return o.whole(func() error {
+		if err := o.printer.frame(o.w, records); err != nil {
+			return err
+		}
+		return o.flush()
+	})
+}
+
+// whole runs write. In a file that a later run goes on with it leaves all or nothing.
+func (o *output) whole(write func() error) error {
+	if !o.sync {
+		return write()
+	}
+	st, err := o.file.Stat()
+	if err != nil {
 		return err
 	}
-	return o.flush()
+	if err = write(); err != nil {
+		o.file.Truncate(st.Size()) // what stays of it the next run cuts
+	}
+	return err
 }
 
 func (o *output) flush() error {
@@ -182,4 +202,33 @@ func isRegular(f *os.File) bool {
 	}
 	st, err := f.Stat()
 	return err == nil && st.Mode().IsRegular()
+}
+
+// cutUnfinished takes the last line of a file away if it has no end: the run that wrote it was killed, and its cursor stands before it.
+func cutUnfinished(f *os.File) (cut bool, err error) {
+	in, err := os.Open(f.Name()) // f is for writing only
+	if err != nil {
+		return false, err
+	}
+	defer in.Close()
+	st, err := in.Stat()
+	if err != nil {
+		return false, err
+	}
+	buf := make([]byte, 64<<10)
+	for end := st.Size(); ; {
+		start := max(0, end-int64(len(buf)))
+		b := buf[:end-start]
+		if _, err := in.ReadAt(b, start); err != nil {
+			return false, err
+		}
+		i := bytes.LastIndexByte(b, '\n')
+		if keep := start + int64(i) + 1; i >= 0 || start == 0 {
+			if keep == st.Size() {
+				return false, nil
+			}
+			return true, f.Truncate(keep)
+		}
+		end = start
+	}
 }

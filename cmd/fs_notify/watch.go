@@ -342,6 +342,15 @@ func (t *tap) open(o *watchFlags) error {
 			return fmt.Errorf("the output cannot be written: %w", err)
 		}
 		w, t.closer = f, f
+		if resume && isRegular(f) {
+			cut, err := cutUnfinished(f)
+			if err != nil {
+				return fmt.Errorf("the output cannot be gone on with: %w", err)
+			}
+			if cut {
+				t.a.log.Warn("the last line of the output was not whole: it is cut off and comes again", "file", o.file)
+			}
+		}
 	}
 	var p printer
 	switch {
