@@ -49,6 +49,7 @@ func (a *app) followHere(ctx context.Context, o *watchFlags, dir string, types n
 	if cause := context.Cause(watching); cause != nil && (errors.Is(err, cause) || errors.Is(err, context.Canceled)) {
 		err = cause
 	}
+	err = orderly(ctx, err)
 	stop(nil)
 	<-ended
 	if e := e.close(); err == nil {

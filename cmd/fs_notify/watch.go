@@ -263,11 +263,9 @@ func (a *app) watch(ctx context.Context, o *watchFlags) error {
 	} else {
 		err = a.followHere(ctx, o, dir, types, t)
 	}
-	switch cause := context.Cause(ctx); {
-	case cause == errOutputClosed:
-		return nil
-	case cause != nil && (errors.Is(err, cause) || errors.Is(err, context.Canceled)), errors.Is(err, errEnough), errors.Is(err, client.ErrIdle):
-		err = nil
+	err = orderly(ctx, err)
+	if context.Cause(ctx) == errOutputClosed {
+		return err
 	}
 	if e := t.close(); err == nil {
 		err = e
@@ -279,6 +277,17 @@ var (
 	errInputEnded   = errors.New("end of input")
 	errOutputClosed = errors.New("the reader of the output has gone")
 )
+
+// orderly gives nil for an err that only says that the watch has ended as it should: ctx did, or there was enough. What goes
+// wrong after that still counts.
+func orderly(ctx context.Context, err error) error {
+	cause := context.Cause(ctx)
+	if cause == errOutputClosed || cause != nil && (errors.Is(err, cause) || errors.Is(err, context.Canceled)) ||
+		errors.Is(err, errEnough) || errors.Is(err, client.ErrIdle) {
+		return nil
+	}
+	return err
+}
 
 // missing is a directory that is not there.
 type missing struct{ path string }
