@@ -63,11 +63,7 @@ func (a *app) journalCommand() *cobra.Command {
 					return err
 				}
 				defer r.Close()
-				err = f(ctx, &o, r)
-				if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-					return nil
-				}
-				return err
+				return f(ctx, &o, r)
 			})}
 		cmd.AddCommand(c)
 		return c
@@ -78,7 +74,13 @@ func (a *app) journalCommand() *cobra.Command {
 	dump := sub("dump", "Print what a journal holds", `Print the notifications that a journal holds, oldest first, as one JSON object a line:
 type, spine, path (from the root), stream_name, then seq, time, kind, size, mode, owner,
 group, mtime, link, actor, and the batch and the file ID of the root. A batch that is
-damaged is a line {"batch":N,"damaged":"why"}, and makes the exit code 1.`, a.journalDump)
+damaged is a line {"batch":N,"damaged":"why"}, and makes the exit code 1.`, func(ctx context.Context, o *journalFlags, r *journal.Reader) error {
+		err := a.journalDump(ctx, o, r)
+		if ctx.Err() != nil && errors.Is(err, context.Canceled) || errors.Is(err, errOutputClosed) {
+			return nil // whoever reads it has enough
+		}
+		return err
+	})
 	f := dump.Flags()
 	f.SortFlags = false
 	f.StringVar(&o.since, "since", "oldest", "begin after a `SEQ`, at a time (2026-01-31T08:00:00Z), a span ago (5m, 7d), or with the oldest")
@@ -167,7 +169,7 @@ func (a *app) journalDump(ctx context.Context, o *journalFlags, r *journal.Reade
 			return err
 		}
 	}
-	w := bufio.NewWriterSize(a.stdout, 64<<10)
+	w := bufio.NewWriterSize(pipe{a.stdout}, 64<<10)
 	damaged, left := 0, o.count
 	var buf []byte
 	for b, err := range r.Batches(ctx, after.Batch()) {
@@ -296,6 +298,9 @@ func (a *app) journalCheck(ctx context.Context, o *journalFlags, r *journal.Read
 		fmt.Fprintln(w, oneLine(p.Text))
 		w.Flush()
 	})
+	if errors.Is(err, context.Canceled) {
+		return errors.New("the check was cut short: it says nothing of the rest")
+	}
 	if err != nil {
 		return err
 	}

@@ -64,7 +64,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	err := a.execute(ctx, args)
 	a.status.clear()
 	switch {
-	case err == nil, errors.Is(err, syscall.EPIPE): // whoever read our output has enough
+	case err == nil:
 		return exitDone
 	case errors.As(err, new(misuse)):
 		fmt.Fprintf(a.status, "fs_notify: %s\nRun \"%s --help\" for usage.\n", oneLine(err.Error()), a.command)

@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"strings"
+	"syscall"
 	"unicode/utf8"
 
 	"fs_notify/notify"
@@ -130,7 +132,7 @@ type output struct {
 }
 
 func newOutput(w io.Writer, p printer) *output {
-	o := &output{printer: p, w: bufio.NewWriterSize(w, 64<<10)}
+	o := &output{printer: p, w: bufio.NewWriterSize(pipe{w}, 64<<10)}
 	o.file, _ = w.(*os.File)
 	return o
 }
@@ -193,6 +195,17 @@ func (o *output) end() error {
 		return err
 	}
 	return o.flush()
+}
+
+// pipe is an output whose reader may go when it has enough.
+type pipe struct{ io.Writer }
+
+func (p pipe) Write(b []byte) (int, error) {
+	n, err := p.Writer.Write(b)
+	if errors.Is(err, syscall.EPIPE) {
+		err = errOutputClosed
+	}
+	return n, err
 }
 
 // isRegular says whether f is a file on a disk, to which Sync means something.

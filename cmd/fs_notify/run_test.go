@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -87,5 +88,42 @@ func TestOutputCannotBegin(t *testing.T) {
 	code := run(t.Context(), []string{"--host", host, "--port", port, "--path", "/d"}, nil, failingWriter{errors.New("disk full")}, &errs)
 	if code != 1 || !strings.Contains(errs.String(), "disk full") {
 		t.Errorf("exit %d, stderr %q", code, errs.String())
+	}
+}
+
+// A check that did not come to its end has not found the journal whole, and a token that nobody read is lost: only what is a stream
+// may end where its reader does.
+func TestOnlyStreamsEndWithTheirReader(t *testing.T) {
+	dir := t.TempDir()
+	state, tokens := filepath.Join(dir, "state"), filepath.Join(dir, "tokens.yaml")
+	soon, stop := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer stop()
+	watched := t.TempDir()
+	if err := os.WriteFile(filepath.Join(watched, "f"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := runHere(soon, nil, "--path", watched, "--watcher", "poll", "--state-dir", state); code != 0 {
+		t.Fatalf("exit %d, stderr %q", code, stderr)
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	gone := failingWriter{&os.PathError{Op: "write", Path: "|1", Err: syscall.EPIPE}}
+	for _, tt := range []struct {
+		ctx  context.Context
+		args string
+		want int
+	}{
+		{t.Context(), "--path " + watched + " --watcher poll", 0},
+		{t.Context(), "--path " + watched + " --watcher poll --json --since snapshot", 0},
+		{t.Context(), "journal dump --state-dir " + state, 0},
+		{t.Context(), "journal check --state-dir " + state, 1},
+		{ended, "journal check --state-dir " + state, 1},
+		{t.Context(), "token create a --tokens " + tokens, 1},
+		{t.Context(), "token list --tokens " + tokens, 1},
+	} {
+		var stderr bytes.Buffer
+		if code := run(tt.ctx, strings.Fields(tt.args), nil, gone, &stderr); code != tt.want {
+			t.Errorf("%s: exit %d, want %d; %s", tt.args, code, tt.want, &stderr)
+		}
 	}
 }

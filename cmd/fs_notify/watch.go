@@ -264,10 +264,7 @@ func (a *app) watch(ctx context.Context, o *watchFlags) error {
 		err = a.followHere(ctx, o, dir, types, t)
 	}
 	err = orderly(ctx, err)
-	if context.Cause(ctx) == errOutputClosed {
-		return err
-	}
-	if e := t.close(); err == nil {
+	if e := orderly(ctx, t.close()); err == nil {
 		err = e
 	}
 	return err
@@ -282,7 +279,7 @@ var (
 // wrong after that still counts.
 func orderly(ctx context.Context, err error) error {
 	cause := context.Cause(ctx)
-	if cause == errOutputClosed || cause != nil && (errors.Is(err, cause) || errors.Is(err, context.Canceled)) ||
+	if cause == errOutputClosed || errors.Is(err, errOutputClosed) || cause != nil && (errors.Is(err, cause) || errors.Is(err, context.Canceled)) ||
 		errors.Is(err, errEnough) || errors.Is(err, client.ErrIdle) {
 		return nil
 	}
