@@ -171,6 +171,12 @@ func (a *app) serve(ctx context.Context, o *serveFlags) error {
 	if err != nil {
 		return err
 	}
+	if o.selfSigned { // now that the state directory, where it is kept, is ours
+		if err := o.selfSign(a, secure); err != nil {
+			e.close()
+			return err
+		}
+	}
 	options := server.Options{Files: e.files, Journal: e.log, Health: e.health(), Page: page.Handler(), Log: a.log, TLS: secure, Version: versionNumber(),
 		Metrics: counts, More: map[string]http.Handler{"/metrics": counts.handler()}}
 	guard, rereadAccess, err := o.access.apply(&options, o.stateDir)
@@ -321,7 +327,7 @@ func within(path, dir string) bool {
 	return ok && (rest == "" || rest[0] == '/')
 }
 
-// tls gives the TLS side of the server; nil: plain HTTP.
+// tls gives the TLS side of the server; nil: plain HTTP. A certificate of our own comes from selfSign.
 func (o *serveFlags) tls(a *app) (*tls.Config, error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
 	switch {
@@ -332,13 +338,6 @@ func (o *serveFlags) tls(a *app) (*tls.Config, error) {
 		}
 		c.GetCertificate = files.get
 	case o.selfSigned:
-		host, _, _ := net.SplitHostPort(o.listen)
-		cert, err := selfSigned(o.stateDir, host, time.Now())
-		if err != nil {
-			return nil, fmt.Errorf("--tls-self-signed: %w", err)
-		}
-		a.log.Info("self-signed certificate", "sha256", fingerprint(cert))
-		c.Certificates = []tls.Certificate{cert}
 	default:
 		if host, _, _ := net.SplitHostPort(o.listen); o.access.guarded() && host != "localhost" && !net.ParseIP(host).IsLoopback() {
 			a.log.Warn("tokens and passwords come in clear: give --tls-cert and --tls-key, or --tls-self-signed")
@@ -346,4 +345,16 @@ func (o *serveFlags) tls(a *app) (*tls.Config, error) {
 		return nil, nil
 	}
 	return c, nil
+}
+
+// selfSign puts a certificate of our own into c.
+func (o *serveFlags) selfSign(a *app, c *tls.Config) error {
+	host, _, _ := net.SplitHostPort(o.listen)
+	cert, err := selfSigned(o.stateDir, host, time.Now())
+	if err != nil {
+		return fmt.Errorf("--tls-self-signed: %w", err)
+	}
+	a.log.Info("self-signed certificate", "sha256", fingerprint(cert))
+	c.Certificates = []tls.Certificate{cert}
+	return nil
 }
