@@ -53,7 +53,7 @@ type Options struct {
 	// no longer has what follows the cursor. The stream then goes on from the newest notification.
 	GapReset bool
 	// Timeout ends the Watch with ErrIdle after so long without a notification (and without
-	// indexing progress). Zero: never.
+	// indexing progress), however often the connection was cut meanwhile. Zero: never.
 	Timeout time.Duration
 
 	Token     string            // sent as "Authorization: Bearer"; "" for none
@@ -124,6 +124,7 @@ type watch struct {
 	cursor  notify.Cursor // all up to it was handled
 	wireID  []byte        // the last id that came on this connection
 	told    bool          // OnWatching was called for this connection
+	fresh   bool          // this connection is the first in force, or began without a cursor: idleness begins with it
 	text    string        // of ": watching" on this connection; "" if none came
 	retry   time.Duration // what the server named; firstWait if nothing
 	fails   int           // connections in a row that never came into force
@@ -172,7 +173,7 @@ func newWatch(o Options, handle func(Frame) error) (*watch, error) {
 	if o.GapReset {
 		q.Set("gap", "reset")
 	}
-	return &watch{o: o, handle: handle, cursor: o.Cursor, retry: firstWait,
+	return &watch{o: o, handle: handle, cursor: o.Cursor, fresh: true, retry: firstWait,
 		base: strings.TrimRight(o.URL, "/") + "/v1/files/" + url.PathEscape(o.Ref) + "/notify", query: q}, nil
 }
 
@@ -233,6 +234,7 @@ func (w *watch) ended(ctx context.Context, err error) error {
 // connect makes one connection and delivers what comes on it. nil: the server ended it in good order.
 func (w *watch) connect() error {
 	w.wireID, w.told, w.text = nil, false, ""
+	w.fresh = w.fresh || w.cursor.Seq == 0
 	s := &stream{base: w.o.Transport, alive: w.o.Liveness, max: w.o.MaxEvent}
 	if w.cursor.Seq == 0 && w.o.Since != "" {
 		w.query.Set("since", w.o.Since)
@@ -327,7 +329,10 @@ func (w *watch) inForce(resumable bool) {
 		return
 	}
 	w.told, w.fails = true, 0
-	w.touch()
+	if w.fresh {
+		w.fresh = false
+		w.touch()
+	}
 	if w.o.OnWatching != nil {
 		w.o.OnWatching(w.text)
 	}

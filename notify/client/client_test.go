@@ -411,6 +411,12 @@ func TestTimeout(t *testing.T) {
 			}
 			return streamOf(req, append(steps, step{text: watching + block(0), pause: 30 * time.Second}, step{text: ": keepalive\n\n", pause: forever})...)
 		}, 1060 * time.Second, true},
+		{"a quiet stream that is cut now and then", func(n int, req *http.Request) (*http.Response, error) {
+			if n > 100 {
+				return statusOf(req, 404, "")
+			}
+			return streamOf(req, step{text: watching + "id: " + idOf(n) + "\n\n", pause: 20 * time.Second})
+		}, 60 * time.Second, true},
 		{"no server", func(n int, req *http.Request) (*http.Response, error) { return nil, errors.New("connection refused") }, 60 * time.Second, false},
 		{"no answer", func(n int, req *http.Request) (*http.Response, error) {
 			<-req.Context().Done()
