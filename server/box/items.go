@@ -265,11 +265,11 @@ func (l listing) appendPage(b []byte, p paging) []byte {
 	b = append(b, `],"limit":`...)
 	b = strconv.AppendInt(b, int64(p.limit), 10)
 	if p.byMarker {
-		b = append(b, `,"next_marker":"`...)
-		if end < len(l) && end > 0 {
+		if end < len(l) && end > 0 { // on the last page it is absent: rclone takes "" for a marker, and org.json null for "null"
+			b = append(b, `,"next_marker":"`...)
 			b = append(b, base64.RawURLEncoding.EncodeToString([]byte(l[end-1].key()))...)
+			b = append(b, '"')
 		}
-		b = append(b, '"')
 	} else {
 		b = append(b, `,"offset":`...)
 		b = strconv.AppendInt(b, int64(p.offset), 10)
