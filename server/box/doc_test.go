@@ -146,3 +146,33 @@ func TestEmptyPagesAreNotLookedAtAgain(t *testing.T) {
 		}
 	}
 }
+
+// What a filter left nothing of is not empty for another one, however that is written.
+func TestAnEmptyPageIsOfItsFilterAlone(t *testing.T) {
+	log := feedtest.New(1)
+	for i := range 20000 {
+		n := notify.Notification{Type: notify.ChildACLChanged, Path: "f", Spine: notify.Spine{1, 2}, Attr: notify.Attr{Mode: notify.ModeFile}}
+		if i == 0 {
+			n.Type = notify.ChildFileAdded
+		}
+		log.Append(1, n)
+	}
+	a := New(Options{Files: onlyRoots{states: []notify.RootState{{Name: "/data", ID: 1, Phase: notify.Live}}}, Feed: feed.New(log, feed.Options{})})
+	a.patience = -1
+	for _, c := range []struct {
+		filter string
+		want   int
+	}{
+		{"&event_type=NOSUCH", 0}, {"&event_type=NOSUCH&event_type=UPLOAD", 1},
+		{"&event_type=&event_type=NOSUCH", 0}, {"", 1}, {"&event_type=", 1},
+		{"&event_type=MOVE,NOSUCH", 0}, {"&event_type=MOVE&event_type=UPLOAD,NOSUCH", 1},
+	} {
+		w := httptest.NewRecorder()
+		if err := a.Serve(w, httptest.NewRequest("GET", "/2.0/events?stream_type=admin_logs"+c.filter, nil)); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Count(w.Body.String(), `"event_type":"UPLOAD"`); got != c.want {
+			t.Errorf("%s: %d uploads, want %d", c.filter, got, c.want)
+		}
+	}
+}

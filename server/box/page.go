@@ -3,9 +3,11 @@ package box
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -57,7 +59,7 @@ func (a *API) serveEvents(w http.ResponseWriter, r *http.Request) error {
 	}
 	var p page
 	if p.next = pos; q.limit > 0 && q.pos.kind != fromNow {
-		key := barrenKey{groupOf(q.stream, s), r.URL.Query().Get("event_type"), pos}
+		key := barrenKey{groupOf(q.stream, s), strings.Join(slices.Sorted(maps.Keys(q.types)), ","), pos}
 		if p, err = a.page(r, q, s, a.barren.skip(key), goal); err != nil {
 			return err
 		}
@@ -151,7 +153,7 @@ type barren struct {
 
 type barrenKey struct {
 	group groupKey
-	types string
+	types string // all that are asked for; "": no filter
 	pos   notify.Seq
 }
 
