@@ -20,7 +20,7 @@ type event struct {
 	entry  *notify.Entry        // where the item is now, if that is not what note says
 	before notify.Seq           // the position before its first notification
 	open   bool                 // of a file that is being written
-	hidden bool                 // of a type that was not asked for, or part of a later one
+	hidden bool                 // part of a later one
 }
 
 // item is a file or a folder as it is shown.

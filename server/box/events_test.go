@@ -337,7 +337,8 @@ func TestEnterpriseStreamsByTimeAndType(t *testing.T) {
 		{"between", values("created_after", form(5), "created_before", form(15)), 10},
 		{"by type", values("event_type", "DELETE"), 1},
 		{"by types", values("event_type", "DELETE, UPLOAD,nonsense", "limit", "2"), 21},
-		{"a write that belongs to an upload is no edit", values("event_type", "EDIT"), 0},
+		{"a write that belongs to an upload which is not asked for", values("event_type", "EDIT"), 10},
+		{"a write that belongs to an upload", values("event_type", "EDIT,UPLOAD"), 20},
 		{"nothing at all", values("created_after", "2099-01-01T00:00:00Z"), 0},
 	} {
 		c.query.Set("stream_type", "admin_logs")
@@ -353,6 +354,34 @@ func TestEnterpriseStreamsByTimeAndType(t *testing.T) {
 	for _, q := range []string{"stream_type=admin_logs_streaming&created_after=nonsense", "stream_type=all&event_type=DELETE&created_before=nonsense&fields=id,name"} {
 		if events, _ := follow(t, base, 0, parse(t, q)); len(events) != 21 {
 			t.Errorf("%s: %d events", q, len(events))
+		}
+	}
+}
+
+// What is filtered away takes nothing with it, however large the page.
+func TestFiltersLoseNothing(t *testing.T) {
+	for _, closes := range []bool{false, true} {
+		tree := servertest.New("/srv/data")
+		tree.SetState(func(s *notify.RootState) { s.Closes = closes })
+		base := serve(t, tree, nil)
+		file := notify.Attr{Mode: notify.ModeFile | 0o644}
+		sized := file
+		sized.Size = 5
+		tell(tree, notify.Notification{Type: notify.ChildFileAdded, Path: "d/f", Attr: file}, notify.Notification{Type: notify.ChildFileClosed, Path: "d/f", Attr: file})
+		tell(tree, notify.Notification{Type: notify.ChildDataWritten, Path: "d/f", Attr: sized}, notify.Notification{Type: notify.ChildFileClosed, Path: "d/f", Attr: sized})
+		tell(tree, notify.Notification{Type: notify.ChildMtimeChanged, Path: "d/f", Attr: sized})
+		tell(tree, notify.Notification{Type: notify.ChildFileMovedFrom, Path: "d/f", Link: 2, Spine: notify.Spine{servertest.RootID, 800, 900}},
+			notify.Notification{Type: notify.ChildFileMovedTo, Path: "g", Link: 1})
+		for filter, want := range map[string]string{
+			"UPLOAD": "UPLOAD file data/f", "EDIT": "EDIT file data/f", "ITEM_MODIFY": "ITEM_MODIFY file data/f", "UPLOAD,EDIT,ITEM_MODIFY": "UPLOAD file data/f",
+			"MOVE": "MOVE file data/g", "RENAME": "RENAME file data/g", "EDIT,RENAME": "EDIT file data/f\nRENAME file data/g",
+		} {
+			for _, limit := range []string{"1", "2", "500"} {
+				events, _ := follow(t, base, 0, values("stream_type", "admin_logs", "event_type", filter, "limit", limit))
+				if got := show(events); got != want {
+					t.Errorf("event_type=%s&limit=%s tells\n%s\nwant\n%s", filter, limit, got, want)
+				}
+			}
 		}
 	}
 }

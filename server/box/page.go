@@ -361,7 +361,7 @@ func (c *collector) note(r *root, b *notify.Batch, n *notify.Notification) bool 
 	if i, ok := c.runs[n.ID()]; ok {
 		e := &c.events[i]
 		if e.note.Path == n.Path && e.action.takes(act) && (len(names) > 0 || act == times) {
-			if stops || e.hidden || act == times { // which, alone, would not be told as the same
+			if stops || act == times { // which, alone, would not be told as the same
 				e.note, e.seq = n, n.Seq
 				e.open = e.open || act == write && r.closes
 				return true
@@ -376,22 +376,16 @@ func (c *collector) note(r *root, b *notify.Batch, n *notify.Notification) bool 
 			return true
 		}
 	}
+	names = q.wanted(names)
 	if len(names) > 1 && q.limit == 1 {
 		names = names[:1]
 	}
-	shown := 0
-	for _, name := range names {
-		if q.wants(name) {
-			shown++
-		}
-	}
-	if stops && c.shown+shown > q.limit {
+	if stops && c.shown+len(names) > q.limit {
 		return false
 	}
-	c.shown += shown
+	c.shown += len(names)
 	for k, name := range names {
-		e := event{name: name, action: act, root: b.Root, note: n, seq: n.Seq, entry: entry, before: c.next,
-			hidden: !q.wants(name), open: act.content() && r.closes && n.Attr.IsRegular()}
+		e := event{name: name, action: act, root: b.Root, note: n, seq: n.Seq, entry: entry, before: c.next, open: act.content() && r.closes && n.Attr.IsRegular()}
 		if k < len(names)-1 && n.Link != 0 && n.Link < n.Seq {
 			e.seq = n.Link // it rises from event to event of an item
 		}

@@ -53,8 +53,19 @@ type query struct {
 	peek          bool            // only to see whether there is anything
 }
 
-// wants says whether events of a type were asked for.
-func (q *query) wants(name string) bool { return q.types == nil || q.types[name] }
+// wanted leaves those types of event that were asked for.
+func (q *query) wanted(names []string) []string {
+	if q.types == nil {
+		return names
+	}
+	var out []string
+	for _, name := range names {
+		if q.types[name] {
+			out = append(out, name)
+		}
+	}
+	return out
+}
 
 const (
 	defaultLimit = 100
