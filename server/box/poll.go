@@ -3,6 +3,7 @@ package box
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"net/url"
@@ -322,13 +323,17 @@ func (a *API) Run(ctx context.Context) error {
 		if err == nil && woken && pos == before {
 			err = a.Feed.Closed(ctx, pos) // it says that it grew and has nothing
 		}
-		if err != nil {
-			if ctx.Err() == nil {
-				a.Log.Warn("long polls cannot wait", "err", err)
-			}
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, notify.Closed):
+			a.Log.Warn("long polls cannot wait any more", "err", err)
 			a.answerAll()
 			<-ctx.Done()
 			return nil
+		case err != nil: // it may be over soon; until then they sleep on
+			a.Log.Warn("long polls cannot be looked after", "err", err)
+			grew, wait = nil, pollTick
 		}
 		timer.Reset(wait)
 		woken = false
