@@ -1,6 +1,8 @@
 package onedata
 
 import (
+	"cmp"
+	"slices"
 	"sort"
 	"strings"
 
@@ -11,6 +13,7 @@ import (
 // document is what may become one line: a record of an entry, as a change left it.
 type document struct {
 	seq     notify.Seq
+	own     notify.Seq           // of a late one: the number that it has if none is left; 0: none
 	note    *notify.Notification // whose path and attributes are the entry's
 	record  record
 	deleted bool
@@ -45,7 +48,8 @@ func (s *space) sees(path string) bool {
 // file has that has lost one of several, if the client may not see the one that the journal tells.
 //
 // What changes about one file without changing its name, and the change of name before it, write each document once, where the last of them does, if they follow each
-// other. A document takes one of the indexes that its notification owns. Where it owns too few, the document comes late: it takes one that is left at the end of the batch.
+// other. A document takes one of the indexes that its notification owns. Where it owns too few, the document comes late: it takes one that is left at the end of the batch. So
+// does what tells the end of a directory out of which something is being renamed, as far as any is left.
 type writing struct {
 	space *space
 	// other finds an entry by its ID, as it is now.
@@ -71,19 +75,38 @@ func (w *writing) make(hits []feed.Hit) []document {
 	if len(w.late) == 0 {
 		return w.docs
 	}
-	next := hits[len(hits)-1].Note.Seq + 1
-	end := next.Batch().End()
-	if (next - 1).Batch() != next.Batch() {
-		return w.docs // the batch is full
-	}
-	for i := range w.late {
-		if d := w.late[i]; d.note != nil && next <= end {
-			d.seq = next
+	slices.SortStableFunc(w.late, func(a, b document) int { return cmp.Compare(a.rank(), b.rank()) })
+	next := hits[len(hits)-1].Note.Seq
+	end, tight := next.Batch().End(), false
+	for _, d := range w.late {
+		switch {
+		case d.note == nil:
+			continue
+		case next < end:
 			next++
-			w.docs = append(w.docs, d)
+			d.seq = next
+		case d.own != 0:
+			d.seq, tight = d.own, true
+		default:
+			continue
 		}
+		w.docs = append(w.docs, d)
+	}
+	if tight {
+		slices.SortFunc(w.docs, func(a, b document) int { return cmp.Compare(a.seq, b.seq) })
 	}
 	return w.docs
+}
+
+// rank is in which order late documents take the numbers that are left: that something is gone is told by nothing else.
+func (d *document) rank() int {
+	switch {
+	case d.deleted && d.record == fileMeta:
+		return 0
+	case d.deleted:
+		return 1
+	}
+	return 2
 }
 
 // run takes the notifications i to j of hits, which are about one file. Only the first may change its name.
@@ -95,9 +118,8 @@ func (w *writing) run(hits []feed.Hit, i, j int) {
 			continue
 		}
 		width := hits[i].Note.Width()
-		if r.deleted && n.Attr.IsDir() && inTransit(hits, i) {
-			width = 0 // what it still holds for who folds the lines must not go with it
-		}
+		// What it still holds for who folds the lines must not go with it.
+		wait := r.deleted && n.Attr.IsDir() && inTransit(hits, i)
 		for k, rec := range r.records {
 			if !has(n, rec) {
 				continue
@@ -109,9 +131,14 @@ func (w *writing) run(hits []feed.Hit, i, j int) {
 					continue
 				}
 			}
-			switch o := &own[rec]; {
-			case k < width:
+			if k < width {
 				d.seq = hits[i].Note.Seq - notify.Seq(width-1-k)
+			}
+			switch o := &own[rec]; {
+			case wait:
+				d.own = d.seq
+				late[rec] = d
+			case k < width:
 				*o, late[rec].note = d, nil
 			case o.note == nil || o.note.Attr.Ctime != n.Attr.Ctime:
 				late[rec] = d

@@ -392,6 +392,33 @@ func TestFullBatch(t *testing.T) {
 	}
 }
 
+// A directory goes out of which something was renamed, in a batch that has too few numbers for all that comes late, or none: that it is gone is told nonetheless,
+// and after what left it, as long as there is a number for that.
+func TestADirectoryGoesInACrowdedBatch(t *testing.T) {
+	for _, tt := range []struct {
+		others int
+		want   string
+	}{
+		{2500, "times a\nfileMeta a\nfileMeta deleted\ntimes deleted\n"},
+		{notify.BatchIndexes - 7, "times a\ntimes deleted\nfileMeta a\nfileMeta deleted\n"},
+		{notify.BatchIndexes - 6, "times a\ntimes deleted\nfileMeta deleted\nfileMeta a\n"},
+	} {
+		tree := servertest.New("/srv/data")
+		var notes []notify.Notification
+		for i := range notify.FileID(tt.others) {
+			notes = append(notes, note(notify.ChildACLChanged, fmt.Sprint("other", i), 100+i, 5))
+		}
+		at := notify.Seq(len(notes))
+		batch(tree, append(notes, rename(asDir(below(note(notify.ChildDirMovedFrom, "a/x", 9, 5))), at+3), asDir(note(notify.ChildDirRemoved, "a", 7, 5)),
+			rename(asDir(note(notify.ChildDirMovedTo, "a", 9, 5)), at+1))...)
+		s := serve(t, tree, nil)
+		ls := slices.DeleteFunc(lines(t, s.read("last_seq=0", everything)), func(l line) bool { return strings.Contains(*l.FilePath, "other") })
+		if got := show(ls); got != tt.want {
+			t.Errorf("beside %d others:\n%swant\n%s", tt.others, got, tt.want)
+		}
+	}
+}
+
 // history makes a tree of all kinds of changes, some of them in one batch.
 func history(tree *servertest.Tree) {
 	tree.Mkdir("d")
