@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -498,6 +499,42 @@ func TestNotModifiedIsNeverFalse(t *testing.T) {
 	}
 }
 
+// Some clients ask with the Date of the last answer, or with their own time, instead of its Last-Modified.
+func TestNotModifiedSinceTheDateOfAnAnswer(t *testing.T) {
+	c := newClient(t)
+	c.tree.Log.SkipTo(notify.NumberAt(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)))
+	c.tree.Create("a")
+	begin := c.tree.Log.Bounds().Head.Time().Truncate(time.Second)
+	now := begin
+	c.api.Now = func() time.Time { return now }
+	dates := map[string]bool{} // of answers without the newest change
+	ask := func(since string) int {
+		resp := c.request("GET", list, "If-Modified-Since: "+since)
+		if resp.StatusCode == 200 {
+			dates[resp.Header.Get("Date")] = true
+		}
+		return resp.StatusCode
+	}
+	for i, change := range []struct{ asked, stamped, seen time.Duration }{
+		{10_200, 10_500, 10_501}, {11_999, 12_000, 12_001}, {12_700, 12_700, 12_800}, {14_005, 13_999, 14_010}, {15_000, 15_000, 17_000},
+	} {
+		now = begin.Add(change.asked * time.Millisecond)
+		ask("")
+		c.tree.Log.SkipTo(notify.NumberAt(begin.Add(change.stamped * time.Millisecond)))
+		c.tree.Create(fmt.Sprint("b", i))
+		now = begin.Add(change.seen * time.Millisecond)
+		for _, since := range append(slices.Collect(maps.Keys(dates)), now.Add(time.Hour).Format(http.TimeFormat)) {
+			if got := ask(since); got != 200 {
+				t.Errorf("change %d: since %s, when it was not told: %d", i, since, got)
+			}
+		}
+	}
+	resp := c.request("GET", list)
+	if got := ask(resp.Header.Get("Last-Modified")); got != 304 {
+		t.Errorf("since %s, when it was told: %d", resp.Header.Get("Last-Modified"), got)
+	}
+}
+
 func TestForms(t *testing.T) {
 	c := newClient(t)
 	for i := range 20 {
@@ -745,7 +782,7 @@ func BenchmarkPage(b *testing.B) {
 		})
 	}
 	b.Run("nothing new", func(b *testing.B) {
-		h := "If-Modified-Since: " + time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)
+		h := "If-Modified-Since: " + c.request("GET", list).Header.Get("Last-Modified")
 		for b.Loop() {
 			c.request("GET", list, h)
 		}

@@ -254,10 +254,12 @@ func (a *API) serveChanges(w http.ResponseWriter, r *http.Request, id string) er
 	} else if len(back) > 0 {
 		newest = back[0]
 	}
-	modified, told := a.ages.of(root, newest, a.Feed.Log().Bounds().Base, a.Now())
+	now := a.Now().UTC().Truncate(time.Second)
+	w.Header().Set("Date", now.Format(http.TimeFormat)) // some clients ask for what is newer than that
+	modified := a.ages.of(root, newest, a.Feed.Log().Bounds().Base, now)
 	if notModified(r, modified) {
 		headers(w)
-		w.Header().Set("Last-Modified", told.Format(http.TimeFormat))
+		w.Header().Set("Last-Modified", modified.Format(http.TimeFormat))
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
@@ -265,55 +267,59 @@ func (a *API) serveChanges(w http.ResponseWriter, r *http.Request, id string) er
 	if err != nil {
 		return err
 	}
-	return answer(w, r, a.pageOf(ws, q, p), told)
+	return answer(w, r, a.pageOf(ws, q, p), modified)
 }
 
-// ages are since when the lists of workspaces are as they are, in the whole seconds that HTTP has. Different states of a list never have
-// the same one, however many changes a second sees and however late a batch becomes visible. The zero value serves.
+// ages are since when the lists of workspaces are as they are, in the whole seconds that HTTP has. The age of a state is a second behind all
+// in which an older one was answered with, however many changes a second sees and however late a batch becomes visible: neither a Last-Modified nor the
+// Date of an older answer is the same. The zero value serves.
 type ages struct {
-	mu   sync.Mutex
-	told map[notify.FileID]age // the last that was told of each
+	mu    sync.Mutex
+	lists map[notify.FileID]age
 }
 
 type age struct {
 	newest notify.BatchNumber
 	at     time.Time
+	asked  time.Time // the last second in which an answer was made
 }
 
-// of gives the age of a list whose newest batch is known (nil: none is kept, base is the journal's), and what may be told of it:
-// a second that is not over yet is not told, the one before is, which makes the client ask again.
-func (a *ages) of(root notify.FileID, newest *notify.Batch, base notify.BatchNumber, now time.Time) (at, told time.Time) {
+// of gives the age of a list whose newest batch is known (nil: none is kept, base is the journal's), for an answer that is made in the second now, with
+// what is looked at from here on. Zero: that second is still to come.
+func (a *ages) of(root notify.FileID, newest *notify.Batch, base notify.BatchNumber, now time.Time) time.Time {
 	n := base
 	if newest != nil {
 		n = newest.Number
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	last, known := a.told[root]
-	at = n.Time().Truncate(time.Second)
-	switch {
-	case known && last.newest >= n:
-		at = last.at
-	case known && !last.at.Before(at):
-		at = last.at.Add(time.Second)
+	last, known := a.lists[root]
+	if !known || n > last.newest {
+		last.newest, last.at = n, n.Time().Truncate(time.Second).Add(time.Second)
+		if known && !last.at.After(last.asked) {
+			last.at = last.asked.Add(time.Second)
+		}
 	}
-	if over := now.UTC().Truncate(time.Second); !at.Before(over) {
-		return at, over.Add(-time.Second)
+	if now.After(last.asked) {
+		last.asked = now
 	}
-	if a.told == nil {
-		a.told = map[notify.FileID]age{}
+	if a.lists == nil {
+		a.lists = map[notify.FileID]age{}
 	}
-	a.told[root] = age{max(n, last.newest), at}
-	return at, at
+	a.lists[root] = last
+	if last.at.After(now) {
+		return time.Time{}
+	}
+	return last.at
 }
 
-// notModified says whether what the client has is of the same age or younger.
+// notModified says whether what the client has is of this very age. A later time, of which nobody knows what was seen in it, says nothing.
 func notModified(r *http.Request, modified time.Time) bool {
-	if r.Header.Get("If-None-Match") != "" {
+	if modified.IsZero() || r.Header.Get("If-None-Match") != "" {
 		return false // the better question is answered by answer
 	}
 	since, err := http.ParseTime(r.Header.Get("If-Modified-Since"))
-	return err == nil && !modified.After(since)
+	return err == nil && since.Equal(modified)
 }
 
 // pageOf makes the answer of a page.
