@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -163,22 +164,58 @@ func readConfig(path string) (yaml.MapSlice, error) {
 	if len(text) > maxConfig {
 		return nil, fmt.Errorf("%s has more than %d bytes", path, maxConfig)
 	}
-	var values yaml.MapSlice
-	d := yaml.NewDecoder(bytes.NewReader(text))
-	if err := d.Decode(&values); err != nil && err != io.EOF {
+	file, err := parser.ParseBytes(text, 0)
+	if err != nil {
 		return nil, fmt.Errorf("%s: %s", path, firstLine(yaml.FormatError(err, false, false)))
 	}
-	if err := d.Decode(new(any)); err != io.EOF {
-		return nil, fmt.Errorf("%s holds more than one document: put all settings into one, without a line ---", path)
+	var values yaml.MapSlice
+	for i, doc := range file.Docs {
+		if i > 0 {
+			return nil, fmt.Errorf("%s holds more than one document: put all settings into one, without a line ---", path)
+		}
+		if doc.Body == nil {
+			continue
+		}
+		ast.Walk(asWritten{}, doc.Body)
+		if err := yaml.NodeToValue(doc.Body, &values); err != nil {
+			return nil, fmt.Errorf("%s: %s", path, firstLine(yaml.FormatError(err, false, false)))
+		}
 	}
 	return values, nil
+}
+
+// asWritten makes texts of numbers and truth values, which are what somebody has typed: 1.10 is a name, and not 1.1.
+type asWritten struct{}
+
+func (v asWritten) Visit(n ast.Node) ast.Visitor {
+	switch n := n.(type) {
+	case *ast.MappingValueNode:
+		n.Value = v.text(n.Value)
+	case *ast.SequenceNode:
+		for i := range n.Values {
+			n.Values[i] = v.text(n.Values[i])
+		}
+	case *ast.AnchorNode:
+		n.Value = v.text(n.Value)
+	case *ast.TagNode:
+		n.Value = v.text(n.Value)
+	}
+	return v
+}
+
+func (asWritten) text(n ast.Node) ast.Node {
+	switch n.(type) {
+	case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode, *ast.BoolNode:
+		return ast.String(n.GetToken())
+	}
+	return n
 }
 
 // configTexts gives a YAML value as what one would type behind the flag.
 func configTexts(v any) ([]string, error) {
 	switch v := v.(type) {
-	case string, bool, int64, uint64, float64, int:
-		return []string{fmt.Sprint(v)}, nil
+	case string:
+		return []string{v}, nil
 	case []any:
 		var out []string
 		for _, e := range v {

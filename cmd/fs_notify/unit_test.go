@@ -406,3 +406,38 @@ func TestConfigurationOfTwoDocuments(t *testing.T) {
 		}
 	}
 }
+
+// A value means what it says, also where YAML sees a number in it.
+func TestConfigurationIsTakenAsWritten(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "c.yaml")
+	for text, want := range map[string][]string{
+		"1.10":                {"1.10"},
+		"[1.10, 0o17]":        {"1.10", "0o17"},
+		"[007, 1_000, +5]":    {"007", "1_000", "+5"},
+		"[.inf, .NaN, 0x1F]":  {".inf", ".NaN", "0x1F"},
+		"[TRUE, yes]":         {"TRUE", "yes"},
+		"!!str 1.10":          {"1.10"},
+		"[&a 1.10, *a]":       {"1.10", "1.10"},
+		"1.10 # a version":    {"1.10"},
+		"\n  - 1.10\n  - 010": {"1.10", "010"},
+		`"1.10"`:              {"1.10"},
+		`"a\tb"`:              {"a\tb"},
+		"|\n  a\n  b":         {"a\nb\n"},
+		"2026-01-31":          {"2026-01-31"},
+		"{a: b}":              nil,
+		"":                    nil,
+		"null":                nil,
+	} {
+		if err := os.WriteFile(file, []byte("exclude: "+text+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		values, err := readConfig(file)
+		if err != nil || len(values) != 1 {
+			t.Errorf("%q: %v, %v", text, values, err)
+			continue
+		}
+		if got, err := configTexts(values[0].Value); !slices.Equal(got, want) || (err == nil) != (want != nil) {
+			t.Errorf("%q gave %q, %v, want %q", text, got, err, want)
+		}
+	}
+}
