@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Prints the metadata changes of a space, one JSON object a line, and goes on where it left off.
 
-    onedata.py http://127.0.0.1:8000 SPACE seq.txt [TOKEN]
+    onedata.py http://127.0.0.1:8000 SPACE seq.txt
 
-SPACE is an ID or a name as in GET /api/v3/oneprovider/spaces. seq.txt holds the seq of a line that was printed, not more than a second
-before the last one: whatever happens to the server, each line is printed once, but after a kill of this program the last ones come again.
+SPACE is an ID or a name as in GET /api/v3/oneprovider/spaces. Where a token is needed, FS_NOTIFY_TOKEN in the environment is one. seq.txt holds the seq of a line that was printed, not more than a second
+before the last one: whatever happens to the server, each line is printed once, but after a kill of this program the last ones come again. It
+ends when nobody reads the lines any more.
 """
 import http.client, json, os, sys, time, urllib.error, urllib.request
 
@@ -20,7 +21,8 @@ def ask(url, token, body=None):
     data = None if body is None else json.dumps(body).encode()
     return urllib.request.urlopen(urllib.request.Request(url, data=data, headers=headers), timeout=60)
 
-def follow(server, space, file, token=None):
+def follow(server, space, file):
+    token = os.environ.get("FS_NOTIFY_TOKEN")
     api = server.rstrip("/") + "/api/v3/oneprovider"
     seq, saved = 0, 0
     if os.path.exists(file):
@@ -37,8 +39,13 @@ def follow(server, space, file, token=None):
                     if not line.endswith(b"\r\n"):
                         break  # cut off: it will come again
                     if line.strip():
+                        try:
+                            print(line.decode().rstrip(), flush=True)
+                        except OSError as error:  # of the reader, or the disk, and not of the connection
+                            save(file, seq)
+                            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at the end
+                            sys.exit(None if isinstance(error, BrokenPipeError) else f"the line cannot be printed: {error}")
                         seq = json.loads(line)["seq"]
-                        print(line.decode().rstrip(), flush=True)
                         if time.monotonic() - saved > 1:
                             save(file, seq)
                             saved = time.monotonic()
@@ -56,6 +63,6 @@ def save(file, seq):
     os.replace(file + ".new", file)
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (4, 5):
+    if len(sys.argv) != 4:
         sys.exit(__doc__)
     follow(*sys.argv[1:])
