@@ -73,6 +73,10 @@ func scriptSSE(ts *testscript.TestScript, neg bool, args []string) {
 	asked, err := os.Create(ts.MkAbs("requests.txt"))
 	ts.Check(err)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/info/attributes") { // the script is of streams
+			http.NotFound(w, r)
+			return
+		}
 		mu.Lock()
 		part := parts[min(n, len(parts)-1)]
 		n++
