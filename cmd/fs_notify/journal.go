@@ -169,7 +169,7 @@ func (a *app) journalDump(ctx context.Context, o *journalFlags, r *journal.Reade
 			return err
 		}
 	}
-	w := bufio.NewWriterSize(pipe{a.stdout}, 64<<10)
+	w := bufio.NewWriterSize(pipe{ctx, a.stdout}, 64<<10)
 	damaged, left := 0, o.count
 	var buf []byte
 	for b, err := range r.Batches(ctx, after.Batch()) {

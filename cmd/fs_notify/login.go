@@ -184,7 +184,7 @@ func (a *app) login(ctx context.Context, o *sessionFlags) error {
 	}
 	if o.password == "" {
 		var err error
-		if o.password, err = a.askPassword(); err != nil {
+		if o.password, err = a.askPassword(ctx); err != nil {
 			return err
 		}
 	}
@@ -207,14 +207,20 @@ func (a *app) login(ctx context.Context, o *sessionFlags) error {
 }
 
 // askPassword reads a password without showing it; from what is no terminal, the first line.
-func (a *app) askPassword() (string, error) {
+func (a *app) askPassword(ctx context.Context) (string, error) {
 	if f, ok := a.stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		fmt.Fprint(a.status, "Password: ")
-		b, err := term.ReadPassword(int(f.Fd()))
+		fd := int(f.Fd())
+		before, err := term.GetState(fd)
+		if err != nil {
+			return "", err
+		}
+		b, err := unlessEnded(ctx, func() ([]byte, error) { return term.ReadPassword(fd) })
+		term.Restore(fd, before) // where ReadPassword was left behind
 		fmt.Fprintln(a.status)
 		return string(b), err
 	}
-	line, err := bufio.NewReader(a.stdin).ReadString('\n')
+	line, err := unlessEnded(ctx, func() (string, error) { return bufio.NewReader(a.stdin).ReadString('\n') })
 	if line = strings.TrimRight(line, "\r\n"); line == "" {
 		if err == nil || errors.Is(err, io.EOF) {
 			err = misused("there is no password: write it on standard input, or give --password")

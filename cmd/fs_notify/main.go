@@ -58,6 +58,35 @@ func stopOnSignals(stop func()) {
 	}()
 }
 
+// grace is how long what waits in a system call may still do so when the command should end: less than sameSignal, so that the second
+// signal finds a terminal as it was.
+const grace = 200 * time.Millisecond
+
+// unlessEnded calls f, which may wait in a system call that nothing wakes, such as a write to a full pipe. If it still does when ctx has
+// ended, it is left behind.
+func unlessEnded[T any](ctx context.Context, f func() (T, error)) (T, error) {
+	type result struct {
+		v   T
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		v, err := f()
+		done <- result{v, err}
+	}()
+	select {
+	case r := <-done:
+		return r.v, r.err
+	case <-ctx.Done():
+	}
+	select {
+	case r := <-done:
+		return r.v, r.err
+	case <-time.After(grace):
+		return *new(T), context.Cause(ctx)
+	}
+}
+
 // run is the whole command. It ends in good order when ctx does, and returns the exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	a := &app{stdin: stdin, stdout: stdout, status: newStatus(stderr), lookupEnv: os.LookupEnv, environ: os.Environ}

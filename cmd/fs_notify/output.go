@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -131,8 +132,8 @@ type output struct {
 	sync  bool // a later run goes on with the file: a flush reaches the disk, and what fails is taken back
 }
 
-func newOutput(w io.Writer, p printer) *output {
-	o := &output{printer: p, w: bufio.NewWriterSize(pipe{w}, 64<<10)}
+func newOutput(ctx context.Context, w io.Writer, p printer) *output {
+	o := &output{printer: p, w: bufio.NewWriterSize(pipe{ctx, w}, 64<<10)}
 	o.file, _ = w.(*os.File)
 	return o
 }
@@ -197,11 +198,14 @@ func (o *output) end() error {
 	return o.flush()
 }
 
-// pipe is an output whose reader may go when it has enough.
-type pipe struct{ io.Writer }
+// pipe is an output whose reader may go when it has enough, or not read on. Once a Write has failed there must be no other.
+type pipe struct {
+	ctx context.Context
+	io.Writer
+}
 
 func (p pipe) Write(b []byte) (int, error) {
-	n, err := p.Writer.Write(b)
+	n, err := unlessEnded(p.ctx, func() (int, error) { return p.Writer.Write(b) })
 	if errors.Is(err, syscall.EPIPE) {
 		err = errOutputClosed
 	}

@@ -3,8 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -118,4 +123,95 @@ func TestProgressInALog(t *testing.T) {
 	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, `"msg":"indexing","directory":"/srv/data","percent":"10","entries":5`) {
 		t.Errorf("logged %q", got)
 	}
+}
+
+// The first signal is obeyed also where the command waits in a system call that nothing wakes.
+func TestFirstSignalEndsWaiting(t *testing.T) {
+	type end struct {
+		code   int
+		stderr string
+	}
+	start := func(ctx context.Context, stdin io.Reader, stdout io.Writer, args ...string) <-chan end {
+		ended := make(chan end, 1)
+		go func() {
+			var stderr bytes.Buffer
+			code := run(ctx, args, stdin, stdout, &stderr)
+			ended <- end{code, stderr.String()}
+		}()
+		return ended
+	}
+	wait := func(t *testing.T, ended <-chan end, code int) {
+		t.Helper()
+		select {
+		case e := <-ended:
+			if e.code != code {
+				t.Errorf("exit %d, want %d; %s", e.code, code, e.stderr)
+			}
+		case <-time.After(patience):
+			t.Fatal("it does not end")
+		}
+	}
+	until := func(t *testing.T, what string, ok func() bool) {
+		t.Helper()
+		for end := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("waited in vain for ", what)
+			}
+		}
+	}
+
+	t.Run("a full pipe", func(t *testing.T) {
+		ctx, signal := context.WithCancel(t.Context())
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		defer w.Close()
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "text/event-stream")
+			fmt.Fprintf(w, ": watching\n\ndata: [{\"type\":\"child_file_added\",\"spine\":[\"7\",\"8\"],\"path\":\"%s\",\"stream_name\":null}]\nid: 8192.7\n\n", strings.Repeat("x", 1<<20))
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		}))
+		defer srv.Close()
+		host, port, _ := net.SplitHostPort(srv.Listener.Addr().String())
+		ended := start(ctx, nil, w, "--host", host, "--port", port, "--path", "/d", "--ndjson")
+		until(t, "output", func() bool {
+			n, err := unix.IoctlGetInt(int(r.Fd()), unix.TIOCINQ)
+			return err == nil && n > 0
+		})
+		signal()
+		wait(t, ended, 0)
+	})
+	t.Run("a FIFO without a reader", func(t *testing.T) {
+		ctx, signal := context.WithCancel(t.Context())
+		signal()
+		fifo := filepath.Join(t.TempDir(), "fifo")
+		if err := unix.Mkfifo(fifo, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { // lets go of what was left behind
+			if f, err := os.OpenFile(fifo, os.O_RDWR|unix.O_NONBLOCK, 0); err == nil {
+				f.Close()
+			}
+		}()
+		wait(t, start(ctx, nil, io.Discard, "--path", t.TempDir(), "--file", fifo), 0)
+	})
+	t.Run("a password", func(t *testing.T) {
+		keyboard, screen := openTerminal(t)
+		echoes := func() bool {
+			s, err := unix.IoctlGetTermios(int(screen.Fd()), unix.TCGETS)
+			return err == nil && s.Lflag&unix.ECHO != 0
+		}
+		ctx, signal := context.WithCancel(t.Context())
+		ended := start(ctx, screen, io.Discard, "login", "-u", "joe")
+		until(t, "the question", func() bool { return !echoes() })
+		signal()
+		wait(t, ended, 1)
+		if !echoes() {
+			t.Error("the terminal does not show what is typed")
+		}
+		io.WriteString(keyboard, "\n") // lets go of what was left behind
+	})
 }

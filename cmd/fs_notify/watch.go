@@ -247,12 +247,12 @@ func (a *app) watch(ctx context.Context, o *watchFlags) error {
 			return err
 		}
 	}
-	if err := t.open(o); err != nil {
-		return err
-	}
-
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	if err := t.open(ctx, o); err != nil {
+		return orderly(ctx, err)
+	}
+
 	stopInput := cancelOnEOF(a.stdin, func() { cancel(errInputEnded) })
 	defer stopInput()
 	stopOutput := cancelOnClosedPipe(t.out.file, func() { cancel(errOutputClosed) })
@@ -335,7 +335,7 @@ type tap struct {
 }
 
 // open makes the output. With a cursor to go on from, an existing file is gone on with too.
-func (t *tap) open(o *watchFlags) error {
+func (t *tap) open(ctx context.Context, o *watchFlags) error {
 	w := t.a.stdout
 	resume := t.start.Seq != 0
 	if o.file != "" {
@@ -343,7 +343,7 @@ func (t *tap) open(o *watchFlags) error {
 		if resume {
 			mode = os.O_APPEND
 		}
-		f, err := os.OpenFile(o.file, os.O_WRONLY|os.O_CREATE|mode, 0o666)
+		f, err := unlessEnded(ctx, func() (*os.File, error) { return os.OpenFile(o.file, os.O_WRONLY|os.O_CREATE|mode, 0o666) }) // a FIFO waits for its reader
 		if err != nil {
 			return fmt.Errorf("the output cannot be written: %w", err)
 		}
@@ -372,7 +372,7 @@ func (t *tap) open(o *watchFlags) error {
 		}
 		p = table{headless: headless}
 	}
-	t.out = newOutput(w, p)
+	t.out = newOutput(ctx, w, p)
 	t.out.sync = t.cursors != nil && isRegular(t.out.file)
 	return nil
 }
