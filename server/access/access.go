@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -54,7 +53,7 @@ type Access struct {
 	stamps   [2]stamp // of the files, as they were read
 }
 
-// token is an entry of the tokens file that is in force.
+// token is an entry of the tokens file that is in force. It does not change.
 type token struct {
 	Token
 	print string
@@ -142,15 +141,14 @@ func (a *Access) Reload() error {
 	a.tokens, a.argon, a.bySum = map[string]*token{}, nil, map[[sha256.Size]byte]*token{}
 	for _, t := range file.Tokens {
 		print := fingerprint(append(append([]string{t.Name, t.Hash, "paths"}, t.Paths...), append([]string{"privileges"}, t.Privileges...)...)...)
-		n := old[t.Name]
-		if n != nil && n.print == print && n.grant.Lease.Err() == nil {
+		n := &token{Token: t, print: print}
+		if o := old[t.Name]; o != nil && o.print == print && o.grant.Lease.Err() == nil {
+			n.grant, n.end = o.grant, o.end
 			delete(old, t.Name)
 		} else {
-			g, _ := grantOf(t.Name, t.Paths, t.Privileges) // was checked
-			n = &token{print: print, grant: g}
-			g.Lease, n.end = context.WithCancelCause(context.Background())
+			n.grant, _ = grantOf(t.Name, t.Paths, t.Privileges) // was checked
+			n.grant.Lease, n.end = context.WithCancelCause(context.Background())
 		}
-		n.Token = t
 		a.tokens[t.Name] = n
 		if sum, ok := sumOf(t.Hash); ok {
 			a.bySum[sum] = n
@@ -310,7 +308,7 @@ func (a *Access) grant(secret string, r *http.Request) (*notify.Grant, error) {
 	if strings.HasPrefix(secret, sessionPrefix) {
 		return a.sessionGrant(secret)
 	}
-	t, err := a.token(secret, r)
+	t, err := a.token(secret, r, false)
 	if err != nil {
 		return nil, err
 	}
@@ -321,8 +319,8 @@ func (a *Access) grant(secret string, r *http.Request) (*notify.Grant, error) {
 }
 
 // token finds the token with a secret. Those with a slow hash are checked one after the other, once; what does not exist, only so often
-// for each address.
-func (a *Access) token(secret string, r *http.Request) (*token, error) {
+// for each address. At a login every wrong one counts, and not only one that took such a check.
+func (a *Access) token(secret string, r *http.Request, login bool) (*token, error) {
 	sum := sha256.Sum256([]byte(secret))
 	a.mu.RLock()
 	t, slow := a.bySum[sum], a.argon
@@ -331,6 +329,9 @@ func (a *Access) token(secret string, r *http.Request) (*token, error) {
 		return t, nil
 	}
 	if len(slow) == 0 {
+		if login {
+			a.failed(r, "")
+		}
 		return nil, errUnknown
 	}
 	if err := a.mayTry(r, ""); err != nil {
@@ -344,11 +345,12 @@ func (a *Access) token(secret string, r *http.Request) (*token, error) {
 		if matches(t.Hash, secret) {
 			a.mu.Lock()
 			defer a.mu.Unlock()
-			if a.tokens[t.Name] != t {
+			now := a.tokens[t.Name] // the file may have been read again meanwhile
+			if now == nil || now.print != t.print {
 				return nil, errUnknown
 			}
-			a.bySum[sum] = t
-			return t, nil
+			a.bySum[sum] = now
+			return now, nil
 		}
 	}
 	a.failed(r, "")
@@ -502,14 +504,11 @@ func (a *Access) tokenClaim(secret string, r *http.Request) (claim, error) {
 	if len(secret) > maxSecret || strings.HasPrefix(secret, sessionPrefix) {
 		return claim{}, errUnknown
 	}
-	t, err := a.token(secret, r)
+	t, err := a.token(secret, r, true)
 	if err == nil && t.expired(a.Now()) {
 		err = errExpired
 	}
 	if err != nil {
-		if errors.Is(err, errUnknown) {
-			a.failed(r, "")
-		}
 		return claim{}, err
 	}
 	return a.claim("token:"+t.Name, t.print, t.Expires), nil

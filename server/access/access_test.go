@@ -232,6 +232,48 @@ func TestSlowHash(t *testing.T) {
 	}
 }
 
+// A wrong token at a login counts once, whatever hashes there are.
+func TestWrongTokensCountOnce(t *testing.T) {
+	for _, hash := range []string{SHA256("right"), Argon2id("right")} {
+		r := newRig(t, "tokens:\n  - name: a\n    hash: "+hash+"\n    "+anyRights+"\n", "")
+		codes := map[int]int{}
+		for range 25 {
+			codes[r.post("/login", `{"token":"wrong"}`).Code]++
+		}
+		if codes[401] != 20 || codes[429] != 5 {
+			t.Errorf("%.8s: 25 guesses: %v, want 20 looked at", hash, codes)
+		}
+	}
+}
+
+// The file may be read while tokens are shown; those that stay as they were count all the time.
+func TestReloadUnderLoad(t *testing.T) {
+	of := func(hour int) string {
+		return "tokens:\n" + entry("fast", "f", fmt.Sprintf("%s\n    expires: 2027-01-31T%02d:00:00Z", anyRights, hour))
+	}
+	r := newRig(t, of(0), "")
+	done := make(chan bool)
+	go func() {
+		defer close(done)
+		for i := range 50 {
+			r.write(r.tokens+".new", of(i%24))
+			if err := errors.Join(os.Rename(r.tokens+".new", r.tokens), r.Reload()); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	for {
+		if _, err := r.ask("X-Auth-Token: f"); err != nil {
+			t.Error(err)
+		}
+		select {
+		case <-done:
+			return
+		default:
+		}
+	}
+}
+
 func TestSessions(t *testing.T) {
 	users := "# people\njoe:" + bcryptOf(t, "joe's") + "\nann:" + Argon2id("ann's") + "\n"
 	r := newRig(t, "users:\n  - name: ann\n    paths: [/srv/data/ann]\n    privileges: [notify, admin]\n", users)
