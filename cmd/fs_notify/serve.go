@@ -211,7 +211,7 @@ func (a *app) serve(ctx context.Context, o *serveFlags) error {
 	part(guard)
 	part(func(ctx context.Context) error { return srv.Serve(ctx, listener) })
 	part(func(ctx context.Context) error { a.showIndexing(ctx, e); return nil })
-	part(func(ctx context.Context) error { a.reloadOn(ctx, hup, supervisor.reloading); return nil })
+	part(func(ctx context.Context) error { a.reloadOn(ctx, hup, supervisor.reloading(e.ready)); return nil })
 	part(func(ctx context.Context) error { supervisor.follow(ctx, e, newPulse(e, srv)); return nil })
 	if adminListener != nil {
 		d := &admin{e: e, srv: srv, metrics: counts.handler(), auth: thisMachine(nil), now: time.Now}

@@ -58,12 +58,19 @@ func (s *systemd) tellStatus(text string, more ...string) {
 	}
 }
 
-// reloading is told around a reload.
-func (s *systemd) reloading(begin bool) {
-	if begin {
-		s.tell("RELOADING=1", "MONOTONIC_USEC="+strconv.FormatInt(monotonic().Microseconds(), 10))
-	} else {
-		s.tell("READY=1")
+// reloading gives what is told around a reload. Before the service is ready that is nothing: what ends a reload says that it is.
+func (s *systemd) reloading(ready <-chan struct{}) func(begin bool) {
+	return func(begin bool) {
+		select {
+		case <-ready:
+		default:
+			return
+		}
+		if begin {
+			s.tell("RELOADING=1", "MONOTONIC_USEC="+strconv.FormatInt(monotonic().Microseconds(), 10))
+		} else {
+			s.tell("READY=1")
+		}
 	}
 }
 

@@ -75,6 +75,25 @@ func TestSystemdIsTold(t *testing.T) {
 	told("STOPPING=1")
 }
 
+// A reload during the first scan does not make the service ready.
+func TestReloadBeforeReady(t *testing.T) {
+	told := listenAsSystemd(t)
+	a := &app{lookupEnv: os.LookupEnv, log: quietLog}
+	s, ready := a.newSystemd(), make(chan struct{})
+	around := s.reloading(ready)
+	around(true)
+	around(false)
+	s.tell("STATUS=indexing")
+	if text := told(""); text != "STATUS=indexing" {
+		t.Errorf("it told %q", text)
+	}
+	close(ready)
+	around(true)
+	told("RELOADING=1")
+	around(false)
+	told("READY=1")
+}
+
 // The watchdog of another process is not ours.
 func TestWatchdogOfAnother(t *testing.T) {
 	listenAsSystemd(t)
