@@ -21,10 +21,17 @@ type cursorFile struct {
 
 // load reads the file. A file that is missing or empty gives no cursor.
 func (f *cursorFile) load() (notify.Cursor, error) {
-	file, err := os.Open(f.path)
+	st, err := os.Stat(f.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return notify.Cursor{}, nil
 	}
+	if err == nil && !st.Mode().IsRegular() { // it would be replaced by one
+		return notify.Cursor{}, fmt.Errorf("%s is no regular file, and cannot keep a cursor", f.path)
+	}
+	if err != nil {
+		return notify.Cursor{}, fmt.Errorf("the cursor file cannot be read: %w", err)
+	}
+	file, err := os.Open(f.path)
 	if err != nil {
 		return notify.Cursor{}, fmt.Errorf("the cursor file cannot be read: %w", err)
 	}
@@ -45,8 +52,11 @@ func (f *cursorFile) load() (notify.Cursor, error) {
 	return c, nil
 }
 
-// temporary is the name under which a new content is written first.
-func (f *cursorFile) temporary() string { return f.path + ".tmp" }
+// temporary is the name under which a new content is written first: one that nobody else takes.
+func (f *cursorFile) temporary() string {
+	dir, name := filepath.Split(f.path)
+	return dir + "." + name + ".fs_notify"
+}
 
 // save makes c durable. One that the file already holds costs nothing.
 func (f *cursorFile) save(c notify.Cursor) error {

@@ -284,6 +284,28 @@ func TestCursorFile(t *testing.T) {
 	}
 }
 
+// What is not the cursor's own file stays as it is.
+func TestCursorFileOfOthers(t *testing.T) {
+	dir := t.TempDir()
+	f := &cursorFile{path: filepath.Join(dir, "cursor")}
+	for _, name := range []string{"cursor.tmp", "cursor.new", "cursor~"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("mine"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.save(notify.Cursor{Seq: 8191, Dir: 7}); err != nil {
+		t.Fatal(err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "cursor?*")); len(left) != 3 {
+		t.Errorf("of three files of others are left: %v", left)
+	}
+	for _, path := range []string{os.DevNull, dir} {
+		if _, err := (&cursorFile{path: path}).load(); err == nil || !strings.Contains(err.Error(), "no regular file") {
+			t.Errorf("%s as a cursor file: %v", path, err)
+		}
+	}
+}
+
 func TestRoomForStreams(t *testing.T) {
 	for files, want := range map[uint64]int{0: 0, 60: 30, 1024: 768, 20_000: 19_744, math.MaxUint64: math.MaxInt32} {
 		if got := roomForStreams(files); got != want {
