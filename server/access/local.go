@@ -45,7 +45,7 @@ func (l Local) Authorize(r *http.Request) (*http.Request, error) {
 	}
 	uid, err := peer.owner(r)
 	switch {
-	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+	case noDescriptor(err):
 		return nil, &notify.Error{Op: "access.Local", Kind: notify.Unavailable, Retry: 2 * time.Second, Err: err, Msg: "the user who asks cannot be found out now, try again soon"}
 	case err != nil:
 		return nil, &notify.Error{Op: "access.Local", Kind: notify.Forbidden, Err: err, Msg: "the user who asks could not be found out: use tokens"}
@@ -86,12 +86,13 @@ func (l Local) hosts(hostport string) bool {
 	return false
 }
 
-// peer is the other end of a connection. Who owns it is looked up once.
+// peer is the other end of a connection. Who owns it is looked up once, unless there was no descriptor to do so with.
 type peer struct {
-	addr string
-	once sync.Once
-	uid  uint32
-	err  error
+	addr  string
+	mu    sync.Mutex
+	asked bool
+	uid   uint32
+	err   error
 }
 
 type peerKey struct{}
@@ -111,14 +112,22 @@ func peerOf(r *http.Request) *peer {
 
 // owner gives the user whose socket is at the other end of r's connection.
 func (p *peer) owner(r *http.Request) (uint32, error) {
-	p.once.Do(func() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.asked {
 		remote, err := netip.ParseAddrPort(p.addr)
 		local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
 		if err != nil || !ok {
 			p.err = fmt.Errorf("no TCP connection: %v", err)
-			return
+		} else {
+			p.uid, p.err = socketOwner(remote, local.AddrPort())
 		}
-		p.uid, p.err = socketOwner(remote, local.AddrPort())
-	})
+		p.asked = !noDescriptor(p.err)
+	}
 	return p.uid, p.err
+}
+
+// noDescriptor says whether err passes as soon as some file is closed.
+func noDescriptor(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }

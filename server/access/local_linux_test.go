@@ -1,6 +1,7 @@
 package access
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -116,6 +117,42 @@ func TestSocketOwner(t *testing.T) {
 		if uid, err := ask(at, to); err == nil {
 			t.Errorf("%s: a socket that was closed belongs to %d", name, uid)
 		}
+	}
+}
+
+// Who could not be looked up for want of a descriptor is, when there are some again, on the same connection.
+func TestOwnerWithoutDescriptors(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	r := httptest.NewRequest("GET", "/", nil)
+	r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, l.Addr()))
+	p := &peer{addr: c.LocalAddr().String()}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	none := limit
+	none.Cur = 0
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	_, err = p.owner(r)
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if !errors.Is(err, unix.EMFILE) {
+		t.Errorf("without a descriptor: %v", err)
+	}
+	if uid, err := p.owner(r); err != nil || uid != uint32(os.Geteuid()) {
+		t.Errorf("with one again: %d, %v", uid, err)
 	}
 }
 
