@@ -4,5 +4,8 @@ package box
 
 import "net"
 
-// hungUp cannot tell here: that a client has left shows when it is answered.
+// hungUp cannot tell here: a client that left is noticed when its poll is answered.
 func hungUp(net.Conn) bool { return false }
+
+// stuck cannot tell here: a client that takes nothing is noticed while it is answered.
+func stuck(net.Conn) bool { return false }

@@ -3,6 +3,7 @@ package box
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -249,9 +250,13 @@ func (a *API) reply(p *poll, message string) {
 	if message == newChange {
 		reason = "news"
 	}
-	if p.conn == nil {
+	switch {
+	case p.conn == nil:
 		p.answer <- message
-	} else {
+	case stuck(p.conn):
+		reason = "client"
+		below(p.conn).Close()
+	default:
 		p.conn.SetWriteDeadline(time.Now().Add(sendWithin)) // it fits into the socket: nobody waits
 		b := append(p.head, "Content-Length: "...)
 		b = strconv.AppendInt(b, int64(len(message)), 10)
@@ -264,6 +269,14 @@ func (a *API) reply(p *poll, message string) {
 		p.conn.Close()
 	}
 	a.done(p, reason)
+}
+
+// below is what TLS, if it is spoken on a connection, is spoken on: to close that says no good-bye, for which a client may have left no room.
+func below(c net.Conn) net.Conn {
+	if t, ok := c.(*tls.Conn); ok {
+		return t.NetConn()
+	}
+	return c
 }
 
 func (a *API) done(p *poll, reason string) {
@@ -316,7 +329,7 @@ func (a *API) Run(ctx context.Context) error {
 		}
 		for _, p := range left {
 			if p.conn != nil {
-				p.conn.Close()
+				below(p.conn).Close()
 			}
 			a.done(p, "client")
 		}
