@@ -285,3 +285,21 @@ func TestAHardLinkThatGoesIsNoEnd(t *testing.T) {
 		}
 	}
 }
+
+// While the root is away nobody knows which names a file has left: that is no reason to tell its end.
+func TestAHardLinkThatGoesWhileTheRootIsAway(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	base := serve(t, tree, func(o *server.Options) {
+		o.Auth = &as{Prefixes: []string{"/srv/data/a", "/srv/data/b"}, Privileges: notify.MayAll}
+	})
+	spine := notify.Spine{servertest.RootID, tree.Create("a")}
+	tell(tree, notify.Notification{Type: notify.ChildLinkStays, Path: "then", Spine: spine}, notify.Notification{Type: notify.ChildFileRemoved, Path: "b", Spine: spine})
+	tree.SetState(func(s *notify.RootState) { s.Phase = notify.Away })
+	if status, h, body := ask(t, "GET", base+"/2.0/events"); status != 503 || !strings.Contains(string(body), `"code":"unavailable"`) {
+		t.Errorf("while the root is away: %d %v %s", status, h, body)
+	}
+	tree.SetState(func(s *notify.RootState) { s.Phase = notify.Live })
+	if events, _ := follow(t, base, 0, nil); show(events) != "ITEM_UPLOAD file data/a 0\nITEM_MOVE file data/a 0" {
+		t.Errorf("then:\n%s", show(events))
+	}
+}

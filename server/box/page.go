@@ -320,9 +320,9 @@ func (c *collector) batch(b *notify.Batch, goal notify.Seq) (done bool, err erro
 		if n.Seq > goal {
 			return true, nil
 		}
-		if !c.note(&r, b, n) {
+		if room, err := c.note(&r, b, n); !room || err != nil {
 			c.full = true
-			return true, nil
+			return true, err
 		}
 		c.next = n.Seq
 		if c.shown > c.query.limit {
@@ -338,8 +338,8 @@ func (c *collector) batch(b *notify.Batch, goal notify.Seq) (done bool, err erro
 	return false, nil
 }
 
-// note adds what a notification amounts to; false: there is no room for it.
-func (c *collector) note(r *root, b *notify.Batch, n *notify.Notification) bool {
+// note adds what a notification amounts to; room is false if there is none for it.
+func (c *collector) note(r *root, b *notify.Batch, n *notify.Notification) (room bool, err error) {
 	act := classify(c.sight, r, b, n)
 	if act == nothing {
 		if n.Type == notify.ChildFileClosed {
@@ -347,12 +347,15 @@ func (c *collector) note(r *root, b *notify.Batch, n *notify.Notification) bool 
 				c.events[i].open = false
 			}
 		}
-		return true
+		return true, nil
 	}
 	q := &c.query
 	var entry *notify.Entry
 	if act == trash && stays(b, n) != nil { // under a name that may not be seen
-		if entry = c.otherName(r, b, n); entry != nil {
+		if entry, err = c.otherName(r, b, n); err != nil {
+			return false, err
+		}
+		if entry != nil {
 			act = move
 		}
 	}
@@ -364,7 +367,7 @@ func (c *collector) note(r *root, b *notify.Batch, n *notify.Notification) bool 
 			if stops || act == times { // which, alone, would not be told as the same
 				e.note, e.seq = n, n.Seq
 				e.open = e.open || act == write && r.closes
-				return true
+				return true, nil
 			}
 			// It is told in the place of the later one: so that it is the same, in whichever page it comes.
 			later := *e
@@ -373,7 +376,7 @@ func (c *collector) note(r *root, b *notify.Batch, n *notify.Notification) bool 
 			e.hidden = true
 			c.runs[n.ID()] = len(c.events)
 			c.events = append(c.events, later)
-			return true
+			return true, nil
 		}
 	}
 	names = q.wanted(names)
@@ -381,7 +384,7 @@ func (c *collector) note(r *root, b *notify.Batch, n *notify.Notification) bool 
 		names = names[:1]
 	}
 	if stops && c.shown+len(names) > q.limit {
-		return false
+		return false, nil
 	}
 	c.shown += len(names)
 	for k, name := range names {
@@ -395,19 +398,19 @@ func (c *collector) note(r *root, b *notify.Batch, n *notify.Notification) bool 
 		c.runs[n.ID()] = len(c.events)
 		c.events = append(c.events, e)
 	}
-	return true
+	return true, nil
 }
 
 // otherName finds a name that a file of which one went has today; nil: none that may be seen.
-func (c *collector) otherName(r *root, b *notify.Batch, n *notify.Notification) *notify.Entry {
+func (c *collector) otherName(r *root, b *notify.Batch, n *notify.Notification) (*notify.Entry, error) {
 	names, err := c.api.Files.LookupNames(everything(c.ctx), n.ID())
-	if err != nil {
-		return nil
+	if err != nil && !errors.Is(err, notify.NotFound) {
+		return nil, err // it may have one: to tell its end would be wrong
 	}
 	for i := range names {
 		if e := &names[i]; e.Root == b.Root && e.Path != n.Path && c.sight.sees(r, e.Path) {
-			return e
+			return e, nil
 		}
 	}
-	return nil
+	return nil, nil
 }

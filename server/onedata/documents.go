@@ -2,6 +2,7 @@ package onedata
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 	"sort"
 	"strings"
@@ -55,12 +56,13 @@ type writing struct {
 	// other finds an entry by its ID, as it is now.
 	other func(id notify.FileID) (notify.Entry, error)
 
+	err   error // of other: what the batch makes is not known
 	docs  []document
 	late  []document
 	maybe [64]uint64 // bits of the file IDs that late may have something of
 }
 
-// make gives the documents of a batch of which hits are all notifications, in the order of their seqs. They are valid until the next call.
+// make gives the documents of a batch of which hits are all notifications, in the order of their seqs. They are valid until the next call, and only if there is no err.
 func (w *writing) make(hits []feed.Hit) []document {
 	w.docs, w.late = w.docs[:0], w.late[:0]
 	clear(w.maybe[:])
@@ -204,7 +206,9 @@ func (w *writing) rule(hits []feed.Hit, i int) (*notify.Notification, *rule) {
 	if h == alone && i > 0 && n.StaysAt(hits[i-1].Note) {
 		if to := hits[i-1].Note; w.space.sees(to.Path) {
 			n = &notify.Notification{Seq: n.Seq, Type: typ, Path: to.Path, Spine: to.Spine, Attr: to.Attr}
-		} else if e, err := w.other(n.ID()); err == nil && e.Root == w.space.root && w.space.sees(e.Path) {
+		} else if e, err := w.other(n.ID()); err != nil && !errors.Is(err, notify.NotFound) {
+			w.err = err
+		} else if err == nil && e.Root == w.space.root && w.space.sees(e.Path) {
 			n = &notify.Notification{Seq: n.Seq, Type: typ, Path: e.Path, Spine: e.Spine, Attr: e.Attr}
 		}
 	}

@@ -128,7 +128,7 @@ var ruleTable = func() (table [alone + 1][notify.NumTypes]*rule) {
 var unknowable = []struct{ what, put string }{
 	{"`seq` is a counter of each space", "the Seq of this server's journal: one counter for all spaces and all protocols, below 2^53, with gaps. A position means the same place in each protocol"},
 	{"`fileId`", "the CDMI object ID of `guid#FILEID#SPACEID`, where FILEID is the decimal file ID that the other protocols use"},
-	{"a file ID of its own for each hard link", "all names of a file share its `fileId`; `filePath` is the name that the change was told for; when a name goes, one that is left"},
+	{"a file ID of its own for each hard link", "all names of a file share its `fileId`; `filePath` is the name that the change was told for; when a name goes, one that is left. The stream ends where that has to be looked up and cannot be, as the root is away"},
 	{"`filePath` when the line is sent", "the path when the change was told: folding the lines in their order gives the tree, also for a late reader. `\"\"` when deleted"},
 	{"superseded revisions, which Onedata leaves out", "left out within one batch only; a late reader gets the older ones too"},
 	{"`rev`: the number of writes of a document", "`SEQ-HEX`: the line's `seq`, and a digest of the document, which stays the same as long as its content does. `0-` and zeros: there is no such document"},

@@ -330,6 +330,12 @@ func (s *stream) encode(hits []feed.Hit) (triggered bool, err error) {
 	}
 	s.out.fresh()
 	docs := s.writing.make(hits)
+	if s.writing.err != nil {
+		if err := s.flush(); err != nil {
+			return false, err
+		}
+		return false, s.writing.err // the client comes again, and has all that came before
+	}
 	for i := range docs {
 		d := &docs[i]
 		if d.seq < s.from || !s.out.triggers(d) {

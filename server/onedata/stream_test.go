@@ -775,6 +775,27 @@ func TestGrants(t *testing.T) {
 	}
 }
 
+// While the root is away nobody knows which names a file has left: the stream ends before it, and tells it when the client comes again.
+func TestAHardLinkThatGoesWhileTheRootIsAway(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	s := serve(t, tree, func(o *server.Options) {
+		o.Auth = grants{"": {Privileges: notify.MayChanges, Prefixes: []string{"/srv/data/a", "/srv/data/b"}}}
+	})
+	id := tree.Create("a")
+	o := s.open(t, "last_seq=0", `{"fileMeta":{}}`)
+	o.want("fileMeta a")
+	from := tree.Log.Bounds().Newest() + 1
+	tree.SetState(func(s *notify.RootState) { s.Phase = notify.Away })
+	batch(tree, note(notify.ChildLinkStays, "then", id, 5), note(notify.ChildFileRemoved, "b", id, 5))
+	if text := o.next(); text != "" {
+		t.Errorf("while the root is away: %s", text)
+	}
+	tree.SetState(func(s *notify.RootState) { s.Phase = notify.Live })
+	if got := show(lines(t, s.read(fmt.Sprint("last_seq=", from), `{"fileMeta":{}}`))); got != "fileMeta a\n" {
+		t.Errorf("then: %s", got)
+	}
+}
+
 // The server stops: streams end whole, and a client goes on elsewhere.
 func TestDrain(t *testing.T) {
 	tree := servertest.New("/srv/data")
