@@ -24,7 +24,8 @@ type stream struct {
 	client string // its address, for the log
 
 	sub     *feed.Sub
-	from    notify.Seq // lines below were not asked for
+	first   *notify.Batch // comes before all that sub gives
+	from    notify.Seq    // lines below were not asked for
 	writing writing
 	out     encoder
 	wrote   time.Time  // when something last went out
@@ -67,6 +68,10 @@ func (s *stream) serve(ctx context.Context) error {
 		s.until = s.Feed.Head()
 	}
 	for err == nil {
+		if s.first != nil {
+			err = s.begin(ctx)
+			continue
+		}
 		var part feed.Part
 		part, err = s.sub.Next(ctx, s.patience())
 		switch {
@@ -175,10 +180,29 @@ func (s *stream) batch(ctx context.Context, n notify.BatchNumber) (*notify.Batch
 // at subscribes so that b comes first.
 func (s *stream) at(ctx context.Context, b *notify.Batch) error {
 	err := s.subscribe(ctx, b.Prev.End())
-	if errors.Is(err, notify.Gone) { // the one before it is missing
-		err = s.subscribe(ctx, b.Number.Seq(0))
+	if errors.Is(err, notify.Gone) { // the one before it is missing: no cursor has all of b behind it
+		if err = s.subscribe(ctx, b.Number.Seq(0)); err == nil {
+			s.first = b
+		}
 	}
 	return err
+}
+
+// begin writes the first batch, and goes on behind it.
+func (s *stream) begin(ctx context.Context) error {
+	b, old := s.first, s.sub
+	s.first = nil
+	defer old.Close()
+	err := s.subscribe(ctx, b.Number.End())
+	if errors.Is(err, notify.Gone) {
+		s.lost(b.Number.End() + 1)
+		err = s.behind(ctx, b.Number.End())
+	}
+	if err != nil {
+		return err
+	}
+	hits, end := old.View().Match(nil, b, 0)
+	return s.deliver(feed.Part{Hits: hits, End: end})
 }
 
 func (s *stream) oldest(ctx context.Context) error {
@@ -298,7 +322,7 @@ func (s *stream) deliver(part feed.Part) error {
 		if werr != nil {
 			return werr
 		}
-		if part.End || len(s.out.buf) >= maxLines {
+		if part.End || s.first != nil || len(s.out.buf) >= maxLines {
 			break
 		}
 		if part, err = s.sub.Step(); err != nil { // an error comes again with the next Step

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"fs_notify/notify"
+	"fs_notify/notify/feed/feedtest"
 	"fs_notify/server"
 	"fs_notify/server/onedata"
 	"fs_notify/server/servertest"
@@ -610,6 +611,61 @@ func TestDamage(t *testing.T) {
 	o.want("fileMeta e")
 	if s.server.LostPositions() == 0 {
 		t.Error("nothing of it was counted")
+	}
+}
+
+// holey is a journal that lacks some batches.
+type holey struct {
+	*feedtest.Log
+	lost map[notify.BatchNumber]bool
+}
+
+func (l *holey) without(batches []*notify.Batch) []*notify.Batch {
+	return slices.DeleteFunc(slices.Clone(batches), func(b *notify.Batch) bool { return l.lost[b.Number] })
+}
+
+func (l *holey) Ring(from notify.BatchNumber) ([]*notify.Batch, bool) {
+	batches, ok := l.Log.Ring(from)
+	return l.without(batches), ok
+}
+
+func (l *holey) Page(ctx context.Context, from notify.BatchNumber, limit int) ([]*notify.Batch, error) {
+	batches, err := l.Log.Page(ctx, from, limit+len(l.lost))
+	return l.without(batches), err
+}
+
+func (l *holey) Contains(ctx context.Context, n notify.BatchNumber) (bool, error) {
+	ok, err := l.Log.Contains(ctx, n)
+	return ok && !l.lost[n], err
+}
+
+// Behind a batch that is missing, all of the next one is told: also what has the very first number in it, and whatever comes behind.
+func TestMissingBatches(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	log := &holey{tree.Log, map[notify.BatchNumber]bool{}}
+	lose := func() {
+		log.lost[tree.Log.Append(servertest.RootID, note(notify.ChildFileAdded, "lost", 8, 5)).Number] = true
+	}
+	tree.Create("a")
+	lose()
+	batch(tree, note(notify.ChildACLChanged, "b", 9, 5))
+	lose()
+	batch(tree, note(notify.ChildACLChanged, "c", 9, 5), note(notify.ChildACLChanged, "d", 10, 5))
+	tree.Log.AppendDamaged()
+	batch(tree, note(notify.ChildACLChanged, "e", 9, 5))
+	lose()
+	batch(tree, note(notify.ChildACLChanged, "f", 9, 5))
+	tree.Create("g")
+	s := serve(t, tree, func(o *server.Options) { o.Journal = log })
+	if got, want := show(lines(t, s.read("last_seq=0", `{"fileMeta":{}}`))), "fileMeta a\nfileMeta b\nfileMeta c\nfileMeta d\nfileMeta e\nfileMeta f\nfileMeta g\n"; got != want {
+		t.Errorf("over what is missing:\n%swant\n%s", got, want)
+	}
+	lose()
+	n := note(notify.SelfRemoved, "", 0, 0)
+	n.Spine, n.Attr.Mode = n.Spine[:1], notify.ModeDir|0o755
+	batch(tree, n)
+	if got := show(lines(t, s.read(fmt.Sprint("last_seq=", tree.Log.Bounds().Newest()-notify.BatchIndexes-10), `{"fileMeta":{}}`))); !strings.HasSuffix(got, "fileMeta deleted\n") {
+		t.Errorf("the end of the space behind what is missing:\n%s", got)
 	}
 }
 
