@@ -77,10 +77,14 @@ type API struct {
 	// patience is how long a page goes on that has nothing yet.
 	patience time.Duration
 	delayed  chan struct{} // one element for each answer that is being delayed
+	listing  chan struct{} // and for each folder that is being listed
 }
 
 // maxDelayed is how many answers are delayed at once: beyond that, holding them would be the greater load.
 const maxDelayed = 1000
+
+// maxListing is how many folders are listed at once, each of which is copied and sorted as a whole.
+const maxListing = 4
 
 // New makes an API.
 func New(o Options) *API {
@@ -107,7 +111,7 @@ func New(o Options) *API {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	a := &API{Options: o, delayed: make(chan struct{}, maxDelayed), patience: emptyAPage}
+	a := &API{Options: o, delayed: make(chan struct{}, maxDelayed), listing: make(chan struct{}, maxListing), patience: emptyAPage}
 	a.tail.init(a)
 	a.polls.kick = make(chan struct{}, 1)
 	return a

@@ -31,12 +31,12 @@ func (a *API) serveItem(w http.ResponseWriter, r *http.Request, folder bool, id 
 	}
 	b := appendItem(nil, &it)
 	if folder {
-		list, err := a.list(r.Context(), s, id)
+		list, err := a.list(r.Context(), s, id, firstPage)
 		if err != nil {
 			return err
 		}
 		b = append(b[:len(b)-1], `,"item_collection":`...)
-		b = append(list.appendPage(b, paging{limit: defaultLimit}), '}')
+		b = append(list.appendPage(b, firstPage), '}')
 	}
 	tag := `"` + it.seq.String() + `"`
 	w.Header().Set("ETag", tag)
@@ -98,14 +98,14 @@ func (a *API) seqOf(ctx context.Context, id notify.FileID) (notify.Seq, error) {
 
 // writeRootFolder answers with All Files.
 func (a *API) writeRootFolder(w http.ResponseWriter, r *http.Request, s *sight) error {
-	list, err := a.list(r.Context(), s, rootFolder)
+	list, err := a.list(r.Context(), s, rootFolder, firstPage)
 	if err != nil {
 		return err
 	}
 	b := []byte(rootFolderMini[:len(rootFolderMini)-1])
 	b = append(b, `,"description":"","size":0,"path_collection":{"total_count":0,"entries":[]},"parent":null,"trashed_at":null,"purged_at":null,"created_by":`+
 		unknownUser+`,"modified_by":`+unknownUser+`,"owned_by":`+unknownUser+`,"shared_link":null,"item_status":"active","item_collection":`...)
-	return writeJSON(w, r, append(list.appendPage(b, paging{limit: defaultLimit}), "}\n"...))
+	return writeJSON(w, r, append(list.appendPage(b, firstPage), "}\n"...))
 }
 
 // serveItems answers GET /2.0/folders/{id}/items.
@@ -118,7 +118,7 @@ func (a *API) serveItems(w http.ResponseWriter, r *http.Request, id string) erro
 	if err != nil {
 		return err
 	}
-	list, err := a.list(r.Context(), s, id)
+	list, err := a.list(r.Context(), s, id, p)
 	if err != nil {
 		return err
 	}
@@ -131,6 +131,9 @@ type paging struct {
 	byMarker      bool
 	marker        string // the key of the last item of the page before; "": from the beginning
 }
+
+// firstPage is the part that is shown together with a folder.
+var firstPage = paging{limit: defaultLimit}
 
 func parsePaging(v url.Values) (paging, error) {
 	p := paging{}
@@ -173,10 +176,16 @@ func (it *item) key() string {
 	return "1" + it.name()
 }
 
-// list lists a folder, as far as it may be seen.
-func (a *API) list(ctx context.Context, s *sight, text string) (listing, error) {
+// list lists a folder, as far as it may be seen; of those outside p, the sequence_id is not known.
+func (a *API) list(ctx context.Context, s *sight, text string, p paging) (listing, error) {
 	if text == rootFolder {
 		return a.listRoots(ctx, s)
+	}
+	select {
+	case a.listing <- struct{}{}:
+		defer func() { <-a.listing }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
 	}
 	it, err := a.item(ctx, s, true, text)
 	if err != nil {
@@ -187,20 +196,24 @@ func (a *API) list(ctx context.Context, s *sight, text string) (listing, error) 
 		return nil, err
 	}
 	out := make(listing, 0, len(snap.Entries)-1)
-	a.tail.mu.Lock()
-	_, err = a.tail.advance(ctx)
 	for i := range snap.Entries[1:] {
 		e := &snap.Entries[1+i]
 		if !s.touches(it.root, e.Path) || !e.Attr.IsDir() && !s.sees(it.root, e.Path) {
 			continue
 		}
-		out = append(out, item{root: it.root, path: e.Path, spine: e.Spine, attr: &e.Attr, seq: min(a.tail.seqOf(e.ID()), snap.Seq), status: active})
-	}
-	a.tail.mu.Unlock()
-	if err != nil {
-		return nil, err
+		out = append(out, item{root: it.root, path: e.Path, spine: e.Spine, attr: &e.Attr, status: active})
 	}
 	out.sort()
+	from, end := out.part(p)
+	a.tail.mu.Lock() // which all events wait for: no longer than it takes for one page
+	defer a.tail.mu.Unlock()
+	if _, err = a.tail.advance(ctx); err != nil {
+		return nil, err
+	}
+	for i := range out[from:end] {
+		o := &out[from+i]
+		o.seq = min(a.tail.seqOf(o.id()), snap.Seq)
+	}
 	return out, nil
 }
 
@@ -241,9 +254,9 @@ func (l listing) sort() {
 	})
 }
 
-// appendPage appends a part of a listing.
-func (l listing) appendPage(b []byte, p paging) []byte {
-	from := min(p.offset, len(l))
+// part is where a part of a listing begins and ends.
+func (l listing) part(p paging) (from, end int) {
+	from = min(p.offset, len(l))
 	if p.byMarker {
 		from, _ = slices.BinarySearchFunc(l, p.marker, func(it item, key string) int {
 			if it.key() <= key {
@@ -252,7 +265,12 @@ func (l listing) appendPage(b []byte, p paging) []byte {
 			return 1
 		})
 	}
-	end := min(from+p.limit, len(l))
+	return from, min(from+p.limit, len(l))
+}
+
+// appendPage appends a part of a listing.
+func (l listing) appendPage(b []byte, p paging) []byte {
+	from, end := l.part(p)
 	b = append(b, `{"total_count":`...)
 	b = strconv.AppendInt(b, int64(len(l)), 10)
 	b = append(b, `,"entries":[`...)

@@ -1,6 +1,7 @@
 package box_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -301,5 +302,55 @@ func TestAHardLinkThatGoesWhileTheRootIsAway(t *testing.T) {
 	tree.SetState(func(s *notify.RootState) { s.Phase = notify.Live })
 	if events, _ := follow(t, base, 0, nil); show(events) != "ITEM_UPLOAD file data/a 0\nITEM_MOVE file data/a 0" {
 		t.Errorf("then:\n%s", show(events))
+	}
+}
+
+// counted counts how many snapshots are made at once, each of which takes until it is told to end.
+type counted struct {
+	*servertest.Tree
+	began, end chan struct{}
+}
+
+func (c *counted) Snapshot(ctx context.Context, dir notify.FileID, recursive bool) (*notify.Snapshot, error) {
+	c.began <- struct{}{}
+	<-c.end
+	return c.Tree.Snapshot(ctx, dir, recursive)
+}
+
+// A few folders are listed at once, the others wait for their turn: each takes as much memory as it has items. Events go on meanwhile.
+func TestAFewListingsAtOnce(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	tree.Create("f")
+	files := &counted{tree, make(chan struct{}, 100), make(chan struct{})}
+	base := serve(t, tree, func(o *server.Options) { o.Files = files })
+	const n = 20
+	done := make(chan int, n)
+	for range n {
+		go func() {
+			resp, err := http.Get(base + "/2.0/folders/" + servertest.RootID.String() + "/items?limit=1")
+			if err != nil {
+				done <- 0
+				return
+			}
+			resp.Body.Close()
+			done <- resp.StatusCode
+		}()
+	}
+	for range 4 {
+		<-files.began
+	}
+	for range 5 { // requests that go by
+		if events, _ := follow(t, base, 0, nil); len(events) != 1 {
+			t.Fatalf("while folders are listed: %d events", len(events))
+		}
+	}
+	if more := len(files.began); more > 0 {
+		t.Errorf("%d listings at once", 4+more)
+	}
+	close(files.end)
+	for range n {
+		if status := <-done; status != 200 {
+			t.Errorf("a listing is answered with %d", status)
+		}
 	}
 }
