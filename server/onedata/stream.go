@@ -76,7 +76,7 @@ func (s *stream) serve(ctx context.Context) error {
 		part, err = s.sub.Next(ctx, s.patience())
 		switch {
 		case err == nil:
-			err = s.deliver(part)
+			err = s.deliver(ctx, part)
 		case errors.Is(err, feed.ErrIdle):
 			err = s.idle()
 		case errors.Is(err, notify.Gone):
@@ -202,7 +202,7 @@ func (s *stream) begin(ctx context.Context) error {
 		return err
 	}
 	hits, end := old.View().Match(nil, b, 0)
-	return s.deliver(feed.Part{Hits: hits, End: end})
+	return s.deliver(ctx, feed.Part{Hits: hits, End: end})
 }
 
 func (s *stream) oldest(ctx context.Context) error {
@@ -313,16 +313,19 @@ func (s *stream) idle() error {
 }
 
 // deliver writes a part and whatever else can be had without waiting.
-func (s *stream) deliver(part feed.Part) error {
+func (s *stream) deliver(ctx context.Context, part feed.Part) error {
 	triggered := false
 	var err error
 	for {
+		if cause := context.Cause(ctx); cause != nil {
+			return cause // however much there is
+		}
 		t, werr := s.encode(part.Hits)
 		triggered = triggered || t
 		if werr != nil {
 			return werr
 		}
-		if part.End || s.first != nil || len(s.out.buf) >= maxLines {
+		if part.End || s.first != nil {
 			break
 		}
 		if part, err = s.sub.Step(); err != nil { // an error comes again with the next Step

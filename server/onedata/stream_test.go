@@ -865,6 +865,41 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// A token that ends also ends a stream with a backlog in memory, long before all of that is told.
+func TestATokenEndsInABacklog(t *testing.T) {
+	const batches, each = 60, 1000 // 25 MB: more than lies between two sockets
+	tree := servertest.New("/srv/data")
+	for i := range batches {
+		var notes []notify.Notification
+		for j := range notify.FileID(each) {
+			notes = append(notes, note(notify.ChildFileAdded, fmt.Sprintf("%d-%d-%s", i, j, strings.Repeat("x", 240)), 1000+j, 5))
+		}
+		batch(tree, notes...)
+	}
+	lease, revoke := context.WithCancelCause(t.Context())
+	grant := *notify.Everything
+	grant.Lease = lease
+	s := serve(t, tree, func(o *server.Options) { o.Auth = grants{"": &grant} })
+	o := s.open(t, "last_seq=0", `{"fileMeta":{"fields":["name"]}}`)
+	o.next()
+	revoke(&notify.Error{Op: "test", Kind: notify.Unauthorized})
+	n := 1
+	for {
+		if text, err := o.r.ReadString('\n'); err != nil || text == "" {
+			break // it may be cut
+		}
+		n++
+	}
+	if n >= batches*each {
+		t.Errorf("all %d lines are told after the end of the token", n)
+	}
+	for end := time.Now().Add(patience); !strings.Contains(s.log.String(), "reason=revoked"); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("how the stream ended:\n%s", s.log)
+		}
+	}
+}
+
 // Who does not read holds nobody up, and is disconnected.
 func TestSlowClient(t *testing.T) {
 	tree := servertest.New("/srv/data")
