@@ -16,12 +16,10 @@ import (
 	"runtime"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"fs_notify/notify"
-	"fs_notify/notify/feed/feedtest"
 	"fs_notify/server"
 	"fs_notify/server/servertest"
 )
@@ -232,56 +230,6 @@ func TestLongPollsEndWithTheServer(t *testing.T) {
 		w.until(t, 3)
 	})
 	want(t, answers, 3, "reconnect")
-}
-
-// ill is a journal whose disk, and with it all that memory holds no more, cannot be read for a while.
-type ill struct {
-	*feedtest.Log
-	now   atomic.Bool
-	asked chan struct{} // it was read in vain
-}
-
-func (l *ill) Ring(from notify.BatchNumber) ([]*notify.Batch, bool) {
-	if l.now.Load() {
-		return nil, false
-	}
-	return l.Log.Ring(from)
-}
-
-func (l *ill) PageBack(ctx context.Context, root notify.FileID, before notify.BatchNumber, limit int) ([]*notify.Batch, error) {
-	if !l.now.Load() {
-		return l.Log.PageBack(ctx, root, before, limit)
-	}
-	select {
-	case l.asked <- struct{}{}:
-	default:
-	}
-	return nil, &notify.Error{Op: "test", Kind: notify.Unavailable}
-}
-
-// A journal that cannot be read for a while lets those sleep on that wait, and tells them the news afterwards.
-func TestLongPollsOutliveAnError(t *testing.T) {
-	tree := servertest.New("/srv/data")
-	w, log := &watcher{}, &ill{Log: tree.Log, asked: make(chan struct{}, 1)}
-	base := serve(t, tree, func(o *server.Options) { o.Metrics, o.Journal = w, log })
-	for range 2 { // the first time leaves nothing behind
-		answers := poll(t, http.DefaultClient, pollURL(t, base, "")+"now", 3)
-		w.until(t, 3)
-		log.now.Store(true)
-		tree.Create(fmt.Sprint("f", tree.Log.Bounds().Head))
-		for range 2 { // and one more try
-			select {
-			case <-log.asked:
-			case got := <-answers:
-				t.Fatalf("while the journal cannot be read a poll says %q", got)
-			case <-time.After(patience):
-				t.Fatal("the journal is not looked at")
-			}
-		}
-		log.now.Store(false)
-		want(t, answers, 3, "new_change")
-		w.until(t, 0)
-	}
 }
 
 // leased lets everybody see everything, until the lease ends.
