@@ -207,62 +207,84 @@ func TestNamesThatFold(t *testing.T) {
 	}
 }
 
-// After a power cut a file may have the ID of a directory that the disk has forgotten. That one is told to be gone before the file comes, or the file would be one more
-// name of it.
-func TestFileWithTheIDOfADirectory(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.MkdirAll(filepath.Join(dir, "d/e"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	w, err := New(Config{Roots: []Root{{Dir: dir}}, Source: quietSource{}, Sink: &memSink{}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	tr := w.t
-	if err := w.scan(context.Background(), tr.roots[0]); err != nil {
-		t.Fatal(err)
-	}
-	root := tr.roots[0].node
-	if err := os.RemoveAll(filepath.Join(dir, "d")); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "a"), nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	var found look
-	top, err := openRoot(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tr.look(lookAt{l: tr.lookers[0], root: root, fd: top, m: tr.ms.at(tr.s.dir(root).mount)}, &found, "a", 0, 0, 0)
-	closeFD(top)
-	r := tr.s.find(root, "d")
-	tr.s.idIdx.remove(&tr.s, r, idHash(tr.s.node(r).id), byIDChain)
-	tr.s.node(r).id = found.id
-	tr.s.idIdx.insert(&tr.s, r, idHash(found.id), byIDChain)
-
-	d := newDirt()
-	d.touch(place{root, "a"}, OpCreate)
-	d.touch(place{root, "d"}, OpDelete)
-	w.in.ask(func(in *dirt) { in.before(d) })
-	want := []string{"child_dir_removed d/e", "child_dir_removed d", "child_file_added a"}
-	for begin := time.Now(); ; time.Sleep(time.Millisecond) {
-		if d := w.next(); d != nil {
-			w.pass(d)
-		}
-		var told []string
-		for _, o := range w.out.queue {
-			for _, n := range o.notes {
-				if notify.Names.Has(n.Type) {
-					told = append(told, n.Type.String()+" "+n.Path)
-				}
+// After a power cut something may have the ID of what the disk has forgotten and the tree was told: it is another object.
+func TestIDThatIsGivenOutAgain(t *testing.T) {
+	for _, tt := range []struct {
+		before, after string // scripts
+		told, found   string // names of the two
+		want          []string
+	}{
+		{"mkdir -p d/e", "rm -r d; touch a", "d", "a", []string{"child_dir_removed d", "child_dir_removed d/e", "child_file_added a"}},
+		{"touch a", "rm a; mkdir d; touch d/f", "a", "d", []string{"child_dir_added d", "child_file_added d/f", "child_file_removed a"}},
+		{"touch f", "rm f; mkdir f; touch f/g", "f", "f", []string{"child_dir_added f", "child_file_added f/g", "child_file_removed f"}},
+		{"mkdir f; touch f/g", "rm -r f; touch f", "f", "f", []string{"child_dir_removed f", "child_file_added f", "child_file_removed f/g"}},
+		{"mkdir -p d/e", "rm -r d; mkdir n; touch n/x", "d", "n", []string{"child_dir_added n", "child_dir_removed d", "child_dir_removed d/e", "child_file_added n/x"}},
+		{"mkdir -p d/e", "rm -r d; mkdir d; touch d/x", "d", "d", []string{"child_dir_added d", "child_dir_removed d", "child_dir_removed d/e", "child_file_added d/x"}},
+		{"touch f", "rm f; touch g", "f", "g", []string{"child_file_added g", "child_file_removed f"}},
+	} {
+		dir := t.TempDir()
+		bash := func(script string) {
+			t.Helper()
+			cmd := exec.Command("bash", "-ec", script)
+			cmd.Dir = dir
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("%s: %v: %s", script, err, out)
 			}
 		}
-		if slices.Equal(told, want) {
-			return
+		bash(tt.before)
+		w, err := New(Config{Roots: []Root{{Dir: dir}}, Source: quietSource{}, Sink: &memSink{}})
+		if err != nil {
+			t.Fatal(err)
 		}
-		if !slices.Equal(told, want[:min(len(told), len(want))]) || time.Since(begin) > 10*time.Second {
-			t.Fatalf("told %q", told)
+		tr := w.t
+		if err := w.scan(context.Background(), tr.roots[0]); err != nil {
+			t.Fatal(err)
+		}
+		root := tr.roots[0].node
+		bash(tt.after)
+		var found look
+		top, err := openRoot(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tr.look(lookAt{l: tr.lookers[0], root: root, fd: top, m: tr.ms.at(tr.s.dir(root).mount)}, &found, tt.found, OpCreate, 0, 0)
+		closeFD(top)
+		r := tr.s.find(root, tt.told)
+		tr.s.idIdx.remove(&tr.s, r, idHash(tr.s.node(r).id), byIDChain)
+		tr.s.node(r).id = found.id
+		tr.s.idIdx.insert(&tr.s, r, idHash(found.id), byIDChain)
+
+		d := newDirt()
+		d.touch(place{root, tt.found}, 0)
+		d.touch(place{root, tt.told}, 0)
+		w.in.ask(func(in *dirt) { in.before(d) })
+		for begin := time.Now(); ; time.Sleep(time.Millisecond) {
+			if d := w.next(); d != nil {
+				w.pass(d)
+			}
+			var told []string
+			ids := make(map[notify.FileID]bool) // of what came
+			for _, o := range w.out.queue {
+				for _, n := range o.notes {
+					if notify.Names.Has(n.Type) {
+						told = append(told, n.Type.String()+" "+n.Path)
+					}
+					if n.Type == notify.ChildFileAdded || n.Type == notify.ChildDirAdded {
+						ids[n.ID()] = true
+					}
+				}
+			}
+			slices.Sort(told)
+			if slices.Equal(told, tt.want) {
+				if ids[found.id] {
+					t.Errorf("%s; %s: what came has the ID of what went", tt.before, tt.after)
+				}
+				break
+			}
+			if time.Since(begin) > 10*time.Second {
+				t.Errorf("%s; %s: told %q, want %q", tt.before, tt.after, told, tt.want)
+				break
+			}
 		}
 	}
 }

@@ -306,9 +306,6 @@ func (p *pass) gain(g *item) bool {
 	if !ready() || !p.clear(g) || l != nil && !p.unnest(l, g) || !ready() {
 		return false
 	}
-	if l == nil && !p.yields(g) {
-		return false
-	}
 	if l == nil {
 		p.arrive(g)
 	} else {
@@ -316,22 +313,6 @@ func (p *pass) gain(g *item) bool {
 	}
 	g.gainIn = true
 	p.steps++
-	return true
-}
-
-// yields has an object that went told before another one comes that has its ID, and is of another kind: after a power cut xfs may give out an inode
-// number with its generation once more. It would be told as one more name of what went.
-func (p *pass) yields(g *item) bool {
-	t := p.t
-	for k := t.s.byID(g.look.id); k != 0; k = t.s.sameID(k) {
-		n := t.s.node(k)
-		if n.parent == 0 || t.s.isDir(k) == g.look.attr.IsDir() {
-			continue
-		}
-		if i := p.item(place{n.parent, t.s.name(k)}); i != nil && i.old == k && i.loses() {
-			return p.lose(i)
-		}
-	}
 	return true
 }
 

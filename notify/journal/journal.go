@@ -264,7 +264,6 @@ func (j *Journal) load(record notify.BatchNumber) (err error) {
 	switch {
 	case err == nil && sum != sumOf(j.life, base, whole, upto, size), err != nil && !errors.Is(err, sql.ErrNoRows) && sqliteCode(err) == 0:
 		j.log.Error("the journal's own state is damaged: older cursors are gone", "file", path)
-		err = sql.ErrNoRows
 		fallthrough
 	case errors.Is(err, sql.ErrNoRows):
 		var b [8]byte
