@@ -79,9 +79,8 @@ type mounts struct {
 }
 
 type saltKey struct {
-	id    notify.FileID
-	ino   uint64
-	btime int64
+	id  notify.FileID
+	ino uint64
 }
 
 func (ms *mounts) at(i uint32) *mount {
@@ -192,7 +191,7 @@ func (ms *mounts) hash(m *mount, handle []byte, ino uint64, btime int64) notify.
 	}
 	id := clampID(xxhash.Sum64(b))
 	if len(ms.salt) > 0 {
-		if n := ms.salt[saltKey{id, ino, btime}]; n > 0 {
+		if n := ms.salt[saltKey{id, ino}]; n > 0 {
 			id = clampID(xxhash.Sum64(append(b, n)))
 		}
 	}
@@ -213,14 +212,14 @@ func (ms *mounts) objectIDs(ids []notify.FileID, handle string) []notify.FileID 
 	return ids
 }
 
-// collide makes the later one of two objects with the same ID get another one from now on.
-func (ms *mounts) collide(id notify.FileID, a *notify.Attr) {
+// collide makes the later one of two live objects with the same ID get another one from now on.
+func (ms *mounts) collide(id notify.FileID, ino uint64) {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
 	if ms.salt == nil {
 		ms.salt = make(map[saltKey]uint8)
 	}
-	ms.salt[saltKey{id, a.Ino, a.Btime}]++
+	ms.salt[saltKey{id, ino}]++
 }
 
 func clampID(h uint64) notify.FileID {

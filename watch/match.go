@@ -310,14 +310,17 @@ func (p *pass) unexplained(id notify.FileID, g *item) {
 	if !g.look.attr.IsDir() && g.look.attr.Nlink != 1 {
 		return // one more name
 	}
+	isDir := g.look.attr.IsDir()
 	for k := t.s.byID(id); k != 0; k = t.s.sameID(k) {
 		n := t.s.node(k)
 		if n.parent == 0 {
 			g.state = denied // the root below itself
 			return
 		}
+		if t.s.isDir(k) != isDir {
+			continue
+		}
 		l := p.item(place{n.parent, t.s.name(k)})
-		isDir := g.look.attr.IsDir()
 		switch free := l != nil && l.to == nil && l.old == k; {
 		case free && (l.state == unreachable || l.state == denied) && (isDir || g.look.attr.Nlink == 1):
 			p.pair(l, g) // it has one name only

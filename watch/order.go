@@ -306,6 +306,9 @@ func (p *pass) gain(g *item) bool {
 	if !ready() || !p.clear(g) || l != nil && !p.unnest(l, g) || !ready() {
 		return false
 	}
+	if l == nil && !p.yields(g) {
+		return false
+	}
 	if l == nil {
 		p.arrive(g)
 	} else {
@@ -313,6 +316,22 @@ func (p *pass) gain(g *item) bool {
 	}
 	g.gainIn = true
 	p.steps++
+	return true
+}
+
+// yields has an object that went told before another one comes that has its ID, and is of another kind: after a power cut xfs may give out an inode
+// number with its generation once more. It would be told as one more name of what went.
+func (p *pass) yields(g *item) bool {
+	t := p.t
+	for k := t.s.byID(g.look.id); k != 0; k = t.s.sameID(k) {
+		n := t.s.node(k)
+		if n.parent == 0 || t.s.isDir(k) == g.look.attr.IsDir() {
+			continue
+		}
+		if i := p.item(place{n.parent, t.s.name(k)}); i != nil && i.old == k && i.loses() {
+			return p.lose(i)
+		}
+	}
 	return true
 }
 
@@ -473,7 +492,7 @@ func (p *pass) enter(r ref) {
 // arrive tells an object that the tree did not have.
 func (p *pass) arrive(g *item) {
 	t := p.t
-	other := t.s.byID(g.look.id)
+	other := t.s.byIDOf(g.look.id, g.look.attr.IsDir())
 	linked := other != 0
 	if r := p.fresh[g.look.id]; r != 0 && p.freshAt[r] == g {
 		g.node = r

@@ -522,12 +522,6 @@ func (p *pass) seen(i *item) {
 		return
 	}
 	i.state = present
-	if k := t.isAnother(lk); k != 0 && p.collided < maxCollided {
-		p.collided++
-		t.ms.collide(lk.id, &lk.attr)
-		p.again(i)
-		return
-	}
 	p.changedElsewhere(i)
 	if i.old != 0 && !i.replaced() {
 		if i.oldDir && t.s.dir(i.old).flags&dirOpaque != 0 && lk.mount.opaque == "" && !t.oneLvl {
@@ -548,7 +542,7 @@ func (p *pass) seen(i *item) {
 	if !lk.attr.IsDir() {
 		return
 	}
-	if k := t.s.byID(lk.id); k != 0 { // it is known: it was moved, and is watched
+	if k := t.s.byIDOf(lk.id, true); k != 0 { // it is known: it was moved, and is watched
 		if p.found == nil {
 			p.found = make(map[ref]*item)
 		}
@@ -575,28 +569,6 @@ func (p *pass) seen(i *item) {
 		j := p.job(r)
 		j.list, j.watch, j.fresh = true, true, true
 	}
-}
-
-// isAnother gives an entry of the tree that has the ID of what was found although it is another object: another kind, or born at another time; 0: there is none.
-// After a power cut xfs may give out an inode number with its generation once more, which the disk has forgotten and the tree was told.
-func (t *tree) isAnother(lk *look) ref {
-	if lk.same || lk.mount.kind != idByHandle || lk.attr.Btime == 0 {
-		return 0
-	}
-	k := t.s.byID(lk.id)
-	if k == 0 || t.s.node(k).parent == 0 {
-		return 0
-	}
-	stamp := t.s.node(k).stamp
-	if t.s.isDir(k) != lk.attr.IsDir() {
-		return k
-	}
-	for _, known := range []notify.Attr{lk.attr, {Ino: lk.attr.Ino}, {}} { // of what was told from records alone there is no birth time
-		if sameInode(stamp, stampOf(&known)) {
-			return 0
-		}
-	}
-	return k
 }
 
 // foundTwice handles a new directory that was found under another name before: it moved between the two looks, or one of
@@ -667,6 +639,10 @@ func (p *pass) namesakes(i *item) {
 		if at == i.at {
 			continue
 		}
+		if t.s.isDir(k) != i.look.attr.IsDir() {
+			p.want(at) // it cannot be there any more
+			continue
+		}
 		names++
 		other := p.want(at)
 		other.ops |= ops
@@ -680,7 +656,7 @@ func (p *pass) namesakes(i *item) {
 		}
 		if other.state == present && !other.replaced() && other.look.attr.Ino != i.look.attr.Ino && i.old == 0 && p.collided < maxCollided {
 			p.collided++
-			t.ms.collide(i.look.id, &i.look.attr)
+			t.ms.collide(i.look.id, i.look.attr.Ino)
 			p.again(i)
 		}
 	}

@@ -323,6 +323,16 @@ func (s *store) byID(id notify.FileID) ref {
 	return r
 }
 
+// byIDOf is byID for one kind. After a power cut xfs may give out an inode number with its generation once more, which the disk has forgotten and the tree was
+// told: a file is no directory all the same.
+func (s *store) byIDOf(id notify.FileID, dir bool) ref {
+	r := s.byID(id)
+	for r != 0 && s.isDir(r) != dir {
+		r = s.sameID(r)
+	}
+	return r
+}
+
 func (s *store) sameID(r ref) ref {
 	id := s.node(r).id
 	for r = s.node(r).byID; r != 0 && s.node(r).id != id; {
