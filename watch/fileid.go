@@ -72,7 +72,7 @@ type mounts struct {
 	salt    map[saltKey]uint8
 	mounted mounted
 	table   mountedBy // as it was when mounted said that it has changed
-	news    bool      // one was met that was not there before, or was another one
+	news    bool      // the table has changed, or one was met that was not there before, or was another one
 	// again are the indexes of those where something is mounted that was not mounted there before, since the last call of takeNews: what is watched there
 	// was watched through the mount that was there then
 	again []uint32
@@ -135,10 +135,11 @@ func (ms *mounts) judge(m *mount) {
 	}
 }
 
-// takeNews says whether a mount was met since the last call, and gives the indexes of those that were mounted again.
+// takeNews says whether something was mounted or unmounted, or a mount met, since the last call, and gives the indexes of those that were mounted again.
 func (ms *mounts) takeNews() (news bool, again []uint32) {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
+	ms.lines()
 	news, again = ms.news, ms.again
 	ms.news, ms.again = false, nil
 	return news, again

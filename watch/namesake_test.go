@@ -91,6 +91,30 @@ func TestLooksAtTwoNamesThatPassEachOther(t *testing.T) {
 	}
 }
 
+func bash(t *testing.T, dir, script string) {
+	t.Helper()
+	cmd := exec.Command("bash", "-ec", script)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v: %s", script, err, out)
+	}
+}
+
+// scanned gives a directory in which a script was run, and a watcher that has scanned it and hears of nothing.
+func scanned(t *testing.T, script string) (dir string, w *Watcher) {
+	t.Helper()
+	dir = t.TempDir()
+	bash(t, dir, script)
+	w, err := New(Config{Roots: []Root{{Dir: dir}}, Source: quietSource{}, Sink: &memSink{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.scan(context.Background(), w.t.roots[0]); err != nil {
+		t.Fatal(err)
+	}
+	return dir, w
+}
+
 // In a directory that folds case a look finds an entry by every spelling of its name. That is played here: what a look finds under the name that the entry has is
 // found under another spelling too. Told is the name that a listing has.
 func TestNamesThatFold(t *testing.T) {
@@ -113,26 +137,9 @@ func TestNamesThatFold(t *testing.T) {
 		{"mkdir N n", []string{"N", "n"}, []Op{OpCreate, OpCreate}, "N", "n", []string{"child_dir_added N", "child_dir_added n"}},
 		{"mv ä Ä", []string{"ä", "Ä"}, []Op{OpMovedFrom, OpMovedTo}, "Ä", "ä", []string{"child_file_moved_from ä", "child_file_moved_to Ä"}},
 	} {
-		dir := t.TempDir()
-		bash := func(script string) {
-			t.Helper()
-			cmd := exec.Command("bash", "-ec", script)
-			cmd.Dir = dir
-			if out, err := cmd.CombinedOutput(); err != nil {
-				t.Fatalf("%s: %v: %s", script, err, out)
-			}
-		}
-		bash("echo 1 > a; mkdir d; touch d/f ä")
-		w, err := New(Config{Roots: []Root{{Dir: dir}}, Source: quietSource{}, Sink: &memSink{}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		tr := w.t
-		if err := w.scan(context.Background(), tr.roots[0]); err != nil {
-			t.Fatal(err)
-		}
-		root := tr.roots[0].node
-		bash(tt.script)
+		dir, w := scanned(t, "echo 1 > a; mkdir d; touch d/f ä")
+		tr, root := w.t, w.t.roots[0].node
+		bash(t, dir, tt.script)
 		d := newDirt()
 		for i, name := range tt.said {
 			d.touch(place{root, name}, tt.ops[i])
@@ -221,26 +228,9 @@ func TestIDThatIsGivenOutAgain(t *testing.T) {
 		{"mkdir f; touch f/g", "rm -r f; touch f", "f", "f", []string{"child_file_removed f/g", "child_dir_removed f", "child_file_added f"}},
 		{"touch f", "rm f; touch g", "f", "g", []string{"child_file_moved_from f", "child_file_moved_to g"}},
 	} {
-		dir := t.TempDir()
-		bash := func(script string) {
-			t.Helper()
-			cmd := exec.Command("bash", "-ec", script)
-			cmd.Dir = dir
-			if out, err := cmd.CombinedOutput(); err != nil {
-				t.Fatalf("%s: %v: %s", script, err, out)
-			}
-		}
-		bash(tt.before)
-		w, err := New(Config{Roots: []Root{{Dir: dir}}, Source: quietSource{}, Sink: &memSink{}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		tr := w.t
-		if err := w.scan(context.Background(), tr.roots[0]); err != nil {
-			t.Fatal(err)
-		}
-		root := tr.roots[0].node
-		bash(tt.after)
+		dir, w := scanned(t, tt.before)
+		tr, root := w.t, w.t.roots[0].node
+		bash(t, dir, tt.after)
 		var found look
 		top, err := openRoot(dir)
 		if err != nil {

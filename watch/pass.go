@@ -29,8 +29,7 @@ type pass struct {
 	shared   map[notify.FileID]shared // of objects with many names
 	fresh    map[notify.FileID]ref    // directories found, by identity
 	freshAt  map[ref]*item
-	postpone []*job               // listings that are left to the next pass
-	relist   []ref                // directories that are listed in the next pass, as what is left out in them may be something else now
+	postpone []ref                // directories whose listing is left to the next pass
 	mtimes   map[ref]dirTime      // of directories that were looked at
 	saidBy   map[notify.FileID]Op // what records say of objects that were written or closed, unless the name by which they do leads there
 	overdue  map[ref]bool         // directories whose time cannot wait any longer
@@ -363,7 +362,7 @@ func (p *pass) see() {
 		if p.looks > maxLooks || rounds > 4*maxDepth {
 			jobs = slices.DeleteFunc(jobs, func(j *job) bool {
 				if j.list && len(j.items) == 0 {
-					p.postpone = append(p.postpone, j)
+					p.postpone = append(p.postpone, j.dir)
 					return true
 				}
 				return false
@@ -943,10 +942,7 @@ func (p *pass) unopened(next *dirt) {
 			next.list(r)
 		}
 	}
-	for _, j := range p.postpone {
-		p.relist = append(p.relist, j.dir)
-	}
-	for _, r := range p.relist {
+	for _, r := range p.postpone {
 		if t.s.alive(r) && t.s.dir(r).flags&dirAttached != 0 {
 			next.list(r)
 		}
@@ -985,7 +981,7 @@ func (p *pass) carryOn(next *dirt) (waiting bool) {
 		t.carry.after(next)
 	}
 	t.carryDue = p.now.Add(halfWait / 2)
-	if p.moved || len(p.relist) > 0 {
+	if p.moved || len(p.postpone) > 0 {
 		t.carryDue, t.carryAll = p.now, true // there is progress to be made at once
 	}
 	return true

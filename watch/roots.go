@@ -78,7 +78,7 @@ func (w *Watcher) checkRoots(ctx context.Context) {
 	}
 	// What was mounted, met and unmounted again since the last look leaves the table as it was.
 	news, again := t.ms.takeNews()
-	if w.mounted.changed() || news {
+	if news {
 		w.mountsChanged()
 	}
 	w.remounted(again)
@@ -235,10 +235,11 @@ func mountedNow() mountedBy {
 	return table
 }
 
-// lines gives what is mounted now. It is read only if something has changed: with a thousand mounts that takes milliseconds. The caller
-// holds the lock.
+// lines gives what is mounted now. It is read only if something has changed, which is news: with a thousand mounts that takes milliseconds. The
+// caller holds the lock.
 func (ms *mounts) lines() mountedBy {
 	if ms.mounted.changed() {
+		ms.news = true
 		if table := mountedNow(); len(table) > 0 { // else it cannot be read now
 			ms.table = table
 		}

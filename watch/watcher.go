@@ -55,7 +55,6 @@ type Watcher struct {
 	pollDue   time.Time
 	fullDue   time.Time
 	restAfter time.Time // sweeps pause until then
-	mounted   mounted
 
 	amending  sync.WaitGroup // what is remembered
 	barrier   barrier
@@ -268,8 +267,6 @@ func (w *Watcher) work(ctx context.Context) {
 		w.becomeReady()
 	}
 	w.fullDue, w.pollDue = now.Add(w.cfg.SweepInterval), now.Add(w.cfg.PollInterval)
-	w.mounted.changed() // from now on
-	defer w.mounted.close()
 	defer w.t.ms.mounted.close()
 	rootsDue := now.Add(time.Second)
 	timer := time.NewTimer(0)

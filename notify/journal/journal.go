@@ -297,8 +297,8 @@ func (j *Journal) load(record notify.BatchNumber) (err error) {
 	return j.prepare()
 }
 
-// appendNewest appends what is stored of the newest batch of each root, as of upto.
-func (j *Journal) appendNewest(b []byte, upto int64, newest map[notify.FileID]notify.BatchNumber) []byte {
+// encodeNewest makes what is stored of the newest batch of each root, as of upto.
+func (j *Journal) encodeNewest(upto int64, newest map[notify.FileID]notify.BatchNumber) (b []byte) {
 	for _, root := range slices.Sorted(maps.Keys(newest)) {
 		b = binary.LittleEndian.AppendUint64(b, uint64(root))
 		b = binary.LittleEndian.AppendUint64(b, uint64(newest[root]))
@@ -316,7 +316,7 @@ func (j *Journal) loadNewest(upto int64) bool {
 	for pairs := b; len(pairs) >= 16; pairs = pairs[16:] {
 		newest[notify.FileID(binary.LittleEndian.Uint64(pairs))] = notify.BatchNumber(binary.LittleEndian.Uint64(pairs[8:]))
 	}
-	if !bytes.Equal(b, j.appendNewest(nil, upto, newest)) {
+	if !bytes.Equal(b, j.encodeNewest(upto, newest)) {
 		return false
 	}
 	j.last = newest
@@ -402,7 +402,7 @@ func (j *Journal) noteState(tx *sql.Tx) error {
 		_, err = tx.Exec("DELETE FROM newest")
 		return err
 	}
-	_, err = tx.Exec("INSERT OR REPLACE INTO newest VALUES (1, ?)", j.appendNewest(nil, upto, newest))
+	_, err = tx.Exec("INSERT OR REPLACE INTO newest VALUES (1, ?)", j.encodeNewest(upto, newest))
 	return err
 }
 
