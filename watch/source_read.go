@@ -266,7 +266,7 @@ func (p *srcPump) waitIdle() error {
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			failed = err
 		}
-		return n > 0 || failed != nil
+		return n > 0 || err != nil
 	})
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = nil

@@ -30,8 +30,11 @@ func hungUp(c net.Conn) bool {
 func stuck(c net.Conn) bool {
 	full := false
 	err := onSocket(below(c), func(fd int) {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 0)
-		full = n == 0 && err == nil
+		n, err := -1, error(unix.EINTR)
+		for err == unix.EINTR { // of nothing that is ready and a signal of the runtime, poll says the signal, even where it does not wait
+			n, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 0)
+		}
+		full = n == 0
 	})
 	return full || err != nil
 }
