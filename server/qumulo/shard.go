@@ -2,6 +2,7 @@ package qumulo
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"fs_notify/notify"
@@ -541,7 +542,9 @@ func (h *shard) back(ctx context.Context, m *member) {
 	m.state = ready
 	err := m.err
 	m.err = nil
+	var written *writeError
 	switch {
+	case errors.As(err, &written): // the socket has said why, and does so once
 	case m.left:
 		err = &writeError{whyGone(m.fd)}
 	case m.revoked != nil:

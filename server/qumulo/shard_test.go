@@ -236,6 +236,31 @@ func TestRingPassesTheLiveOnes(t *testing.T) {
 	}
 }
 
+// reasons notes why streams end.
+type reasons struct {
+	nobody
+	all []string
+}
+
+func (r *reasons) StreamClosed(_, reason string) { r.all = append(r.all, reason) }
+
+// A client that took nothing until the kernel gave it up is stalled, also where a pager's write has taken the error from the socket before the
+// shard hears that it is gone.
+func TestStalledWithAPager(t *testing.T) {
+	r := newRig(t)
+	var told reasons
+	r.api.Observer = &told
+	m := r.add(r.sink(), viewOf(testRoot, notify.Qumulo))
+	r.leave(m)
+	m.state = away
+	r.hear([]event{{slot: m.slot, turn: r.turns[m.slot], gone: true}})
+	m.err = &writeError{os.ErrDeadlineExceeded}
+	r.back(t.Context(), m)
+	if len(told.all) != 1 || told.all[0] != reasonStalled {
+		t.Errorf("ended for %q, want %q", told.all, reasonStalled)
+	}
+}
+
 // BenchmarkPass is what a notification costs that concerns one of many groups, all told but the kernel's part.
 func BenchmarkPass(b *testing.B) {
 	for _, groups := range []int{1, 100, 10000} {
