@@ -89,7 +89,7 @@ func (f *Feed) Subscribe(ctx context.Context, v View, after notify.Seq) (*Sub, e
 
 // check says whether the log can be read on from a cursor.
 func (f *Feed) check(ctx context.Context, after notify.Seq) error {
-	ok, err := f.log.Contains(ctx, after.Batch())
+	ok, err := f.log.Contains(ctx, after)
 	if err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func (f *Feed) check(ctx context.Context, after notify.Seq) error {
 	if len(batches) > 0 {
 		return f.Follows(after, batches[0])
 	}
-	return nil
+	return f.nothing(after)
 }
 
 // Follows says whether b is what a reader at pos has to examine next. If it is damaged, or something is missing
@@ -115,8 +115,16 @@ func (f *Feed) Follows(pos notify.Seq, b *notify.Batch) error {
 	switch {
 	case b.Root == 0:
 		return f.gone("feed.Follows", "the journal is damaged behind this position")
-	case b.Number != pos.Batch() && b.Prev != pos.Batch():
+	case b.Number != pos.Batch() && (b.Prev != pos.Batch() || next(pos) == pos.Batch()):
 		return f.gone("feed.Follows", "what follows this position is no longer in the journal")
+	}
+	return nil
+}
+
+// nothing is for a reader at pos for whom the log has nothing: was there something that it no longer keeps? That is Gone.
+func (f *Feed) nothing(pos notify.Seq) error {
+	if next(pos) <= f.log.Bounds().Base { // which never passes anything but what is dropped
+		return f.gone("feed.nothing", "what follows this position is no longer in the journal")
 	}
 	return nil
 }
@@ -126,17 +134,21 @@ func (f *Feed) gone(op, msg string) error {
 }
 
 // Memory gives what memory holds for a reader at pos, oldest first; nothing at the head. It neither waits nor does
-// I/O. ErrBehind: memory does not reach back to pos.
+// I/O. ErrBehind: memory does not reach back to pos. Gone: nothing is left of what followed pos.
 func (f *Feed) Memory(pos notify.Seq) ([]*notify.Batch, error) {
 	batches, ok := f.log.Ring(next(pos))
-	if !ok {
+	switch {
+	case !ok:
 		return nil, ErrBehind
+	case len(batches) == 0:
+		return nil, f.nothing(pos)
 	}
 	return batches, nil
 }
 
 // Page reads what follows pos from the log, waiting for one of the slots and perhaps for the disk. limit is how many
-// batches it asks for, 0 at first; it is then set to what the next page should have so as to weigh about 512 KiB.
+// batches it asks for, 0 at first; it is then set to what the next page should have so as to weigh about 512 KiB. Gone: nothing is
+// left of what followed pos.
 func (f *Feed) Page(ctx context.Context, pos notify.Seq, limit *int) ([]*notify.Batch, error) {
 	return f.pageBefore(ctx, nil, pos, limit)
 }
@@ -147,8 +159,11 @@ func (f *Feed) pageBefore(ctx context.Context, late <-chan time.Time, pos notify
 		*limit = firstPage
 	}
 	batches, err := f.page(ctx, late, next(pos), *limit)
-	if err != nil || len(batches) == 0 {
+	switch {
+	case err != nil:
 		return nil, err
+	case len(batches) == 0:
+		return nil, f.nothing(pos)
 	}
 	weight := 0
 	for _, b := range batches {

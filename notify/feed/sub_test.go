@@ -181,6 +181,44 @@ func TestGone(t *testing.T) {
 	}
 }
 
+// The last batch that is forgotten is the base. A reader that has seen only a part of it has missed the rest, whether it comes
+// then or was reading, and whether anything has come since or not.
+func TestForgottenInsideABatch(t *testing.T) {
+	for _, since := range []int{0, 1} {
+		log := feedtest.New(100)
+		f := feed.New(log, feed.Options{})
+		b := log.Append(root, added(100), added(101))
+		at := b.Notes[0].Seq
+		s := subscribe(t, f, everything, at)
+		for i := range since {
+			log.Append(root, added(notify.FileID(102+i)))
+		}
+		log.Forget(1)
+		if ids, err := read(t, s); !errors.Is(err, notify.Gone) || len(ids) > 0 {
+			t.Errorf("%d batches later: a reader inside the base got %v, %v, want Gone", since, ids, err)
+		}
+		if _, err := f.Subscribe(t.Context(), everything, at); !errors.Is(err, notify.Gone) {
+			t.Errorf("%d batches later: Subscribe inside the base gave %v, want Gone", since, err)
+		}
+		if ids, err := read(t, subscribe(t, f, everything, b.Number.End())); !errors.Is(err, feed.ErrIdle) || len(ids) != since {
+			t.Errorf("%d batches later: a reader at the end of the base got %v, %v", since, ids, err)
+		}
+	}
+}
+
+// All cursors are gone at once, also those of readers who wait, and who have nothing to read.
+func TestNewLifeIsTold(t *testing.T) {
+	log := feedtest.New(100)
+	f := feed.New(log, feed.Options{})
+	log.Append(root, added(100))
+	s := subscribe(t, f, everything, log.Bounds().Newest())
+	go log.Renew()
+	if _, err := s.Next(t.Context(), time.Hour); !errors.Is(err, notify.Gone) {
+		t.Errorf("a reader that waited got %v, want Gone", err)
+	}
+	subscribe(t, f, everything, log.Bounds().Newest())
+}
+
 func TestRetentionPassesAReader(t *testing.T) {
 	log := feedtest.New(100)
 	f := feed.New(log, feed.Options{})

@@ -125,6 +125,8 @@ func TestBackOfRoot(t *testing.T) {
 	}
 	j = reopen(t, dir, o)
 	check("batches are damaged")
-	j.setBase(all[len(all)/3])
+	j.mu.Lock()
+	j.moveBase(all[len(all)/3])
+	j.mu.Unlock()
 	check("old batches were dropped")
 }

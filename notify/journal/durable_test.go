@@ -39,7 +39,7 @@ func fillJournal(t testing.TB, j *Journal, clock *logtest.Clock, n int) []notify
 
 func has(t testing.TB, j *Journal, n notify.BatchNumber) bool {
 	t.Helper()
-	ok, err := j.Contains(t.Context(), n)
+	ok, err := j.Contains(t.Context(), n.End())
 	if err != nil {
 		t.Fatalf("Contains(%d): %v", n, err)
 	}
@@ -832,5 +832,147 @@ func TestIdleJournalRests(t *testing.T) {
 		if now := round(); now != first {
 			t.Fatalf("the files grow from %d to %d bytes while nothing happens", first, now)
 		}
+	}
+}
+
+// spread makes a journal whose batches lie minutes apart, on many pages, and gives its directory, closed, with the numbers of the batches.
+func spread(t *testing.T, clock *logtest.Clock, n int) (dir string, numbers []notify.BatchNumber) {
+	dir = memDir(t)
+	j := reopen(t, dir, Options{Now: clock.Now})
+	for i := range n {
+		clock.Add(time.Minute)
+		numbers = append(numbers, appendNote(t, j, notify.FileID(1+i%2), fmt.Sprintf("file-%d-%s", i, strings.Repeat("x", 150))))
+	}
+	j.Close()
+	return dir, numbers
+}
+
+// tearPage makes a page of a database unreadable: the one that has this text.
+func tearPage(t *testing.T, path, text string) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(content, []byte(text))
+	if at < 0 {
+		t.Fatalf("no page has %q", text)
+	}
+	at -= at % 4096
+	clear(content[at : at+4096])
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A page that cannot be read any more covers hours. Whoever reads across it, forward, backward or back along one root, passes it in one step, and memory is
+// filled as far as it goes.
+func TestUnreadablePage(t *testing.T) {
+	clock := logtest.NewClock()
+	dir, numbers := spread(t, clock, 400)
+	tearPage(t, filepath.Join(dir, "journal.db"), "file-200-")
+	j := reopen(t, dir, Options{Now: clock.Now, Log: quiet()})
+	b := j.Bounds()
+	read := map[notify.BatchNumber]bool{}
+	holes := 0
+	see := func(batches []*notify.Batch) {
+		for _, b := range batches {
+			if read[b.Number] = b.Root != 0; b.Root == 0 {
+				holes++
+			}
+		}
+	}
+	for from := b.Base + 1; from <= b.Head; {
+		page, err := j.Page(t.Context(), from, 100)
+		if err != nil || len(page) == 0 {
+			t.Fatalf("Page from %d: %d batches, %v", from, len(page), err)
+		}
+		see(page)
+		from = page[len(page)-1].Number + 1
+	}
+	var missing []notify.BatchNumber
+	for _, n := range numbers {
+		if !read[n] {
+			missing = append(missing, n)
+		}
+	}
+	if holes != 1 || len(missing) == 0 || len(missing) > 40 {
+		t.Fatalf("%d holes, %d of %d batches missing: want one hole, as large as a page", holes, len(missing), len(numbers))
+	}
+	for _, root := range []notify.FileID{0, 1} {
+		holes, whole := 0, 0
+		for before := b.Head; before > b.Base; {
+			page, err := j.PageBack(t.Context(), root, before, 100)
+			if err != nil {
+				t.Fatalf("root %d, before %d: %v", root, before, err)
+			}
+			if len(page) == 0 {
+				break
+			}
+			for _, b := range page {
+				switch {
+				case b.Root == 0:
+					holes++
+				case !read[b.Number]:
+					t.Errorf("root %d: batch %d comes from backward alone", root, b.Number)
+				default:
+					whole++
+				}
+			}
+			before = page[len(page)-1].Number - 1
+		}
+		want := len(numbers) - len(missing)
+		if root != 0 {
+			want = 0
+			for i, n := range numbers {
+				if read[n] && i%2 == 0 {
+					want++
+				}
+			}
+		}
+		if holes != 1 || whole != want {
+			t.Errorf("root %d, backward: %d holes and %d batches, want 1 and %d", root, holes, whole, want)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- j.Run(ctx) }()
+	last := missing[len(missing)-1]
+	for {
+		if batches, ok := j.Ring(last + 1); ok && len(batches) > 0 {
+			if batches[0].Number <= last || batches[0].Root == 0 {
+				t.Errorf("memory begins with %+v", batches[0])
+			}
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// Old batches that cannot even be dropped: that is said once, and the next start sets the file aside.
+func TestUnreadablePageIsOld(t *testing.T) {
+	clock := logtest.NewClock()
+	dir, numbers := spread(t, clock, 400)
+	tearPage(t, filepath.Join(dir, "journal.db"), "file-20-")
+	var log bytes.Buffer
+	o := Options{Now: clock.Now, Log: slog.New(slog.NewTextHandler(&log, nil))}
+	j := reopen(t, dir, o)
+	clock.Add(DefaultRetainAge)
+	for range 3 {
+		j.retain(t.Context())
+	}
+	if n := strings.Count(log.String(), "cannot drop them"); n != 1 {
+		t.Errorf("it was said %d times: %s", n, log.String())
+	}
+	leave(j)
+	j = reopen(t, dir, o)
+	if _, err := os.Stat(filepath.Join(dir, "journal.db.damaged")); err != nil {
+		t.Error(err)
+	}
+	if has(t, j, numbers[len(numbers)-1]) {
+		t.Error("a cursor of the journal that was set aside is still good")
 	}
 }

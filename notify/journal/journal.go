@@ -72,6 +72,7 @@ type Journal struct {
 
 	fresh    bool // it was made only now
 	unlocked bool // the lock file is gone and could not be put back; for who runs it
+	worn     bool // old batches cannot be dropped, as the file is damaged; for who runs it
 
 	insert *sql.Stmt
 	query  queries
@@ -524,10 +525,15 @@ func (j *Journal) fail(err error) {
 		j.log.Error("the journal is down: notifications are kept in memory until the disk works again", "dir", j.dir, "err", err)
 	}
 	j.noteHead()
-	if broken(err) { // the next start sets the file aside
-		if f, err := os.OpenFile(filepath.Join(j.dir, "journal.db.broken"), os.O_CREATE|os.O_WRONLY, 0o600); err == nil {
-			f.Close()
-		}
+	if broken(err) {
+		j.condemn()
+	}
+}
+
+// condemn has the next start set the file aside.
+func (j *Journal) condemn() {
+	if f, err := os.OpenFile(filepath.Join(j.dir, "journal.db.broken"), os.O_CREATE|os.O_WRONLY, 0o600); err == nil {
+		f.Close()
 	}
 }
 

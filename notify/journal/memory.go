@@ -110,14 +110,14 @@ func (m *Memory) PageBack(ctx context.Context, root notify.FileID, before notify
 	return m.ring.back(root, before, limit), nil
 }
 
-// Contains says whether a cursor into batch n can be read on from: n is kept or is the base.
-func (m *Memory) Contains(ctx context.Context, n notify.BatchNumber) (bool, error) {
+// Contains says whether a cursor can be read on from: its batch is kept, or it is the end of the base.
+func (m *Memory) Contains(ctx context.Context, pos notify.Seq) (bool, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	if err := m.refuse(ctx, "journal.Contains"); err != nil {
 		return false, err
 	}
-	return n == m.base || m.ring.has(n), nil
+	return pos == m.base.End() || m.ring.has(pos.Batch()), nil
 }
 
 // SeekTime gives the number of the last batch written in a millisecond before that of t; the base if there is none.

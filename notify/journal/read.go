@@ -66,7 +66,8 @@ func (j *Journal) Page(ctx context.Context, from notify.BatchNumber, limit int) 
 	if from <= begins && limit > 0 {
 		rows, err := j.query.page.Query(int64(from), int64(begins)+1, limit)
 		var full bool
-		if out, full, err = j.scan(rows, err, from, &room); err != nil || full {
+		out, full, err = j.scan(rows, err, &room)
+		if full, err = j.torn(&out, full, err, from, begins); err != nil || full {
 			return out, readError(op, err)
 		}
 	}
@@ -104,7 +105,8 @@ func (j *Journal) PageBack(ctx context.Context, root notify.FileID, before notif
 		var rows *sql.Rows
 		rows, err = j.query.back.Query(int64(before), int64(base), limit-len(out))
 		room := backWeight
-		more, _, err = j.scan(rows, err, before, &room)
+		more, _, err = j.scan(rows, err, &room)
+		_, err = j.torn(&more, false, err, before, base+1)
 	} else {
 		more, err = j.backOf(ctx, root, before, base, newest, limit-len(out))
 	}
@@ -120,7 +122,7 @@ func (j *Journal) backOf(ctx context.Context, root notify.FileID, before, base, 
 		before = n
 		var got []*notify.Batch
 		rows, e := j.query.one.Query(int64(n))
-		if got, full, err = j.scan(rows, e, n, &room); err != nil {
+		if got, full, err = j.scan(rows, e, &room); err != nil {
 			break
 		}
 		switch {
@@ -135,13 +137,7 @@ func (j *Journal) backOf(ctx context.Context, root notify.FileID, before, base, 
 			n, err = j.lastOf(ctx, root, n-1, base, newest)
 		}
 	}
-	if err != nil && broken(err) {
-		if len(out) == 0 {
-			j.noteDamage(before, err)
-			out = append(out, &notify.Batch{Number: before})
-		}
-		err = nil
-	}
+	_, err = j.torn(&out, false, err, before, base+1)
 	return out, err
 }
 
@@ -200,37 +196,87 @@ func (j *Journal) prevOf(root notify.FileID, n notify.BatchNumber) (prev notify.
 	return r.rootPrev, err == nil && r.root == root
 }
 
-// scan reads batches until there are no more or they have used up the room that there is for their weight (full). Where the database itself cannot be read on, a batch
-// without root stands for what is missing, numbered from if nothing was read before.
-func (j *Journal) scan(rows *sql.Rows, err error, from notify.BatchNumber, room *int) (out []*notify.Batch, full bool, _ error) {
-	if err == nil {
-		defer rows.Close()
-		for !full && rows.Next() {
-			var r row
-			if r, err = scanRow(rows); err != nil {
-				break
-			}
-			b, bad := r.decode()
-			if bad != nil {
-				j.noteDamage(r.number, bad)
-				b = &notify.Batch{Number: r.number, Prev: r.prev}
-			}
-			out = append(out, b)
-			*room -= batchWeight(b)
-			full = *room < 0
+// scan reads batches until there are no more, or they have used up the room that there is for their weight (full), or the database
+// cannot be read on: then there is an error besides what was read before.
+func (j *Journal) scan(rows *sql.Rows, err error, room *int) (out []*notify.Batch, full bool, _ error) {
+	if err != nil {
+		return nil, false, err
+	}
+	defer rows.Close()
+	for !full && rows.Next() {
+		r, err := scanRow(rows)
+		if err != nil {
+			return out, false, err
 		}
-		if err == nil && !full {
-			err = rows.Err()
+		b, bad := r.decode()
+		if bad != nil {
+			j.noteDamage(r.number, bad)
+			b = &notify.Batch{Number: r.number, Prev: r.prev}
+		}
+		out = append(out, b)
+		*room -= batchWeight(b)
+		full = *room < 0
+	}
+	return out, full, rows.Err()
+}
+
+// torn is for what scan gave of a file that is broken from batch from on, up or down to end: what was read before is a full page, and where
+// that is nothing, a batch without root stands for all that is missing, numbered as the last of that.
+func (j *Journal) torn(out *[]*notify.Batch, full bool, err error, from, end notify.BatchNumber) (bool, error) {
+	if err == nil || !broken(err) {
+		return full, err
+	}
+	if len(*out) == 0 {
+		j.noteDamage(from, err)
+		*out = []*notify.Batch{{Number: j.tear(from, end)}}
+	}
+	return true, nil
+}
+
+// tear gives the last batch number from from on, up or down to end, behind which the file can be read again; end if it can nowhere. A page covers as
+// many milliseconds as its batches took, so the steps double. Two places that are broken may be taken for one.
+func (j *Journal) tear(from, end notify.BatchNumber) notify.BatchNumber {
+	at := func(d notify.BatchNumber) notify.BatchNumber { return from + d }
+	last := end - from
+	reads := func(d notify.BatchNumber) bool {
+		rows, err := j.query.page.Query(int64(from+d), int64(end)+1, 1)
+		return j.oneRow(rows, err)
+	}
+	if end < from {
+		at = func(d notify.BatchNumber) notify.BatchNumber { return from - d }
+		last = from - end
+		reads = func(d notify.BatchNumber) bool {
+			rows, err := j.query.back.Query(int64(from-d), int64(end)-1, 1)
+			return j.oneRow(rows, err)
 		}
 	}
-	if err != nil && broken(err) {
-		if len(out) == 0 {
-			j.noteDamage(from, err)
-			out = append(out, &notify.Batch{Number: from})
-		}
-		return out, true, nil
+	bad, good := notify.BatchNumber(0), notify.BatchNumber(1)
+	for ; good <= last && !reads(good); good *= 2 {
+		bad = good
 	}
-	return out, full, err
+	good = min(good, last+1)
+	for good-bad > 1 {
+		if d := bad + (good-bad)/2; reads(d) {
+			good = d
+		} else {
+			bad = d
+		}
+	}
+	return at(bad)
+}
+
+// oneRow says whether a query goes well that asks for one row at most.
+func (j *Journal) oneRow(rows *sql.Rows, err error) bool {
+	if err != nil {
+		return false
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if _, err := scanRow(rows); err != nil {
+			return false
+		}
+	}
+	return rows.Err() == nil
 }
 
 // noteDamage logs a damaged batch, once, unless there are many.
@@ -250,13 +296,14 @@ func (j *Journal) noteDamage(n notify.BatchNumber, err error) {
 	}
 }
 
-// Contains says whether a cursor into batch n can be read on from: n is kept or is the base.
-func (j *Journal) Contains(ctx context.Context, n notify.BatchNumber) (bool, error) {
+// Contains says whether a cursor can be read on from: its batch is kept, or it is the end of the base.
+func (j *Journal) Contains(ctx context.Context, pos notify.Seq) (bool, error) {
 	const op = "journal.Contains"
+	n := pos.Batch()
 	var known, has bool
 	if err := j.look(ctx, op, func() {
 		known = n <= j.base || n > j.begins()
-		has = n == j.base || n > j.base && j.ring.has(n)
+		has = pos == j.base.End() || n > j.base && j.ring.has(n)
 	}); err != nil || known {
 		return has, err
 	}

@@ -200,6 +200,18 @@ func (t *trees) renew(why error) error {
 	})
 }
 
+// lost are the roots that are known and have no checkpoint.
+func (t *trees) lost() (roots []notify.FileID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for root, r := range t.roots {
+		if !r.valid {
+			roots = append(roots, root)
+		}
+	}
+	return roots
+}
+
 // forgetAll gives up the checkpoints of all roots in memory, and lists the roots.
 func (t *trees) forgetAll(why error) (known []notify.FileID) {
 	t.mu.Lock()
@@ -825,14 +837,7 @@ func (t *trees) failed(op string, err error) (notify.BatchNumber, error) {
 	j := t.j
 	j.appending.Lock()
 	defer j.appending.Unlock()
-	j.mu.Lock()
-	number := max(nextNumber(j.o.Now(), j.head), j.first)
-	j.head = number
-	j.mu.Unlock()
-	j.setBase(number) // nothing is unsaved any more
-	j.mu.Lock()
-	j.saved = number
-	j.mu.Unlock()
+	number := j.newLife()
 	if sqliteCode(err) == 0 && notify.KindOf(err) != notify.Internal {
 		return number, err
 	}
@@ -874,6 +879,11 @@ func (t *trees) begin(ctx context.Context, root notify.FileID, r *treeRoot, know
 		t.mu.Unlock()
 	}
 	err := t.in(func(tx *sql.Tx) error {
+		for _, other := range t.lost() { // on disk they may be valid still, as of another batch
+			if err := t.saveRoot(tx, other, &treeRoot{}); err != nil {
+				return err
+			}
+		}
 		if err := t.saveRoot(tx, root, r); err != nil {
 			return err
 		}

@@ -75,11 +75,11 @@ func (j *Journal) fill(ctx context.Context) {
 	var older []*notify.Batch // newest first
 	for before := begins; before > base && room > 0 && ctx.Err() == nil; before = older[len(older)-1].Number - 1 {
 		rows, err := j.query.back.Query(int64(before), int64(base), fillRows)
-		some, _, err := j.scan(rows, err, before, &room)
+		some, _, err := j.scan(rows, err, &room)
+		older = append(older, some...)
 		if err != nil || len(some) == 0 {
 			break
 		}
-		older = append(older, some...)
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -233,8 +233,15 @@ func (j *Journal) retain(ctx context.Context) {
 	if err == nil {
 		err = j.deleteExpired(ctx)
 	}
-	if err != nil && ctx.Err() == nil {
+	switch {
+	case err == nil || ctx.Err() != nil:
+	case !broken(err):
 		j.log.Warn("old batches could not be dropped: tried again later", "dir", j.dir, "err", err)
+	case !j.worn:
+		j.worn = true
+		j.condemn()
+		j.log.Error("the journal is damaged where its oldest batches are, and cannot drop them: it grows until the service is started anew, which sets it aside",
+			"dir", j.dir, "err", err)
 	}
 }
 
@@ -261,8 +268,8 @@ func (j *Journal) expire(ctx context.Context, cutoff notify.BatchNumber) error {
 			continue
 		}
 		j.appending.Lock()
-		j.setBase(last)
 		j.mu.Lock()
+		j.moveBase(last)
 		j.onDisk = max(0, j.onDisk-bytes)
 		j.mu.Unlock()
 		j.appending.Unlock()
@@ -325,10 +332,8 @@ func (j *Journal) deleteExpired(ctx context.Context) error {
 	return nil
 }
 
-// setBase makes everything up to number unreadable. The caller holds appending.
-func (j *Journal) setBase(number notify.BatchNumber) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
+// moveBase makes everything up to number unreadable. The caller holds appending and mu.
+func (j *Journal) moveBase(number notify.BatchNumber) {
 	j.base, j.whole, j.stateDue = max(j.base, number), false, true
 	j.expired.Store(true)
 	if j.base >= j.saved {
@@ -342,14 +347,17 @@ func (j *Journal) setBase(number notify.BatchNumber) {
 	}
 }
 
-// newLife makes every cursor that was ever given out gone, that of the head too: the base becomes a
-// number that no batch has. The caller holds appending, and nothing is unsaved.
-func (j *Journal) newLife() {
+// newLife makes every cursor that was ever given out gone, that of the head too: base and head become a number that no batch has, which it
+// gives. Nothing is unsaved then, and who waits is woken. The caller holds appending.
+func (j *Journal) newLife() notify.BatchNumber {
 	j.mu.Lock()
 	number := max(nextNumber(j.o.Now(), j.head), j.first)
-	j.head, j.saved = number, number
+	j.head = number
+	j.moveBase(number)
+	j.saved = number
 	j.mu.Unlock()
-	j.setBase(number)
+	j.bell.ring()
+	return number
 }
 
 // noteHead puts the head on record outside the database. That it does not work is said once, until it does again.

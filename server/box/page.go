@@ -97,7 +97,7 @@ func (a *API) start(r *http.Request, q query) (notify.Seq, error) {
 		return bounds.Newest(), nil
 	case fromSeq:
 		pos = q.pos.seq
-		kept, err := a.Feed.Log().Contains(ctx, pos.Batch())
+		kept, err := a.Feed.Log().Contains(ctx, pos)
 		switch {
 		case err != nil:
 			return 0, err
@@ -262,16 +262,13 @@ func (c *collector) collect(r *http.Request, goal notify.Seq) error {
 		if errors.Is(err, feed.ErrBehind) {
 			batches, err = a.Feed.Page(ctx, c.next, &limit)
 		}
-		if err != nil {
-			return err
-		}
-		if len(batches) == 0 {
-			if c.next >= a.Feed.Head() {
-				return nil
-			}
-			a.lost(r, c.next, "what follows is no longer in the journal")
+		switch {
+		case errors.Is(err, notify.Gone):
+			a.lost(r, c.next, notify.Message(err))
 			c.next = max(goal, a.Feed.Log().Bounds().Oldest())
 			return nil
+		case err != nil || len(batches) == 0:
+			return err
 		}
 		for _, b := range batches {
 			if b.Number.End() > goal && b.Prev.End() >= goal {

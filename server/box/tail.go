@@ -66,7 +66,7 @@ func (t *tail) advance(ctx context.Context) (visible notify.Seq, err error) {
 		}
 	}
 	batches, err := t.api.Feed.Memory(t.pos)
-	if errors.Is(err, feed.ErrBehind) {
+	if errors.Is(err, feed.ErrBehind) || errors.Is(err, notify.Gone) {
 		for _, g := range t.groups {
 			g.news = 1 // what was missed may be news to all
 		}

@@ -114,7 +114,7 @@ func (a *API) read(ctx context.Context, ws *workspace, q pageRequest, newest *no
 		if c == nil || c == q.after && *c == 0 {
 			continue
 		}
-		ok, err := log.Contains(ctx, c.Batch())
+		ok, err := log.Contains(ctx, *c)
 		if err != nil {
 			return nil, err
 		}

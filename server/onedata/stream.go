@@ -123,7 +123,7 @@ func (s *stream) position(ctx context.Context) error {
 		return s.oldest(ctx)
 	}
 	batch := s.last.Batch()
-	known, err := log.Contains(ctx, batch)
+	known, err := log.Contains(ctx, s.last)
 	if err != nil {
 		return err
 	}
@@ -132,7 +132,7 @@ func (s *stream) position(ctx context.Context) error {
 		return s.before(ctx, batch)
 	}
 	seen := s.last - 1 // it may be the last line that there is
-	if known, err = log.Contains(ctx, seen.Batch()); err != nil {
+	if known, err = log.Contains(ctx, seen); err != nil {
 		return err
 	} else if known {
 		return s.retry(ctx, s.subscribe(ctx, seen))
@@ -167,7 +167,8 @@ func (s *stream) batch(ctx context.Context, n notify.BatchNumber) (*notify.Batch
 	if !ok {
 		var err error
 		limit := 1
-		if batches, err = s.Feed.Page(ctx, (n - 1).End(), &limit); err != nil {
+		batches, err = s.Feed.Page(ctx, (n - 1).End(), &limit)
+		if err != nil && !errors.Is(err, notify.Gone) {
 			return nil, err
 		}
 	}
@@ -222,6 +223,10 @@ func (s *stream) behind(ctx context.Context, at notify.Seq) error {
 	limit := 0
 	for {
 		batches, err := s.Feed.Page(ctx, at, &limit)
+		if errors.Is(err, notify.Gone) { // retention has passed
+			at = s.Feed.Log().Bounds().Oldest()
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -241,7 +246,7 @@ func (s *stream) behind(ctx context.Context, at notify.Seq) error {
 func (s *stream) skip(ctx context.Context) error {
 	pos := s.sub.Cursor().Seq
 	s.lost(pos + 1)
-	known, err := s.Feed.Log().Contains(ctx, pos.Batch())
+	known, err := s.Feed.Log().Contains(ctx, pos)
 	if err != nil {
 		return err
 	}

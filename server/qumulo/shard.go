@@ -478,14 +478,12 @@ func (h *shard) turn(m *member) {
 			return
 		}
 		batches, err := h.api.Feed.Memory(m.pos)
-		if err != nil {
+		if err == feed.ErrBehind {
 			h.lend(m)
 			return
 		}
 		h.setBehind(m, false)
-		if len(batches) == 0 && m.pos < h.pos {
-			err = h.lost()
-		} else {
+		if err == nil {
 			err = h.write(m, batches, h.pos, h.now)
 		}
 		if err != nil {
@@ -605,7 +603,7 @@ func (h *shard) pass() bool {
 	}
 	from := h.pos
 	batches, err := h.api.Feed.Memory(from)
-	if err != nil { // the members were served too slowly for what memory holds: each goes on by itself
+	if err != nil { // the members were served too slowly for what memory holds, or for what is kept: each goes on by itself
 		h.pos = head
 		h.eachLive(func(m *member) {
 			h.leave(m)

@@ -4,6 +4,7 @@ package qumulo
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"testing"
@@ -259,6 +260,44 @@ func TestStalledWithAPager(t *testing.T) {
 	if len(told.all) != 1 || told.all[0] != reasonStalled {
 		t.Errorf("ended for %q, want %q", told.all, reasonStalled)
 	}
+}
+
+// A new life of the journal makes all cursors gone, where there is nothing to read as well. Nobody spins: a member that comes with the new head
+// is live beside none that is behind it.
+func TestNewLife(t *testing.T) {
+	r := newRig(t)
+	var told reasons
+	r.api.Observer = &told
+	r.log.Append(testRoot, change(10, 1))
+	r.add(r.sink(), viewOf(testRoot, notify.Qumulo))
+	r.log.Renew()
+	m := r.add(r.sink(), viewOf(testRoot, notify.Qumulo))
+	for range 3 {
+		r.pass()
+		r.catchUp()
+	}
+	if len(told.all) != 1 || told.all[0] != reasonGone {
+		t.Errorf("ended for %q, want %q alone", told.all, reasonGone)
+	}
+	if m.state != live || len(r.queue) > 0 {
+		t.Errorf("the new one is in state %d, with %d in the queue", m.state, len(r.queue))
+	}
+}
+
+// What a pager finds may begin behind the position that its member was to come to, as that is no longer kept: the member's stream is gone.
+func TestPageBehindTheGoal(t *testing.T) {
+	r := newRig(t)
+	m := r.add(r.sink(), viewOf(testRoot, notify.Qumulo))
+	r.leave(m)
+	r.log.Append(testRoot, change(10, 1))
+	m.state, m.goal = away, r.log.Append(testRoot, change(10, 2)).Number.End()
+	r.log.Append(testRoot, change(10, 3))
+	r.log.Forget(2)
+	p := pen{api: r.api}
+	if m.err = p.page(t.Context(), m, r.writers.now); !errors.Is(m.err, notify.Gone) {
+		t.Errorf("the pager gave %v, want Gone", m.err)
+	}
+	r.back(t.Context(), m)
 }
 
 // BenchmarkPass is what a notification costs that concerns one of many groups, all told but the kernel's part.

@@ -167,9 +167,6 @@ func (p *pen) page(ctx context.Context, m *member, now func() time.Duration) err
 	if err != nil {
 		return err
 	}
-	if len(batches) == 0 { // though there was more: it is no longer kept
-		return p.lost()
-	}
 	for read := len(batches); len(batches) > 0 && m.pos < m.goal; {
 		if err := p.write(m, batches, m.goal, now()); err != nil {
 			return err
@@ -191,12 +188,6 @@ type pen struct {
 	api  *API
 	out  frames
 	hits []feed.Hit
-}
-
-// lost: there is nothing behind a position that is not the head.
-func (p *pen) lost() error {
-	return &notify.Error{Op: "qumulo.writers", Kind: notify.Gone, Bounds: p.api.Feed.Log().Bounds(),
-		Msg: "what follows this position is no longer in the journal"}
 }
 
 // notesAtOnce bounds how many notifications one write looks at.
@@ -247,11 +238,14 @@ func (p *pen) fill(m *member, batches []*notify.Batch, goal notify.Seq) (pos not
 	pos = m.pos
 	looked := 0
 	for _, b := range batches {
-		if b.Number > goal.Batch() || looked >= notesAtOnce || len(p.out.buf) >= maxFrame {
+		if looked >= notesAtOnce || len(p.out.buf) >= maxFrame {
 			break
 		}
-		if err := p.api.Feed.Follows(pos, b); err != nil {
+		if err := p.api.Feed.Follows(pos, b); err != nil { // asked first: what comes behind goal may be all that is left
 			return pos, false, err
+		}
+		if b.Number > goal.Batch() {
+			break
 		}
 		if p.hits, end = view.Match(p.hits[:0], b, pos); len(p.hits) > 0 {
 			if !p.out.addSome(p.hits, maxFrame) {

@@ -92,6 +92,15 @@ func (l *Log) Forget(n int) {
 	l.batches = slices.Clone(l.batches[n:])
 }
 
+// Renew makes all cursors gone, as a new life of the journal does: base and head become a number that no batch has.
+func (l *Log) Renew() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.base, l.whole = l.bounds().Head+1, false
+	l.batches = nil
+	l.wake()
+}
+
 // Damage makes batch n unreadable.
 func (l *Log) Damage(n notify.BatchNumber) {
 	l.mu.Lock()
@@ -197,10 +206,10 @@ func (l *Log) PageBack(ctx context.Context, root notify.FileID, before notify.Ba
 }
 
 // Contains is part of feed.Log.
-func (l *Log) Contains(ctx context.Context, n notify.BatchNumber) (bool, error) {
+func (l *Log) Contains(ctx context.Context, pos notify.Seq) (bool, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	found := n == l.base || slices.ContainsFunc(l.batches, func(b *notify.Batch) bool { return b.Number == n })
+	found := pos == l.base.End() || slices.ContainsFunc(l.batches, func(b *notify.Batch) bool { return b.Number == pos.Batch() })
 	return found, ctx.Err()
 }
 

@@ -20,7 +20,7 @@ type Log interface {
 	Ring(from notify.BatchNumber) ([]*notify.Batch, bool)
 	Page(ctx context.Context, from notify.BatchNumber, limit int) ([]*notify.Batch, error)
 	PageBack(ctx context.Context, root notify.FileID, before notify.BatchNumber, limit int) ([]*notify.Batch, error)
-	Contains(ctx context.Context, n notify.BatchNumber) (bool, error)
+	Contains(ctx context.Context, pos notify.Seq) (bool, error)
 	SeekTime(ctx context.Context, t time.Time) (notify.BatchNumber, error)
 	Grew() <-chan struct{}
 	Close() error
@@ -155,9 +155,14 @@ func (s *story) same(what string, got, want []notify.BatchNumber) {
 
 func (s *story) has(l Log, n notify.BatchNumber) bool {
 	s.Helper()
-	ok, err := l.Contains(s.Context(), n)
+	return s.holds(l, n.End())
+}
+
+func (s *story) holds(l Log, pos notify.Seq) bool {
+	s.Helper()
+	ok, err := l.Contains(s.Context(), pos)
 	if err != nil {
-		s.Fatalf("Contains(%d): %v", n, err)
+		s.Fatalf("Contains(%d): %v", pos, err)
 	}
 	return ok
 }
@@ -322,6 +327,12 @@ func (s *story) contains() {
 			s.Errorf("Contains(%d) of base %d, %d, %d: got %v, want %v", n, base, one, two, got, want)
 		}
 	}
+	if !s.holds(l, one.Seq(0)) {
+		s.Error("a cursor inside a batch that is kept is not contained")
+	}
+	if s.holds(l, base.Seq(0)) {
+		s.Error("a cursor inside the base is contained, though the rest of that is not")
+	}
 }
 
 func (s *story) times() {
@@ -461,7 +472,7 @@ func (s *story) together() {
 				}
 				for _, b := range batches {
 					if b.Prev != pos { // forgotten before it was read: told, and gone on from there
-						if ok, err := l.Contains(ctx, pos); ok || err != nil {
+						if ok, err := l.Contains(ctx, pos.End()); ok || err != nil {
 							s.Errorf("batch %d follows %d, not %d, which is contained: %v", b.Number, b.Prev, pos, err)
 							return
 						}
