@@ -12,15 +12,19 @@ import (
 	"fs_notify/notify"
 )
 
-// cursorFile is where --cursor-file keeps the place to go on from: one line, SEQ.DIRID. It is replaced as a
-// whole, so that after a crash it holds the old place or the new one.
+// cursorFile is where --cursor-file keeps the place to go on from: one line, SEQ.DIRID. After a crash it holds the old
+// place or the new one: a line as long as the last one is written over that, within one sector of the disk, and any
+// other replaces the file as a whole. So almost no save changes the directory that it is in, which may be watched.
 type cursorFile struct {
 	path string
 	last notify.Cursor // what it holds
 }
 
-// load reads the file. A file that is missing or empty gives no cursor.
+// load reads the file. A file that is missing or empty gives no cursor. Of a symbolic link it is the target that is kept.
 func (f *cursorFile) load() (notify.Cursor, error) {
+	if target, err := filepath.EvalSymlinks(f.path); err == nil {
+		f.path = target
+	}
 	st, err := os.Stat(f.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return notify.Cursor{}, nil
@@ -63,11 +67,32 @@ func (f *cursorFile) save(c notify.Cursor) error {
 	if c == f.last {
 		return nil
 	}
-	if err := f.replace(c.String() + "\n"); err != nil {
+	text := c.String() + "\n"
+	done, err := f.overwrite(text)
+	if !done {
+		err = f.replace(text)
+	}
+	if err != nil {
 		return fmt.Errorf("the cursor file cannot be written: %w", err)
 	}
 	f.last = c
 	return nil
+}
+
+// overwrite writes text over what the file holds, if that is as long.
+func (f *cursorFile) overwrite(text string) (done bool, err error) {
+	file, err := os.OpenFile(f.path, os.O_WRONLY, 0)
+	if err != nil {
+		return false, nil
+	}
+	defer file.Close()
+	if st, err := file.Stat(); err != nil || !st.Mode().IsRegular() || st.Size() != int64(len(text)) {
+		return false, nil
+	}
+	if _, err = file.WriteAt([]byte(text), 0); err == nil {
+		err = file.Sync()
+	}
+	return true, err
 }
 
 func (f *cursorFile) replace(text string) (err error) {

@@ -306,6 +306,30 @@ func TestCursorFileOfOthers(t *testing.T) {
 	}
 }
 
+// A cursor file may be a link to where it is kept.
+func TestCursorFileBehindALink(t *testing.T) {
+	dir := t.TempDir()
+	target, link := filepath.Join(dir, "target"), filepath.Join(dir, "link")
+	if err := os.WriteFile(target, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(target, link); err != nil {
+		t.Skip(err)
+	}
+	for _, want := range []notify.Cursor{{Seq: 8191, Dir: 7}, {Seq: 8192, Dir: 7}, {Seq: 12287, Dir: 7}} {
+		f := &cursorFile{path: link}
+		if _, err := f.load(); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.save(want); err != nil {
+			t.Fatal(err)
+		}
+		if text, err := os.ReadFile(target); string(text) != want.String()+"\n" {
+			t.Errorf("behind the link is %q, want %v; %v", text, want, err)
+		}
+	}
+}
+
 func TestRoomForStreams(t *testing.T) {
 	for files, want := range map[uint64]int{0: 0, 60: 30, 1024: 768, 20_000: 19_744, math.MaxUint64: math.MaxInt32} {
 		if got := roomForStreams(files); got != want {
