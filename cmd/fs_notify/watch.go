@@ -481,7 +481,9 @@ func (t *tap) ownFiles(dir string) []string {
 		if err != nil {
 			continue
 		}
-		if parent, err := filepath.EvalSymlinks(filepath.Dir(abs)); err == nil {
+		if real, err := filepath.EvalSymlinks(abs); err == nil {
+			abs = real
+		} else if parent, err := filepath.EvalSymlinks(filepath.Dir(abs)); err == nil { // it is not there yet
 			abs = filepath.Join(parent, filepath.Base(abs))
 		}
 		if rel, err := filepath.Rel(dir, abs); err == nil && filepath.IsLocal(rel) && rel != "." {
