@@ -12,11 +12,12 @@ import (
 )
 
 // cancelOnEOF calls cancel when the user ends the input of a terminal, with ^D. What is typed
-// is ignored, and so is an input that is no terminal. After stop cancel is not called any more; a Read that
+// is ignored, and so is an input that is no terminal, or where out is a pipe: what is typed then may be for its
+// reader, such as a pager. After stop cancel is not called any more; a Read that
 // waits for the terminal stays behind until the process ends, since nothing can wake it.
-func cancelOnEOF(in io.Reader, cancel func()) (stop func()) {
+func cancelOnEOF(in io.Reader, out io.Writer, cancel func()) (stop func()) {
 	f, ok := in.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
+	if w, _ := out.(*os.File); !ok || isPipe(w) || !term.IsTerminal(int(f.Fd())) {
 		return func() {}
 	}
 	ignoreBackgroundRead()

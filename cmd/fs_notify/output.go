@@ -221,6 +221,15 @@ func isRegular(f *os.File) bool {
 	return err == nil && st.Mode().IsRegular()
 }
 
+// isPipe says whether what is written to f goes to another process.
+func isPipe(f *os.File) bool {
+	if f == nil {
+		return false
+	}
+	st, err := f.Stat()
+	return err == nil && st.Mode()&(os.ModeNamedPipe|os.ModeSocket) != 0
+}
+
 // cutUnfinished takes the last line of a file away if it has no end: the run that wrote it was killed, and its cursor stands before it.
 func cutUnfinished(f *os.File) (cut bool, err error) {
 	in, err := os.Open(f.Name()) // f is for writing only

@@ -64,6 +64,43 @@ func TestEndOfFileOnATerminal(t *testing.T) {
 	}
 }
 
+// What is typed while a pager shows the output is the pager's.
+func TestTerminalOfAPager(t *testing.T) {
+	keyboard, screen := openTerminal(t)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan int, 1)
+	go func() {
+		ended <- run(ctx, []string{"--path", t.TempDir(), "--watcher", "poll", "--json"}, screen, w, io.Discard)
+	}()
+	if head, err := io.ReadAll(io.LimitReader(r, 2)); string(head) != "[\n" {
+		t.Fatalf("the output begins with %q, %v", head, err)
+	}
+	io.WriteString(keyboard, "q\n")
+	key := make(chan string, 1)
+	go func() {
+		text, _ := io.ReadAll(io.LimitReader(screen, 2))
+		key <- string(text)
+	}()
+	select {
+	case text := <-key:
+		if text != "q\n" {
+			t.Errorf("the pager reads %q", text)
+		}
+	case <-time.After(patience):
+		t.Error("the pager waits for a key in vain")
+		io.WriteString(keyboard, "q\n")
+	}
+	cancel()
+	if code := <-ended; code != 0 {
+		t.Errorf("exit %d", code)
+	}
+}
+
 // An input that is no terminal may end: scripts run with it closed.
 func TestEndOfFileElsewhere(t *testing.T) {
 	null, err := os.Open(os.DevNull)

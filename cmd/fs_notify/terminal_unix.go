@@ -18,10 +18,7 @@ func ignoreBackgroundRead() { signal.Ignore(syscall.SIGTTIN) }
 // cancelOnClosedPipe calls cancel when nobody can read out any more, so that the command behind "| head" ends at
 // once and not at the next notification. stop waits until cancel cannot be called any more.
 func cancelOnClosedPipe(out *os.File, cancel func()) (stop func()) {
-	if out == nil {
-		return func() {}
-	}
-	if st, err := out.Stat(); err != nil || st.Mode()&(os.ModeNamedPipe|os.ModeSocket) == 0 {
+	if !isPipe(out) {
 		return func() {}
 	}
 	r, w, err := os.Pipe()

@@ -253,7 +253,7 @@ func (a *app) watch(ctx context.Context, o *watchFlags) error {
 		return orderly(ctx, err)
 	}
 
-	stopInput := cancelOnEOF(a.stdin, func() { cancel(errInputEnded) })
+	stopInput := cancelOnEOF(a.stdin, a.stdout, func() { cancel(errInputEnded) })
 	defer stopInput()
 	stopOutput := cancelOnClosedPipe(t.out.file, func() { cancel(errOutputClosed) })
 	defer stopOutput()
