@@ -48,7 +48,7 @@ func (a *app) healthCommand() *cobra.Command {
 	f.StringVar(&o.cert, "tls-cert", "", "it speaks TLS, with this certificate `file`")
 	f.BoolVar(&o.selfSigned, "tls-self-signed", false, "it speaks TLS, with a certificate of its own making")
 	f.BoolVar(&o.ready, "ready", false, "ask also whether all its roots are watched")
-	f.Var(&o.timeout, "timeout", "wait so long for the answer")
+	f.Var(&o.timeout, "timeout", "wait so long for the answer; 0: for ever")
 	return cmd
 }
 
@@ -73,8 +73,11 @@ func (a *app) health(ctx context.Context, o *healthFlags) error {
 	if o.ready {
 		path = "/readyz"
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(o.timeout))
-	defer cancel()
+	if o.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(o.timeout))
+		defer cancel()
+	}
 	url := scheme + "://" + net.JoinHostPort(host, port) + path
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {

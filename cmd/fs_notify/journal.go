@@ -84,7 +84,7 @@ damaged is a line {"batch":N,"damaged":"why"}, and makes the exit code 1.`, func
 	f := dump.Flags()
 	f.SortFlags = false
 	f.StringVar(&o.since, "since", "oldest", "begin after a `SEQ`, at a time (2026-01-31T08:00:00Z), a span ago (5m, 7d), or with the oldest")
-	f.StringVar(&o.root, "root", "", "only the root with this file `ID`")
+	f.StringVar(&o.root, "root-id", "", "only the root with this file `ID`")
 	f.StringArrayVar(&o.filter, "filter", nil, "only these notification `types`: several words or a comma list")
 	f.IntVar(&o.count, "count", 0, "end after `N` notifications")
 	sub("check", "Read everything and tell what is wrong", `Read the whole journal and the checkpoints of the trees beside it, with all checksums, and
@@ -238,9 +238,9 @@ func hasRoot(ctx context.Context, r *journal.Reader, root notify.FileID) error {
 		there = append(there, known.Root.String())
 	}
 	if len(there) == 0 {
-		return fmt.Errorf("--root %d: the journal is of no root yet", root)
+		return fmt.Errorf("--root-id %d: the journal is of no root yet", root)
 	}
-	return fmt.Errorf("--root %d: the journal has nothing of it, only of %s", root, strings.Join(there, ", "))
+	return fmt.Errorf("--root-id %d: the journal has nothing of it, only of %s", root, strings.Join(there, ", "))
 }
 
 // dumpWhat reads the flags that choose what is dumped.
@@ -271,7 +271,7 @@ func (o *journalFlags) dumpWhat(a *app) (after notify.Seq, types notify.TypeSet,
 	}
 	if o.root != "" {
 		if root, err = notify.ParseFileID(o.root); err != nil {
-			return bad("root", err)
+			return bad("root-id", err)
 		}
 	}
 	if o.count < 0 || o.count == 0 && a.typed("count") {

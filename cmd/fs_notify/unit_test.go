@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/pflag"
+
 	"fs_notify/notify"
 )
 
@@ -437,6 +439,24 @@ func TestListsInTheEnvironment(t *testing.T) {
 		if got := envList(tt.flag, tt.value); !slices.Equal(got, tt.want) {
 			t.Errorf("%s=%q: %q, want %q", tt.flag, tt.value, got, tt.want)
 		}
+	}
+}
+
+// One file and one environment serve all commands: what two of them call the same is the same.
+func TestSettingsOfOneName(t *testing.T) {
+	a := &app{}
+	kinds, first := make(map[string]string), make(map[string]string)
+	for _, c := range allCommands(a.rootCommand()) {
+		c.LocalFlags().VisitAll(func(f *pflag.Flag) {
+			what, _ := pflag.UnquoteUsage(f)
+			kind := f.Value.Type() + " " + what
+			if kinds[f.Name] == "" {
+				kinds[f.Name], first[f.Name] = kind, c.CommandPath()
+			}
+			if kinds[f.Name] != kind {
+				t.Errorf("--%s is a %s for %s, and a %s for %s", f.Name, kinds[f.Name], first[f.Name], kind, c.CommandPath())
+			}
+		})
 	}
 }
 
