@@ -80,8 +80,8 @@ func (a *app) readHere(ctx context.Context, o *watchFlags, e *engine, types noti
 	if types.Has(notify.ChildFileClosed) && !root.Closes {
 		return fmt.Errorf("child_file_closed is not possible here: the watcher %s cannot see it", root.Source)
 	}
-	if d := t.start.Dir; d != 0 && d != root.ID {
-		return fmt.Errorf("%s belongs to another directory: it names the file ID %d, but %s has %d", t.cursors.path, d, root.Dir, root.ID)
+	if err := t.belongs(root.Dir, root.ID); err != nil {
+		return err
 	}
 	f := feed.New(e.log, feed.Options{})
 	scope, err := f.Scope(nil, o.include, nil) // what is excluded is not even watched

@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
-	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -63,16 +61,12 @@ func (a *app) follow(ctx context.Context, o *watchFlags, types notify.TypeSet, t
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var failed error
-	unsure := o.path != "" && t.start.Dir != 0 // whether the cursor is of the directory that has the path
+	if o.path != "" && t.start.Dir != 0 {
+		// If nothing has the path, the directory of the cursor was renamed or removed, and its stream says more than we could.
+		opts.OnDirectory = func(id notify.FileID) error { return t.belongs(o.path, id) }
+	}
 	opts.OnWatching = func(text string) {
 		bar.stop()
-		if unsure {
-			unsure = false
-			if failed = a.sameDirectory(ctx, o, token, t); failed != nil {
-				stop()
-				return
-			}
-		}
 		a.log.Info("watching", "server", opts.URL, "directory", ref)
 		reachable = true
 		if failed = t.watching(); failed != nil {
@@ -110,21 +104,6 @@ func (a *app) follow(ctx context.Context, o *watchFlags, types notify.TypeSet, t
 		a.log.Info("the watched directory was removed", "directory", ref)
 	}
 	return o.explain(err)
-}
-
-// sameDirectory refuses a cursor of another directory than the one that has the path now: the server goes on with the one that the cursor names.
-// If nothing has the path, that one was renamed or removed, and its stream says more than we could.
-func (a *app) sameDirectory(ctx context.Context, o *watchFlags, token string, t *tap) error {
-	answer, err := a.call(ctx, &o.remoteFlags, http.MethodGet, "/v1/files/"+url.PathEscape(o.path)+"/info/attributes", token, nil)
-	if err != nil {
-		return nil
-	}
-	var now struct{ ID string }
-	json.Unmarshal(answer, &now)
-	if id, err := notify.ParseFileID(now.ID); err == nil && id != t.start.Dir {
-		return fmt.Errorf("%s belongs to another directory: it names the file ID %d, but %s has %d", t.cursors.path, t.start.Dir, o.path, id)
-	}
-	return nil
 }
 
 // explain says what is wrong with a connection, where something can be done.

@@ -74,6 +74,37 @@ func TestOutputFails(t *testing.T) {
 	}
 }
 
+// A cursor of another directory is refused before a word of its past is written, though the server cannot say yet what has the path.
+func TestForeignCursorAtABusyServer(t *testing.T) {
+	asked := 0
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/info/attributes") {
+			if asked++; asked == 1 {
+				http.Error(w, "it is being indexed", http.StatusServiceUnavailable)
+				return
+			}
+			io.WriteString(w, `{"id":"9"}`)
+			return
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		io.WriteString(w, "data: [{\"type\":\"child_file_added\",\"spine\":[\"7\",\"8\"],\"path\":\"f\",\"stream_name\":null}]\nid: 8192.7\n\n: watching\n\nid: 8193.7\n\n")
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	}))
+	defer srv.Close()
+	host, port, _ := net.SplitHostPort(srv.Listener.Addr().String())
+	cursor := filepath.Join(t.TempDir(), "cursor")
+	if err := os.WriteFile(cursor, []byte("4096.7\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	code, stdout, stderr := runHere(ctx, nil, "--host", host, "--port", port, "--path", "/d", "--ndjson", "--cursor-file", cursor)
+	if text, _ := os.ReadFile(cursor); code != 1 || !strings.Contains(stderr, "belongs to another directory: it names the file ID 7, but /d has 9") || stdout != "" || string(text) != "4096.7\n" {
+		t.Errorf("exit %d, stdout %q, stderr %q, cursor %q", code, stdout, stderr, text)
+	}
+}
+
 // Output that cannot even begin ends the command, though nothing ever happens in the directory.
 func TestOutputCannotBegin(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

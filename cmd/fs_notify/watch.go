@@ -409,6 +409,14 @@ func (t *tap) take(records []record, dir notify.FileID) error {
 	return nil
 }
 
+// belongs refuses a cursor of another directory than the one that has the path.
+func (t *tap) belongs(path string, id notify.FileID) error {
+	if d := t.start.Dir; d != 0 && d != id {
+		return fmt.Errorf("%s belongs to another directory: it names the file ID %d, but %s has %d", t.cursors.path, d, path, id)
+	}
+	return nil
+}
+
 // moved keeps c: all up to it was written.
 func (t *tap) moved(c notify.Cursor) error {
 	if t.cursors == nil || c.Seq == 0 {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -63,6 +64,9 @@ type Options struct {
 	Liveness  time.Duration     // a connection without a byte for so long is dead; 0 means DefaultLiveness
 	MaxEvent  int               // bytes of the largest event taken; 0 means DefaultMaxEvent
 
+	// OnDirectory is called once, before the first connection, with the file ID that the path Ref has now: the stream is of the
+	// directory that Cursor names, which may be another one. Where nothing has the path it is not called. An error ends the Watch.
+	OnDirectory func(notify.FileID) error
 	// OnWatching is called each time that the watch has come into force, with the server's words.
 	OnWatching func(text string)
 	// OnProgress is called while the server is still indexing, with percent from 0 to 100 (-1 if it
@@ -99,7 +103,7 @@ type Reset struct {
 
 // Watch follows the notifications of one directory and calls handle for each frame. It returns
 //   - nil after the watched directory was removed, which the last frame says,
-//   - what handle, OnCursor or OnReset returned, unchanged,
+//   - what handle, OnDirectory, OnCursor or OnReset returned, unchanged,
 //   - ctx.Err() or [ErrIdle],
 //   - or a [notify.Error] that trying again would not mend: Gone (with Bounds), Invalid, NotDirectory,
 //     Unauthorized, Forbidden, NotFound, or a certificate that does not verify.
@@ -121,6 +125,7 @@ type watch struct {
 	base   string // URL without query
 	query  url.Values
 
+	looked  bool          // OnDirectory knows what there is to know
 	cursor  notify.Cursor // all up to it was handled
 	wireID  []byte        // the last id that came on this connection
 	told    bool          // OnWatching was called for this connection
@@ -173,7 +178,7 @@ func newWatch(o Options, handle func(Frame) error) (*watch, error) {
 	if o.GapReset {
 		q.Set("gap", "reset")
 	}
-	return &watch{o: o, handle: handle, cursor: o.Cursor, fresh: true, retry: firstWait,
+	return &watch{o: o, handle: handle, looked: o.OnDirectory == nil, cursor: o.Cursor, fresh: true, retry: firstWait,
 		base: strings.TrimRight(o.URL, "/") + "/v1/files/" + url.PathEscape(o.Ref) + "/notify", query: q}, nil
 }
 
@@ -231,8 +236,49 @@ func (w *watch) ended(ctx context.Context, err error) error {
 	return ErrIdle
 }
 
+// look tells OnDirectory what has the path.
+func (w *watch) look() error {
+	ctx, cancel := context.WithTimeout(w.ctx, w.o.Liveness)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(w.base, "/notify")+"/info/attributes", nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("User-Agent", w.o.UserAgent)
+	if w.o.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+w.o.Token)
+	}
+	resp, err := (&http.Client{Transport: w.o.Transport}).Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusNotFound {
+		w.looked = true
+		return nil
+	}
+	var now struct{ ID string }
+	if resp.StatusCode != http.StatusOK || json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&now) != nil {
+		return refusal(resp, resp.Body)
+	}
+	id, err := notify.ParseFileID(now.ID)
+	if err != nil {
+		return err
+	}
+	w.looked = true
+	if err := w.o.OnDirectory(id); err != nil {
+		w.stop(err)
+	}
+	return nil
+}
+
 // connect makes one connection and delivers what comes on it. nil: the server ended it in good order.
 func (w *watch) connect() error {
+	if !w.looked {
+		if err := w.look(); err != nil || w.over {
+			return err
+		}
+	}
 	w.wireID, w.told, w.text = nil, false, ""
 	w.fresh = w.fresh || w.cursor.Seq == 0
 	s := &stream{base: w.o.Transport, alive: w.o.Liveness, max: w.o.MaxEvent}

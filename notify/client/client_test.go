@@ -139,6 +139,54 @@ func TestCursorMovesWithWhatWasHandled(t *testing.T) {
 	}
 }
 
+// Who wants to know which directory has the path is told before anything of the stream, and as long as the server does not know, there is none.
+func TestDirectoryIsKnownFirst(t *testing.T) {
+	other := errors.New("another directory")
+	for _, tt := range []struct {
+		name    string
+		status  int
+		text    string
+		refuse  error
+		want    error
+		told    notify.FileID
+		streams int
+	}{
+		{"it is the one", 200, `{"id":"77"}`, nil, errEnough, 77, 1},
+		{"it is not", 200, `{"id":"78"}`, other, other, 78, 0},
+		{"nothing has the path", 404, `{}`, other, errEnough, 0, 1},
+		{"it may not be asked", 403, `{}`, other, notify.Forbidden, 0, 0},
+		{"no server of ours", 200, `<html>`, other, notify.Invalid, 0, 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var told notify.FileID
+			streams, looks := 0, 0
+			o := Options{URL: "http://s", Ref: "/d", Token: "secret", Cursor: notify.Cursor{Seq: seqAt(0), Dir: dir},
+				OnDirectory: func(id notify.FileID) error { told = id; return tt.refuse },
+				Transport: &fakeTransport{answer: func(n int, req *http.Request) (*http.Response, error) {
+					if req.URL.Path != "/v1/files//d/info/attributes" {
+						streams++
+						return streamOf(req, step{text: block(1) + watching, pause: forever}) // the past, as from a server that still indexes
+					}
+					switch looks++; {
+					case req.Header.Get("Authorization") != "Bearer secret":
+						t.Errorf("%s: asked without the token", tt.name)
+					case looks == 1:
+						return nil, errors.New("connection refused")
+					case looks == 2:
+						return statusOf(req, 503, `{"description":"/d is being indexed"}`)
+					case looks == 3:
+						return statusOf(req, 429, `{}`)
+					}
+					return statusOf(req, tt.status, tt.text)
+				}}}
+			err := Watch(t.Context(), o, func(Frame) error { return errEnough })
+			if !errors.Is(err, tt.want) || told != tt.told || streams != tt.streams || looks != 4 {
+				t.Errorf("%s: %v after %d looks and %d streams, told of %d; want %v, %d streams, %d", tt.name, err, looks, streams, told, tt.want, tt.streams, tt.told)
+			}
+		})
+	}
+}
+
 // The library would end here, 15 minutes after the first connect; and would take the clean end for good.
 func TestStreamsThatLiveLongGoOn(t *testing.T) {
 	k := &taker{stop: 3}
