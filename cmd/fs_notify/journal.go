@@ -172,6 +172,7 @@ func (a *app) journalDump(ctx context.Context, o *journalFlags, r *journal.Reade
 	w := bufio.NewWriterSize(pipe{ctx, a.stdout}, 64<<10)
 	damaged, left := 0, o.count
 	var buf []byte
+batches:
 	for b, err := range r.Batches(ctx, after.Batch()) {
 		switch {
 		case b == nil:
@@ -198,7 +199,7 @@ func (a *app) journalDump(ctx context.Context, o *journalFlags, r *journal.Reade
 				return err
 			}
 			if left--; left == 0 {
-				return w.Flush()
+				break batches
 			}
 		}
 	}
