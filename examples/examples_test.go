@@ -228,6 +228,7 @@ type server struct {
 	grew   chan struct{}
 	cut    *rand.Rand // nil: connections are not cut
 	asked  []string   // where each stream began
+	token  string     // "": anybody may ask
 }
 
 func newServer(t *testing.T, seed uint64) *server {
@@ -284,6 +285,13 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	idle, err := strconv.Atoi(q.Get("timeout"))
 	if r.URL.EscapedPath() != "/v1/files/%2Fsrv%2Fdata/notify" || err != nil || q.Get("recursive") != "true" {
 		http.Error(w, "not what the examples ask for: "+r.URL.String(), http.StatusBadRequest)
+		return
+	}
+	s.mu.Lock()
+	token := s.token
+	s.mu.Unlock()
+	if auth := r.Header.Get("Authorization"); token == "" && auth != "" || token != "" && auth != "Bearer "+token {
+		http.Error(w, "who are you?", http.StatusUnauthorized)
 		return
 	}
 	if filter, err := notify.ParseFilter(q.Get("filter")); err != nil || filter != notify.Names {
@@ -536,6 +544,16 @@ func TestMirrorGoesOnFromItsFile(t *testing.T) {
 				t.Errorf("it asked for %q, want it to go on from where it was", id)
 			}
 		}
+	})
+}
+
+func TestMirrorShowsItsToken(t *testing.T) {
+	t.Setenv("FS_NOTIFY_TOKEN", "sec%ret")
+	each(t, func(t *testing.T, m mirror, state string) {
+		s := newServer(t, 3)
+		s.cut, s.token = nil, "sec%ret"
+		s.change(30)
+		m.finish(t, s, state)
 	})
 }
 

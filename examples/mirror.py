@@ -5,7 +5,8 @@
 
 mirror.json holds the tree, {name: [file ID, null or the tree inside]}, and the id of the last block that
 went into it. A kill at any moment is harmless: it is written whole, and only where the
-stream can be continued. With IDLE_MS the program ends after so long without a change.
+stream can be continued. With IDLE_MS the program ends after so long without a change. Where a token is needed, FS_NOTIFY_TOKEN in the
+environment is one.
 """
 import http.client, json, os, sys, time, urllib.error, urllib.parse, urllib.request
 
@@ -48,11 +49,14 @@ def mirror(server, directory, file, idle=None):
     if os.path.exists(file):
         with open(file) as f:
             state = json.load(f)
+    headers = {"Accept": "text/event-stream"}
+    if token := os.environ.get("FS_NOTIFY_TOKEN"):
+        headers["Authorization"] = "Bearer " + token
     ref = urllib.parse.quote(os.fsencode(directory), safe="")
     while True:
         query = {"recursive": "true", "filter": NAMES} | ({"timeout": idle} if idle else {})
         query |= {"last_event_id": state["id"]} if state["id"] else {"since": "snapshot"}
-        request = urllib.request.Request(f"{server}/v1/files/{ref}/notify?{urllib.parse.urlencode(query)}", headers={"Accept": "text/event-stream"})
+        request = urllib.request.Request(f"{server}/v1/files/{ref}/notify?{urllib.parse.urlencode(query)}", headers=headers)
         heard = time.monotonic()
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:  # there is a sign of life every 15 s

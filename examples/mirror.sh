@@ -8,7 +8,9 @@
 # in. The file is written whenever the stream pauses, and every five minutes. With IDLE_MS the
 # script ends after so long without a change.
 #
-# jq cannot hold bytes that are not UTF-8: in the mirror they appear as they travel, \udc80 to \udcff.
+# Where a token is needed, FS_NOTIFY_TOKEN in the environment is one. A first snapshot has to come within five minutes.
+#
+# Needs bash 5, curl 7.75 and jq 1.6. jq cannot hold bytes that are not UTF-8: in the mirror they appear as they travel, \udc80 to \udcff.
 set -euo pipefail
 (($# == 3 || $# == 4)) || { sed -n '2,13s/^# \?//p' "$0" >&2; exit 2; }
 server=$1 state=$3 idle=${4:-1000}
@@ -50,12 +52,15 @@ reduce (blocks | steps) as $s ($old[0] | .heard = false | .away = 0;
         | if has($aside) and ($s.type | endswith("to")) then delpaths([[$aside]]) | setpath(["away"]; .away - 1) else . end end
     | setpath(["heard"]; true) end)'
 
+# By way of a file: the arguments of curl can be seen by everybody on this machine.
+auth() { [[ -z ${FS_NOTIFY_TOKEN-} ]] || printf 'Authorization: Bearer %s\n' "$FS_NOTIFY_TOKEN"; }
+
 # Each line goes to jq as a string of JSON: raw lines beyond 4 KiB jq 1.6 cuts in the middle of a character.
 while :; do
 	from=$(jq -r 'if .id then "last_event_id=" + .id else "since=snapshot" end' "$state")
 	url="$server/v1/files/$ref/notify?recursive=true&filter=${names:1}&timeout=$idle&$from"
 	began=${EPOCHREALTIME//[.,]/}
-	{ curl -sfN --max-time 300 -H 'Accept: text/event-stream' -w '%{stderr}%{http_code}\n%{exitcode}\n' "$url" 2>"$state.status" || :; } |
+	{ curl -sfN --max-time 300 -H 'Accept: text/event-stream' -H @<(auth) -w '%{stderr}%{http_code}\n%{exitcode}\n' "$url" 2>"$state.status" || :; } |
 		LC_ALL=C sed 's/[\\"]/\\&/g; s/.*/"&"/' | jq -nc --slurpfile old "$state" "$fold" >"$state.new"
 	mv "$state.new" "$state"
 	{ read -r status; read -r failed; } <"$state.status"
@@ -71,7 +76,7 @@ while :; do
 		;;
 	429 | 5?? | 000) sleep 1 ;;
 	*)
-		echo "refused: $(curl -s --max-time 5 -H 'Accept: text/event-stream' "$url")" >&2
+		echo "refused: $(curl -s --max-time 5 -H 'Accept: text/event-stream' -H @<(auth) "$url")" >&2
 		exit 1
 		;;
 	esac
