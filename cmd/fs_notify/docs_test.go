@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -29,6 +30,40 @@ func TestEveryCommandIsDocumented(t *testing.T) {
 			t.Errorf("the help does not name fs_notify %s", cmd.Name())
 		}
 	}
+}
+
+// What README.md says to try shows what it says, also where it is pasted at once.
+func TestTryIt(t *testing.T) {
+	for _, tool := range []string{"bash", "curl"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skip(err)
+		}
+	}
+	_, commands, _ := strings.Cut(document(t, "../README.md"), "In another one, in the same directory:\n\n```sh\n")
+	commands, _, found := strings.Cut(commands, "```")
+	if !found {
+		t.Fatal("README.md has no such commands")
+	}
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	url, log := serveHere(t, "--root", dir)
+	log.find(t, `"msg":"root indexed"()`)
+	shell := exec.Command("bash", "-c", strings.ReplaceAll(commands, "http://127.0.0.1:8000", url)+"\nread; kill %1")
+	shell.Dir, shell.Env = dir, append(os.Environ(), "no_proxy=*")
+	var shown logLines
+	shell.Stdout = &shown
+	enter, err := shell.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := shell.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer shell.Wait()
+	defer enter.Close()
+	shown.find(t, `"child_file_removed".*"path":"(?:hello|goodbye)"()`)
 }
 
 // docs/journal-format.md names every file that a server keeps in its state directory.
