@@ -35,6 +35,7 @@ func TestPackage(t *testing.T) {
 		`-rwxr-xr-x root/root .* \./usr/bin/fs_notify`,
 		`-rw-r--r-- root/root .* \./usr/lib/systemd/system/fs_notify\.service`,
 		`-rw-r--r-- root/root .* \./etc/fs_notify\.yaml`,
+		`drwxr-xr-x root/root .* \./etc/fs_notify/`,
 		`\./usr/share/man/man1/fs_notify\.1\.gz`,
 		`\./usr/share/man/man1/fs_notify-journal-dump\.1\.gz`,
 		`\./usr/share/bash-completion/completions/fs_notify`,
@@ -56,6 +57,37 @@ func TestPackage(t *testing.T) {
 	}
 	if conf, _ := os.ReadFile(filepath.Join(dir, "DEBIAN/conffiles")); !strings.Contains(string(conf), "/etc/fs_notify.yaml") {
 		t.Errorf("the configuration is no conffile: %q", conf)
+	}
+}
+
+// A purge takes the journal away, whether the unit made its directory or somebody else did.
+func TestPurge(t *testing.T) {
+	text, err := os.ReadFile("../../deploy/package/postremove.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, private := range []bool{true, false} {
+		lib := t.TempDir()
+		state := filepath.Join(lib, "fs_notify")
+		if private {
+			state = filepath.Join(lib, "private/fs_notify")
+			if err := os.Symlink("private/fs_notify", filepath.Join(lib, "fs_notify")); err != nil {
+				t.Skip(err)
+			}
+		}
+		if err := os.MkdirAll(state, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(state, "journal.db"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		purge := strings.ReplaceAll(strings.ReplaceAll(string(text), "/var/lib/", lib+"/"), "/run/systemd/system", lib+"/none")
+		if out, err := exec.Command("sh", "-c", purge, "postremove", "purge").CombinedOutput(); err != nil {
+			t.Errorf("private %v: %v\n%s", private, err, out)
+		}
+		if left, _ := filepath.Glob(filepath.Join(lib, "*fs_notify")); len(left) > 0 {
+			t.Errorf("private %v: left are %q", private, left)
+		}
 	}
 }
 
@@ -84,6 +116,9 @@ func TestManifests(t *testing.T) {
 					t.Errorf("%s: %v", file, err)
 				}
 			}
+		}
+		if strings.Contains(string(text), ":latest") && !strings.Contains(string(text), "imagePullPolicy: IfNotPresent") {
+			t.Errorf("%s: an image that was made here would be looked for elsewhere", file)
 		}
 		found := 0
 		for _, m := range regexp.MustCompile(`(?:[ "\[]--|FS_NOTIFY_)([a-zA-Z_-]+)`).FindAllStringSubmatch(string(text), -1) {

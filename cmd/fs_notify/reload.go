@@ -52,8 +52,8 @@ func (a *app) reloadOn(ctx context.Context, hup <-chan os.Signal, around func(be
 // reloadable are the flags that follow the configuration file while the program runs.
 var reloadable = []string{"log-level"}
 
-// reloadConfig reads the configuration file once more. One that a start would refuse is an error and changes nothing. What can
-// follow it does, as long as neither command line nor environment say otherwise; whatever else has changed in it is named, as it
+// reloadConfig reads the configuration file once more. One whose keys or values are wrong in themselves is an error and changes nothing; what
+// they name, such as directories, is not looked at. What can follow the file does, as long as neither command line nor environment say otherwise; whatever else has changed in it is named, as it
 // takes a restart.
 func (a *app) reloadConfig(ctx context.Context) error {
 	if a.common.config == "" {

@@ -3,6 +3,5 @@
 set -e
 [ ! -d /run/systemd/system ] || systemctl daemon-reload || true
 if [ "$1" = purge ]; then
-	rm -rf /var/lib/private/fs_notify
-	rm -f /var/lib/fs_notify
+	rm -rf /var/lib/private/fs_notify /var/lib/fs_notify
 fi
