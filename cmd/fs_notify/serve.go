@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -107,7 +108,7 @@ func (o *serveFlags) check() error {
 		return misused("--tls-cert and --tls-key belong together: give both")
 	case o.cert != "" && o.selfSigned:
 		return misused("--tls-cert and --tls-self-signed are two ways to a certificate: give one of them")
-	case !contains(watchers(), o.watcher):
+	case !slices.Contains(watchers(), o.watcher):
 		return misused("--watcher %s: there are %s", o.watcher, strings.Join(watchers(), ", "))
 	case time.Duration(o.sweep) < leastSweep || time.Duration(o.poll) < leastPoll:
 		return misused("--sweep-interval should be %v or more, --poll-interval %v or more", leastSweep, leastPoll)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -204,19 +205,10 @@ func (o *watchFlags) checkLocal(a *app) error {
 	case o.stateDir == "" && o.since != "" && o.since != "now" && o.since != "snapshot":
 		return misused("--since %s needs --state-dir, which keeps what happened before (or --host)", o.since)
 	}
-	if !contains(watchers(), o.watcher) {
+	if !slices.Contains(watchers(), o.watcher) {
 		return misused("--watcher %s: there are %s", o.watcher, strings.Join(watchers(), ", "))
 	}
 	return nil
-}
-
-func contains(list []string, s string) bool {
-	for _, e := range list {
-		if e == s {
-			return true
-		}
-	}
-	return false
 }
 
 // errEnough ends a follower when --count is reached.
@@ -331,7 +323,6 @@ type tap struct {
 	left    int  // notifications that may still be written
 	cursors *cursorFile
 	start   notify.Cursor // what the cursor file held; zero: nothing
-	done    bool          // --count is reached
 }
 
 // open makes the output. With a cursor to go on from, an existing file is gone on with too.
@@ -383,9 +374,9 @@ func (t *tap) watching() error { return t.out.begin() }
 // take writes a frame, or as much of it as was asked for. Where that ends inside the frame, the cursor is that of the
 // last notification written; dir is its directory, 0 inside a snapshot, which has no cursor before its end.
 func (t *tap) take(records []record, dir notify.FileID) error {
-	if t.counted && len(records) >= t.left {
+	done := t.counted && len(records) >= t.left
+	if done {
 		records = records[:t.left]
-		t.done = true
 	}
 	if t.fields == notify.FieldsQumulo {
 		for i := range records {
@@ -398,7 +389,7 @@ func (t *tap) take(records []record, dir notify.FileID) error {
 		return err
 	}
 	t.left -= len(records)
-	if t.done {
+	if done {
 		if last := records[len(records)-1].note; last.Seq != 0 && dir != 0 {
 			if err := t.moved(notify.Cursor{Seq: last.Seq, Dir: dir}); err != nil {
 				return err
