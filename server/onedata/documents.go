@@ -185,7 +185,7 @@ func (w *writing) drop(id notify.FileID, r record) {
 func (w *writing) rule(hits []feed.Hit, i int) (*notify.Notification, *rule) {
 	n := hits[i].Note
 	typ, h := n.Type, alone
-	visible := typ == notify.SelfRemoved || w.space.sees(n.Path)
+	visible := w.space.sees(n.Path)
 	if n.Link != 0 {
 		if p := noteAt(hits, n.Link); p != nil && w.space.sees(p.Path) {
 			if !visible {

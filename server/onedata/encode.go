@@ -148,13 +148,7 @@ func (e *encoder) appendField(b []byte, f field, d *document) []byte {
 	a := &d.note.Attr
 	switch f {
 	case fieldName:
-		name := d.note.Path
-		if name == "" {
-			name = e.space.name
-		} else {
-			name = name[strings.LastIndexByte(name, '/')+1:]
-		}
-		return notify.AppendName(b, name)
+		return notify.AppendName(b, d.note.Path[strings.LastIndexByte(d.note.Path, '/')+1:])
 	case fieldType:
 		switch {
 		case a.IsDir():

@@ -101,8 +101,8 @@ var rules = []rule{
 	{types: notify.SetOf(notify.ChildExtraAttrsChanged, notify.ChildBtimeChanged, notify.ChildStreamAdded, notify.ChildStreamRemoved, notify.ChildStreamMovedFrom,
 		notify.ChildStreamMovedTo, notify.ChildStreamSizeChanged, notify.ChildStreamDataWritten), records: []record{customMetadata, times},
 		means: "an extended attribute (Samba's alternate data streams are some), or a flag of the inode"},
-	{types: notify.SetOf(notify.SelfRemoved), records: []record{fileMeta}, deleted: true,
-		means: "the directory of the space is gone; the stream ends"},
+	{types: notify.SetOf(notify.SelfRemoved),
+		means: "the directory of the space is away; the stream ends, and goes on from where it was when that is back. Nothing of it is gone, so nothing is told"},
 	{types: notify.SetOf(notify.ChildFileClosed, notify.SelfRescanned),
 		means: "nothing of it can be told"},
 }
@@ -138,7 +138,6 @@ var unknowable = []struct{ what, put string }{
 	{"`shares`", "`[]`"},
 	{"`owner`: a user of Onezone", "the name of the file's owner, or its decimal uid where it has none on this machine"},
 	{"`type` of a FIFO, socket or device", "`REG`; hard links are `REG`, never `LNK`"},
-	{"`name` of the root of a space", "the name of the space: the path under which it is served, without the slash in front"},
 	{"`fields.deleted`: a file that is removed and still open", "`true` exactly when the document is deleted: a file without a name is not seen"},
 	{"`atime`, `ctime` of what was removed", "its `mtime`, since the tree does not keep them"},
 	{"`customMetadata` at the time of the change", "the extended attributes as they are on disk when the line is sent, of the namespace `user.` only, without that prefix. Values that are not UTF-8 are " +

@@ -16,7 +16,7 @@
 //
 // Handlers take net/http types and return an error if nothing was written yet; the package above maps its Kind to a status and calls
 // [API.WriteError], and bounds how long bodies and clients may take. An [API] may be used from any goroutine. A stream takes the goroutine of its request, and holds at most a page of the journal and the
-// lines that are under way; it ends with the client, with Options.Drain, or with the directory of the space.
+// lines that are under way; it ends with the client, with Options.Drain, or when the directory of the space goes away.
 package onedata
 
 import (

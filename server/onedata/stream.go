@@ -38,7 +38,7 @@ type stream struct {
 const (
 	reasonClient  = "client"  // the client left
 	reasonDrain   = "drain"   // the server stops
-	reasonRemoved = "removed" // the space is gone
+	reasonRemoved = "removed" // the directory of the space is away
 	reasonTimeout = "timeout" // nothing came for as long as the client asked
 	reasonStalled = "stalled" // the client took nothing for too long
 	reasonRevoked = "revoked" // the token or the session that let it in has ended
@@ -191,19 +191,48 @@ func (s *stream) at(ctx context.Context, b *notify.Batch) error {
 
 // begin writes the first batch, and goes on behind it.
 func (s *stream) begin(ctx context.Context) error {
-	b, old := s.first, s.sub
+	b := s.first
 	s.first = nil
+	if err := s.after(ctx, b); err != nil {
+		return err
+	}
+	hits, end := s.sub.View().Match(nil, b, 0)
+	return s.deliver(ctx, feed.Part{Hits: hits, End: end})
+}
+
+// away gives all of the batch in which the directory of the space went away, and goes on behind that batch. It ends the stream only if the directory is still away:
+// nothing of it is gone, and who comes again when it is back goes on from there.
+func (s *stream) away(ctx context.Context, part feed.Part) (feed.Part, error) {
+	n := part.Hits[len(part.Hits)-1].Note.Seq.Batch()
+	b, err := s.batch(ctx, n)
+	if err != nil {
+		return part, err
+	}
+	if b == nil || b.Number != n || b.Root == 0 {
+		return part, &notify.Error{Op: "onedata", Kind: notify.Gone, Msg: "the batch was dropped meanwhile"}
+	}
+	view, hits := s.sub.View(), []feed.Hit(nil)
+	for at, end := notify.Seq(0), true; end; {
+		if hits, end = view.Match(hits, b, at); end {
+			at = hits[len(hits)-1].Note.Seq
+		}
+	}
+	if root, ok, err := s.find(ctx, s.space.root.String()); err != nil || !ok || root.Phase == notify.Away {
+		return feed.Part{Hits: hits, End: true}, nil
+	}
+	return feed.Part{Hits: hits}, s.after(ctx, b)
+}
+
+// after goes on behind a batch.
+func (s *stream) after(ctx context.Context, b *notify.Batch) error {
+	old := s.sub
 	defer old.Close()
 	err := s.subscribe(ctx, b.Number.End())
 	if errors.Is(err, notify.Gone) {
 		s.lost(b.Number.End() + 1)
 		err = s.behind(ctx, b.Number.End())
 	}
-	if err != nil {
-		return err
-	}
-	hits, end := old.View().Match(nil, b, 0)
-	return s.deliver(ctx, feed.Part{Hits: hits, End: end})
+	return err
 }
 
 func (s *stream) oldest(ctx context.Context) error {
@@ -324,6 +353,14 @@ func (s *stream) deliver(ctx context.Context, part feed.Part) error {
 	for {
 		if cause := context.Cause(ctx); cause != nil {
 			return cause // however much there is
+		}
+		if part.End {
+			if part, err = s.away(ctx, part); err != nil {
+				if werr := s.flush(); werr != nil {
+					return werr
+				}
+				return err // the client comes again, and has all that came before
+			}
 		}
 		t, werr := s.encode(part.Hits)
 		triggered = triggered || t

@@ -661,31 +661,35 @@ func TestMissingBatches(t *testing.T) {
 		t.Errorf("over what is missing:\n%swant\n%s", got, want)
 	}
 	lose()
-	n := note(notify.SelfRemoved, "", 0, 0)
-	n.Spine, n.Attr.Mode = n.Spine[:1], notify.ModeDir|0o755
-	batch(tree, n)
-	if got := show(lines(t, s.read(fmt.Sprint("last_seq=", tree.Log.Bounds().Newest()-notify.BatchIndexes-10), `{"fileMeta":{}}`))); !strings.HasSuffix(got, "fileMeta deleted\n") {
-		t.Errorf("the end of the space behind what is missing:\n%s", got)
+	batch(tree, note(notify.ChildACLChanged, "h", 9, 5), away(), note(notify.ChildACLChanged, "i", 10, 5))
+	from := fmt.Sprint("last_seq=", tree.Log.Bounds().Newest()-notify.BatchIndexes-10)
+	if got, want := show(lines(t, s.read(from, `{"fileMeta":{}}`))), "fileMeta h\nfileMeta i\n"; !strings.HasSuffix(got, want) {
+		t.Errorf("behind what is missing, the directory of the space was away and came back:\n%swant at the end\n%s", got, want)
 	}
+	tree.SetState(func(s *notify.RootState) { s.Phase = notify.Away })
+	s.refuses("POST", changes(from), everything, 503, "temporaryFailure", jsonBody)
 }
 
-// The end of the space is the last line.
+// away is what is told when the directory of the space goes away.
+func away() notify.Notification {
+	n := asDir(note(notify.SelfRemoved, "", 0, 0))
+	n.Spine = n.Spine[:1]
+	return n
+}
+
+// The directory of the space goes away: streams end, and nothing is told to be gone, since nothing is.
 func TestSpaceGone(t *testing.T) {
 	tree := servertest.New("/srv/data")
 	tree.Create("f")
 	s := serve(t, tree, nil)
 	o := s.open(t, "last_seq=0", `{"fileMeta":{"fields":["name","deleted"]}}`)
 	o.want("fileMeta f")
-	n := note(notify.SelfRemoved, "", 0, 0)
-	n.Spine, n.Attr.Mode = n.Spine[:1], notify.ModeDir|0o755
-	batch(tree, n)
-	if l := decode(t, o.next()); l.String() != "fileMeta deleted" || fmt.Sprint(l.FileMeta.Fields) != "map[deleted:true name:srv/data]" {
-		t.Errorf("the last line is %+v", l)
-	}
+	tree.SetState(func(s *notify.RootState) { s.Phase = notify.Away })
+	batch(tree, note(notify.ChildACLChanged, "f", 9, 5), away())
+	o.want("fileMeta f")
 	if rest := o.next(); rest != "" {
 		t.Errorf("then comes %q", rest)
 	}
-	tree.SetState(func(s *notify.RootState) { s.Phase = notify.Away })
 	for _, phase := range []notify.RootPhase{notify.Away, notify.Indexing} {
 		tree.SetState(func(s *notify.RootState) { s.Phase = phase })
 		s.refuses("POST", changes(""), everything, 503, "temporaryFailure", jsonBody)
@@ -695,6 +699,74 @@ func TestSpaceGone(t *testing.T) {
 	s.refuses("POST", "changes/metadata/name", everything, 503, "temporaryFailure", jsonBody)
 	s.refuses("GET", "spaces", "", 503, "temporaryFailure")
 	s.refuses("GET", "spaces/2", "", 503, "temporaryFailure")
+}
+
+// The directory of the space was away and is back: who goes on from before, from there or from the oldest has what came since, and each line once,
+// whether the stream ended at the time or not.
+func TestSpaceBack(t *testing.T) {
+	acl := func(name string, id notify.FileID) notify.Notification {
+		return note(notify.ChildACLChanged, name, id, 5)
+	}
+	for _, tt := range []struct {
+		name  string
+		notes []notify.Notification // of the batch in which it goes away
+		want  string
+	}{
+		{"alone", []notify.Notification{away()}, ""},
+		{"behind others", []notify.Notification{acl("f", 9), acl("g", 10), away()}, "0 fileMeta f\n1 fileMeta g\n3 times f\n4 times g\n"},
+		{"and it is back in the same batch", []notify.Notification{acl("f", 9), away(), acl("g", 10), acl("h", 11)},
+			"0 fileMeta f\n2 fileMeta g\n3 fileMeta h\n4 times f\n5 times g\n6 times h\n"},
+		{"twice in one batch", []notify.Notification{acl("f", 9), away(), acl("f", 9), away()}, "0 fileMeta f\n2 fileMeta f\n4 times f\n"},
+	} {
+		tree := servertest.New("/srv/data")
+		tree.Create("before")
+		s := serve(t, tree, nil)
+		live := s.open(t, fmt.Sprint("last_seq=", tree.Log.Bounds().Newest()+1), everything)
+		tree.SetState(func(s *notify.RootState) { s.Phase = notify.Away })
+		batch(tree, tt.notes...)
+		var then string
+		for text := live.next(); text != ""; text = live.next() {
+			then += text
+		}
+		tree.SetState(func(s *notify.RootState) { s.Phase = notify.Live })
+		tree.Create("after")
+		var got strings.Builder
+		whole := s.read("last_seq=0", everything)
+		all := lines(t, whole)
+		if len(all) < 6 {
+			t.Errorf("%s: nothing is told of what came after: %q", tt.name, whole)
+			continue
+		}
+		for _, l := range all[3 : len(all)-3] {
+			fmt.Fprintln(&got, l.Seq.Index(), l)
+		}
+		if got.String() != tt.want || all[len(all)-3].String() != "fileMeta after" {
+			t.Errorf("%s:\n%swant\n%sthen %s", tt.name, got.String(), tt.want, all[len(all)-3])
+		}
+		texts := strings.SplitAfter(whole, "\r\n")
+		if told := strings.Join(texts[3:len(all)-3], ""); then != told {
+			t.Errorf("%s: at the time it was\n%swant\n%s", tt.name, then, told)
+		}
+		for i, l := range all {
+			if got, want := s.read(fmt.Sprint("last_seq=", l.Seq+1), everything), strings.Join(texts[i+1:], ""); got != want {
+				t.Errorf("%s: behind %d\n%swant\n%s", tt.name, l.Seq.Index(), got, want)
+			}
+		}
+		if n := s.server.LostPositions(); n != 0 {
+			t.Errorf("%s: %d positions count as lost", tt.name, n)
+		}
+	}
+}
+
+// Who reads about a time when the directory was away does so as about any other, if it is back by then.
+func TestSpaceBackBeforeItIsRead(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	s := serve(t, tree, nil)
+	o := s.open(t, "last_seq=0", `{"fileMeta":{}}`)
+	batch(tree, note(notify.ChildACLChanged, "f", 9, 5), away(), note(notify.ChildACLChanged, "g", 10, 5))
+	o.want("fileMeta f", "fileMeta g")
+	tree.Create("h")
+	o.want("fileMeta h")
 }
 
 // refuses sends a request that has to be answered with an error, and gives the details.
