@@ -36,9 +36,10 @@ type rule struct {
 
 // rules is the one table of what becomes what; docs/protocols/box.md shows it.
 var rules = [numActions]rule{
-	nothing: {what: "close; a folder's own times; reads",
-		types: notify.SetOf(notify.ChildFileClosed, notify.ChildAtimeChanged),
-		note:  "a close ends the waiting for it; a folder's times move with its entries, which are told"},
+	nothing: {what: "close; a folder's own times; reads; the root goes away",
+		types: notify.SetOf(notify.ChildFileClosed, notify.ChildAtimeChanged, notify.SelfRemoved),
+		note: "a close ends the waiting for it; a folder's times move with its entries, which are told. A root that is away is not gone: it is missing from All Files, and what " +
+			"is in it is a 503, until it is back. What changed meanwhile is told then"},
 	createFile: {what: "a file, symlink, pipe, socket or device is created, linked, or moved into the root or into sight",
 		types: notify.SetOf(notify.ChildFileAdded, notify.ChildFileMovedTo),
 		user:  []string{"ITEM_UPLOAD"}, changes: true, file: []string{"UPLOAD"},
@@ -67,8 +68,8 @@ var rules = [numActions]rule{
 		types: notify.SetOf(notify.ChildLinkStays),
 		user:  []string{"ITEM_MOVE"}, changes: true, file: []string{"MOVE"},
 		note: "the source has the name that stays. The end of the other one is not told"},
-	trash: {what: "unlink, rmdir, rename over; moved out of the root or out of sight; the root goes away",
-		types: notify.SetOf(notify.ChildFileRemoved, notify.ChildDirRemoved, notify.ChildFileMovedFrom, notify.ChildDirMovedFrom, notify.SelfRemoved),
+	trash: {what: "unlink, rmdir, rename over; moved out of the root or out of sight",
+		types: notify.SetOf(notify.ChildFileRemoved, notify.ChildDirRemoved, notify.ChildFileMovedFrom, notify.ChildDirMovedFrom),
 		user:  []string{"ITEM_TRASH"}, changes: true, file: []string{"DELETE"}, folder: []string{"DELETE"},
 		note: "item_status deleted, with the last known parent. A folder is trashed after what leaves it has moved, even if that takes its name"},
 	permissions: {what: "chmod, setfacl, an NFSv4 or NT ACL",
@@ -157,10 +158,6 @@ func classify(s *sight, r *root, b *notify.Batch, n *notify.Notification) action
 		if to := b.Partner(n); to != nil && s.sees(r, to.Path) {
 			return nothing // its other half tells it
 		}
-	case notify.SelfRemoved:
-		if len(n.Spine) > 1 {
-			return nothing // what it lies in tells it
-		}
 	case notify.SelfRescanned:
 		if !s.touches(r, n.Path) {
 			return nothing
@@ -171,7 +168,7 @@ func classify(s *sight, r *root, b *notify.Batch, n *notify.Notification) action
 			return nothing
 		}
 	}
-	if !s.sees(r, n.Path) && !(n.Type == notify.SelfRemoved && s.touches(r, n.Path)) {
+	if !s.sees(r, n.Path) {
 		return nothing
 	}
 	act := byType[n.Type]
