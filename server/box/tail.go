@@ -33,11 +33,13 @@ type tail struct {
 
 	writing map[notify.FileID]*writing
 	queue   []*writing // those that a page may have to wait for, by since
+	let     []*writing // those that pages have waited long enough for, in that order
 	groups  map[groupKey]*group
 }
 
 // writing is a file that was created or written to, and not closed since.
 type writing struct {
+	id     notify.FileID
 	from   notify.Seq // the position before the batch in which it began
 	since  time.Time
 	closed bool
@@ -46,7 +48,8 @@ type writing struct {
 
 const (
 	itemsRemembered = 1 << 16 // in a generation
-	maxWriting      = 1 << 16
+	maxWriting      = 1 << 16 // files: pages do not wait for more
+	maxLet          = maxWriting / 2
 	warmUp          = 256 // batches that are looked back at
 	// quiet is how long a long poll sleeps over nothing but more data in a file that is still open.
 	quiet = 10 * time.Second
@@ -96,7 +99,7 @@ func (t *tail) begin(ctx context.Context, now time.Time) error {
 	}
 	clear(t.young)
 	clear(t.writing)
-	t.old, t.queue, t.floor, t.middle = nil, nil, t.pos, t.pos
+	t.old, t.queue, t.let, t.floor, t.middle = nil, nil, nil, t.pos, t.pos
 	t.take(batches, now)
 	return nil
 }
@@ -142,13 +145,12 @@ func (t *tail) look(b *notify.Batch, now time.Time) {
 		}
 		switch {
 		case act == write && n.Attr.IsRegular(), n.Type == notify.ChildFileAdded && n.Attr.IsRegular() && n.Attr.Nlink < 2:
-			if t.writing[n.ID()] == nil {
-				w := &writing{from: b.Prev.End(), since: b.Number.Time()}
+			if t.writing[n.ID()] == nil && len(t.writing) < maxWriting {
+				w := &writing{id: n.ID(), from: b.Prev.End(), since: b.Number.Time()}
 				if since := now.Add(-t.api.Hold); w.since.After(now) || w.since.Before(since) {
 					w.since = now // a clock that was set
 					w.let = b.Number.Time().Before(since)
 				}
-				t.forget()
 				t.writing[n.ID()] = w
 				t.queue = append(t.queue, w)
 			}
@@ -165,15 +167,18 @@ func (t *tail) look(b *notify.Batch, now time.Time) {
 	}
 }
 
-// forget keeps files whose close was never seen from gathering.
-func (t *tail) forget() {
-	if len(t.writing) < maxWriting {
+// letGo has pages wait no longer for a file. Of those the newest are remembered until they are closed: the close of many is never seen, and they must leave room.
+func (t *tail) letGo(w *writing) {
+	w.let = true
+	if w.closed {
 		return
 	}
-	for id, w := range t.writing {
-		if w.let {
-			delete(t.writing, id)
+	if t.let = append(t.let, w); len(t.let) > maxLet {
+		if o := t.let[0]; !o.closed {
+			delete(t.writing, o.id)
 		}
+		t.let[0] = nil
+		t.let = t.let[1:]
 	}
 }
 
@@ -184,7 +189,7 @@ func (t *tail) visible(now time.Time) notify.Seq {
 		if !w.closed && !w.let && now.Sub(w.since) < t.api.Hold {
 			return w.from
 		}
-		w.let = true
+		t.letGo(w)
 		t.queue[0] = nil
 		t.queue = t.queue[1:]
 	}
