@@ -49,8 +49,8 @@ func (s *space) sees(path string) bool {
 // file has that has lost one of several, if the client may not see the one that the journal tells.
 //
 // What changes about one file without changing its name, and the change of name before it, write each document once, where the last of them does, if they follow each
-// other. A document takes one of the indexes that its notification owns. Where it owns too few, the document comes late: it takes one that is left at the end of the batch. So
-// does what tells the end of a directory out of which something is being renamed, as far as any is left.
+// other. A document takes one of the indexes that its notification owns. Where it owns too few, the document comes late: it takes one that is left at the end of the batch, and
+// tells the path that the entry has there, if it has one. So does what tells the end of a directory out of which something is being renamed, as far as any is left.
 type writing struct {
 	space *space
 	// other finds an entry by its ID, as it is now.
@@ -59,7 +59,8 @@ type writing struct {
 	err   error // of other: what the batch makes is not known
 	docs  []document
 	late  []document
-	maybe [64]uint64 // bits of the file IDs that late may have something of
+	names []*notify.Notification // those of the batch that may take a name away from what comes late
+	maybe [64]uint64             // bits of the file IDs that late may have something of
 }
 
 // make gives the documents of a batch of which hits are all notifications, in the order of their seqs. They are valid until the next call, and only if there is no err.
@@ -78,11 +79,17 @@ func (w *writing) make(hits []feed.Hit) []document {
 		return w.docs
 	}
 	slices.SortStableFunc(w.late, func(a, b document) int { return cmp.Compare(a.rank(), b.rank()) })
+	w.names = w.names[:0]
+	for i := range hits {
+		if n := hits[i].Note; leaving.Has(n.Type) {
+			w.names = append(w.names, n)
+		}
+	}
 	next := hits[len(hits)-1].Note.Seq
 	end, tight := next.Batch().End(), false
 	for _, d := range w.late {
 		switch {
-		case d.note == nil:
+		case d.note == nil || !w.follow(&d, hits):
 			continue
 		case next < end:
 			next++
@@ -179,6 +186,46 @@ func (w *writing) drop(id notify.FileID, r record) {
 			d.note = nil
 		}
 	}
+}
+
+// leaving are the types that tell that a name goes, or which one stays.
+var leaving = notify.SetOf(notify.ChildFileMovedFrom, notify.ChildDirMovedFrom, notify.ChildFileRemoved, notify.ChildDirRemoved, notify.ChildLinkStays)
+
+// follow takes a late document to where its entry is at the end of the batch. false: it is nowhere then that may be told.
+func (w *writing) follow(d *document, hits []feed.Hit) bool {
+	if d.deleted {
+		return true
+	}
+	until := d.note.Seq // what comes up to here is in its path
+	for _, n := range w.names[sort.Search(len(w.names), func(i int) bool { return w.names[i].Seq > until }):] {
+		k := d.note.Below(n.ID())
+		if n.Seq <= until || k < 0 {
+			continue
+		}
+		to, rest := n, d.note.PathFrom(k)
+		switch {
+		case n.Type == notify.ChildLinkStays:
+			if !w.space.sees(n.Path) {
+				continue
+			}
+		case rest == "" && n.Path != d.note.Path:
+			continue // another one of its names
+		default:
+			if to = noteAt(hits, n.Link); to == nil {
+				return false
+			}
+			until = to.Seq
+		}
+		moved := &notify.Notification{Seq: d.note.Seq, Type: d.note.Type, Path: to.Path, Spine: to.Spine, Attr: d.note.Attr}
+		if rest != "" {
+			moved.Path += "/" + rest
+			moved.Spine = append(slices.Clone(to.Spine), d.note.Spine[k+1:]...)
+		}
+		if d.note = moved; !w.space.sees(moved.Path) {
+			return false
+		}
+	}
+	return true
 }
 
 // rule says what hit i writes, and what its documents say of the entry. nil: nothing of it may be told.

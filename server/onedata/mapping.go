@@ -144,7 +144,7 @@ var unknowable = []struct{ what, put string }{
 		"escaped as names are; values beyond 256 KiB for one file are `null`. Of a deleted file: `null`, and `false` in `exists`"},
 	{"`onedata_json` that is not JSON", "the string that it is"},
 	{"the `times` document of chmod, chown, setfattr (`ctime`), and the last three of what was moved in or out", "they take the numbers that are left at the end of the batch. One that has none left " +
-		"(thousands of such changes within a millisecond) leaves them out; an `always` record still carries their values. The end of a directory out of which something is being renamed " +
+		"(thousands of such changes within a millisecond) leaves them out; so does one whose entry is gone by then. `filePath` is where the entry is there; an `always` record still carries their values. The end of a directory out of which something is being renamed " +
 		"comes before them at the end of the batch, and keeps its own number if there is none left: its `fileMeta` is never left out"},
 	{"changes of the directory of the space itself", "not told"},
 	{"privileges: `space_view_changes_stream`", "the token's `changes`"},

@@ -373,6 +373,58 @@ func TestOneBatch(t *testing.T) {
 	}
 }
 
+// What comes at the end of a batch tells where the entry is then: whoever folds it has the tree. Of what is gone by then it tells nothing.
+func TestLateDocumentsFollowTheirEntries(t *testing.T) {
+	dir := func(typ notify.Type, path string, id notify.FileID, other notify.Seq) notify.Notification {
+		return rename(asDir(note(typ, path, id, 5)), other)
+	}
+	file := func(typ notify.Type, path string, id notify.FileID, other notify.Seq) notify.Notification {
+		return rename(note(typ, path, id, 5), other)
+	}
+	inD := below(note(notify.ChildACLChanged, "D/f", 9, 5))
+	inE := note(notify.ChildACLChanged, "E/g", 10, 5)
+	inE.Spine = notify.Spine{servertest.RootID, 8, 10}
+	for _, tt := range []struct {
+		name   string
+		prefix string // that the client may see, below the root; "": all
+		notes  []notify.Notification
+		want   string
+	}{
+		{"its directory is renamed", "", []notify.Notification{inD, dir(notify.ChildDirMovedFrom, "D", 7, 3), dir(notify.ChildDirMovedTo, "E", 7, 2)},
+			"0 fileMeta D/f\n1 times E\n2 fileMeta E\n3 times E/f\n"},
+		{"its directory is renamed twice", "", []notify.Notification{inD, dir(notify.ChildDirMovedFrom, "D", 7, 3), dir(notify.ChildDirMovedTo, "E", 7, 2),
+			dir(notify.ChildDirMovedFrom, "E", 7, 5), dir(notify.ChildDirMovedTo, "F", 7, 4)}, "0 fileMeta D/f\n1 times E\n2 fileMeta E\n3 times F\n4 fileMeta F\n5 times F/f\n"},
+		{"two directories are exchanged", "", []notify.Notification{inD, inE, dir(notify.ChildDirMovedFrom, "D", 7, 6), dir(notify.ChildDirMovedFrom, "E", 8, 5),
+			dir(notify.ChildDirMovedTo, "D", 8, 4), dir(notify.ChildDirMovedTo, "E", 7, 3)},
+			"0 fileMeta D/f\n1 fileMeta E/g\n2 times E\n3 times D\n4 fileMeta D\n5 fileMeta E\n6 times E/f\n7 times D/g\n"},
+		{"its directory leaves", "", []notify.Notification{inD, dir(notify.ChildDirMovedFrom, "D", 7, 0)}, "0 fileMeta D/f\n1 fileMeta deleted\n2 times deleted\n"},
+		{"it is moved in, and renamed", "", []notify.Notification{file(notify.ChildFileMovedTo, ".tmp", 9, 0), file(notify.ChildFileMovedFrom, ".tmp", 9, 3), file(notify.ChildFileMovedTo, "x", 9, 2)},
+			"0 fileMeta .tmp\n1 times x\n2 fileMeta x\n3 fileLocation x\n"},
+		{"it is moved in, and that name goes", "", []notify.Notification{file(notify.ChildFileMovedTo, "a", 9, 0), note(notify.ChildLinkStays, "b", 9, 5), file(notify.ChildFileRemoved, "a", 9, 0)},
+			"0 fileMeta a\n3 times b\n5 fileMeta b\n6 fileLocation b\n"},
+		{"it is moved in, and another name goes", "", []notify.Notification{file(notify.ChildFileMovedTo, "a", 9, 0), note(notify.ChildLinkStays, "a", 9, 5), file(notify.ChildFileRemoved, "b", 9, 0)},
+			"0 fileMeta a\n3 times a\n5 fileMeta a\n6 fileLocation a\n"},
+		{"its directory is renamed out of sight", "D", []notify.Notification{inD, dir(notify.ChildDirMovedFrom, "D", 7, 3), dir(notify.ChildDirMovedTo, "E", 7, 2)},
+			"0 fileMeta D/f\n1 fileMeta deleted\n3 times deleted\n"},
+		{"what it may be seen in is renamed", "D/f", []notify.Notification{inD, dir(notify.ChildDirMovedFrom, "D", 7, 3), dir(notify.ChildDirMovedTo, "E", 7, 2)}, "0 fileMeta D/f\n"},
+	} {
+		tree := servertest.New("/srv/data")
+		batch(tree, tt.notes...)
+		s := serve(t, tree, func(o *server.Options) {
+			if tt.prefix != "" {
+				o.Auth = grants{"": {Privileges: notify.MayChanges, Prefixes: []string{"/srv/data/" + tt.prefix}}}
+			}
+		})
+		var got strings.Builder
+		for _, l := range lines(t, s.read("last_seq=0", everything)) {
+			fmt.Fprintln(&got, l.Seq.Index(), l)
+		}
+		if got.String() != tt.want {
+			t.Errorf("%s:\n%swant\n%s", tt.name, got.String(), tt.want)
+		}
+	}
+}
+
 // A full batch has no number to spare: what would need one is left out, and nothing is given out twice.
 func TestFullBatch(t *testing.T) {
 	tree := servertest.New("/srv/data")
