@@ -287,6 +287,26 @@ func TestAHardLinkThatGoesIsNoEnd(t *testing.T) {
 	}
 }
 
+// A name of a file is moved out of sight, and another one stays: the item moves to that. Without another one it is trashed.
+func TestAHardLinkThatIsMovedOutOfSightIsNoEnd(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	base := serve(t, tree, func(o *server.Options) {
+		o.Auth = &as{Prefixes: []string{"/srv/data/in"}, Privileges: notify.MayAll}
+	})
+	tree.Mkdir("in")
+	tree.Mkdir("out")
+	tree.Create("in/a")
+	tree.Link("in/a", "in/b")
+	tree.Create("in/c")
+	tree.Link("in/c", "out/d")
+	start := int64(tree.Log.Bounds().Newest())
+	tree.Rename("in/a", "out/a")
+	tree.Rename("in/c", "out/c")
+	if events, _ := follow(t, base, start, nil); show(events) != "ITEM_MOVE file data/in/b 0\nITEM_TRASH file data/in/c 0 deleted" {
+		t.Errorf("it is told as\n%s", show(events))
+	}
+}
+
 // While the root is away nobody knows which names a file has left: that is no reason to tell its end.
 func TestAHardLinkThatGoesWhileTheRootIsAway(t *testing.T) {
 	tree := servertest.New("/srv/data")

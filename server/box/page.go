@@ -348,7 +348,8 @@ func (c *collector) note(r *root, b *notify.Batch, n *notify.Notification) (room
 	}
 	q := &c.query
 	var entry *notify.Entry
-	if act == trash && stays(b, n) != nil { // under a name that may not be seen
+	// Under a name that may not be seen it stays, or it is renamed to one, alone of its names.
+	if act == trash && (stays(b, n) != nil || n.Type == notify.ChildFileMovedFrom && n.Link != 0 && n.Attr.Nlink > 1) {
 		if entry, err = c.otherName(r, b, n); err != nil {
 			return false, err
 		}

@@ -253,13 +253,25 @@ func (w *writing) rule(hits []feed.Hit, i int) (*notify.Notification, *rule) {
 	if h == alone && i > 0 && n.StaysAt(hits[i-1].Note) {
 		if to := hits[i-1].Note; w.space.sees(to.Path) {
 			n = &notify.Notification{Seq: n.Seq, Type: typ, Path: to.Path, Spine: to.Spine, Attr: to.Attr}
-		} else if e, err := w.other(n.ID()); err != nil && !errors.Is(err, notify.NotFound) {
-			w.err = err
-		} else if err == nil && e.Root == w.space.root && w.space.sees(e.Path) {
-			n = &notify.Notification{Seq: n.Seq, Type: typ, Path: e.Path, Spine: e.Spine, Attr: e.Attr}
+		} else {
+			n = w.left(n)
 		}
+	} else if h == alone && typ == notify.ChildFileMovedFrom && n.Link != 0 && n.Attr.Nlink > 1 {
+		n = w.left(n) // it is renamed out of sight, alone of its names
 	}
 	return n, ruleFor(typ, h)
+}
+
+// left gives what n tells of a file, under a name that it has now and that may be seen; n itself if there is none.
+func (w *writing) left(n *notify.Notification) *notify.Notification {
+	e, err := w.other(n.ID())
+	switch {
+	case err != nil && !errors.Is(err, notify.NotFound):
+		w.err = err
+	case err == nil && e.Root == w.space.root && w.space.sees(e.Path):
+		return &notify.Notification{Seq: n.Seq, Type: n.Type, Path: e.Path, Spine: e.Spine, Attr: e.Attr}
+	}
+	return n
 }
 
 // inTransit says whether something that was below the directory of hit i is being renamed: its old name is told, and its new one is still

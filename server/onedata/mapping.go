@@ -89,7 +89,7 @@ var rules = []rule{
 	{types: notify.SetOf(notify.ChildFileMovedTo, notify.ChildDirMovedTo), halves: paired, records: []record{fileMeta},
 		means: "renamed: what its new name tells. Below a directory nothing is told"},
 	{types: notify.SetOf(notify.ChildFileMovedFrom, notify.ChildDirMovedFrom), halves: alone, records: []record{fileMeta, fileLocation, times, customMetadata}, deleted: true,
-		means: "moved out of the space, or out of sight. Below a directory nothing is told: all of it is gone"},
+		means: "moved out of the space, or out of sight. Below a directory nothing is told: all of it is gone. Of a file that still has another name there: as for removed"},
 	{types: notify.SetOf(notify.ChildFileMovedTo, notify.ChildDirMovedTo), halves: alone, records: []record{fileMeta, fileLocation, times, customMetadata},
 		means: "moved into the space; what is below a directory follows as added"},
 	{types: notify.SetOf(notify.ChildDataWritten, notify.ChildSizeChanged), records: []record{fileLocation, times},

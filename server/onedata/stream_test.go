@@ -955,6 +955,26 @@ func TestGrants(t *testing.T) {
 	}
 }
 
+// A name of a file is moved out of sight, and another one stays: that is where the file is. Without another one it is gone.
+func TestAHardLinkThatIsMovedOutOfSight(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	s := serve(t, tree, func(o *server.Options) {
+		o.Auth = grants{"": {Privileges: notify.MayChanges, Prefixes: []string{"/srv/data/in"}}}
+	})
+	tree.Mkdir("in")
+	tree.Mkdir("out")
+	tree.Create("in/a")
+	tree.Link("in/a", "in/b")
+	tree.Create("in/c")
+	tree.Link("in/c", "out/d")
+	from := fmt.Sprint("last_seq=", tree.Log.Bounds().Newest()+1)
+	tree.Rename("in/a", "out/a")
+	tree.Rename("in/c", "out/c")
+	if got, want := show(lines(t, s.read(from, everything))), "fileMeta in/b\ntimes in/b\nfileMeta deleted\nfileLocation deleted\ntimes deleted\n"; got != want {
+		t.Errorf("it is told as\n%swant\n%s", got, want)
+	}
+}
+
 // While the root is away nobody knows which names a file has left: the stream ends before it, and tells it when the client comes again.
 func TestAHardLinkThatGoesWhileTheRootIsAway(t *testing.T) {
 	tree := servertest.New("/srv/data")
