@@ -2,6 +2,7 @@ package huddle
 
 import (
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"encoding/xml"
 	"flag"
@@ -23,6 +24,7 @@ import (
 
 	"fs_notify/notify"
 	"fs_notify/notify/feed"
+	"fs_notify/notify/feed/feedtest"
 	"fs_notify/server/servertest"
 )
 
@@ -390,6 +392,36 @@ func TestDamageCostsOneBatch(t *testing.T) {
 		if got := told(c.page(at).Changes); !slices.Equal(got, []string{"ObjectCreated a", "ObjectCreated b"}) {
 			t.Errorf("%s: %q", at, got)
 		}
+	}
+}
+
+// torn gives a root's damaged batches among the others, as the journal does.
+type torn struct {
+	*feedtest.Log
+	is notify.BatchNumber
+}
+
+func (l torn) PageBack(ctx context.Context, root notify.FileID, before notify.BatchNumber, limit int) ([]*notify.Batch, error) {
+	all, err := l.Log.PageBack(ctx, 0, before, 1<<20)
+	all = slices.DeleteFunc(all, func(b *notify.Batch) bool { return root != 0 && b.Root != root && b.Number != l.is })
+	return all[:min(limit, len(all))], err
+}
+
+// The oldest batch that is kept is damaged, and a page ends with it: there is no older one.
+func TestDamageAtTheEnd(t *testing.T) {
+	c := newClient(t)
+	for range 2 * scanBatches {
+		c.tree.Log.Append(servertest.RootID, notify.Notification{Type: notify.ChildFileClosed, Path: "f", Spine: notify.Spine{servertest.RootID, 9}})
+	}
+	first := c.tree.Log.Bounds().Base + 1
+	c.tree.Log.Damage(first)
+	c.api.Feed = feed.New(torn{c.tree.Log, first}, feed.Options{})
+	pages := 0
+	for at := list; at != ""; pages++ {
+		at = rel(c.page(at).Links, "next")
+	}
+	if pages != 2 {
+		t.Errorf("%d pages, want 2", pages)
 	}
 }
 

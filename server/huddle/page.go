@@ -182,7 +182,8 @@ func (a *API) readDown(ctx context.Context, s *scan, upTo notify.Seq) (*page, er
 				}
 			}
 			p.lo = b.Prev.End()
-			p.oldest = b.RootPrev <= a.Feed.Log().Bounds().Base && b.Root != 0 // what is damaged does not know
+			base := a.Feed.Log().Bounds().Base // what is damaged knows its root's batches no more, and perhaps none
+			p.oldest = b.Root != 0 && b.RootPrev <= base || b.Prev != 0 && b.Prev <= base
 			if p.oldest || s.exhausted() || b.Number == 0 {
 				return p, nil
 			}
