@@ -531,6 +531,33 @@ func TestNotModifiedIsNeverFalse(t *testing.T) {
 	}
 }
 
+// Retention takes from the older pages without a change: a 304 for one would be false.
+func TestNotModifiedIsNeverOfAnOlderPage(t *testing.T) {
+	c := newClient(t)
+	for i := range 120 {
+		c.tree.Create("f" + strconv.Itoa(i))
+	}
+	now := c.tree.Log.Bounds().Head.Time().Add(time.Minute)
+	c.api.Now = func() time.Time { return now }
+	first := c.request("GET", list)
+	last, since := list+"?after=0", first.Header.Get("Last-Modified")
+	next := rel(c.page(list).Links, "next")
+	tag := c.request("GET", last).Header.Get("ETag")
+	c.tree.Log.Forget(100)
+	if resp := c.request("GET", list, "If-Modified-Since: "+since); resp.StatusCode != 304 {
+		t.Errorf("the newest page: %d, want 304", resp.StatusCode)
+	}
+	if resp := c.request("GET", last, "If-Modified-Since: "+since); resp.StatusCode != 200 || resp.Header.Get("Last-Modified") != "" {
+		t.Errorf("the oldest page: %d, Last-Modified %q, want 200 and none", resp.StatusCode, resp.Header.Get("Last-Modified"))
+	}
+	if resp := c.request("GET", last, "If-None-Match: "+tag); resp.StatusCode != 200 || resp.Header.Get("ETag") == tag {
+		t.Errorf("the oldest page, by its ETag: %d, %s", resp.StatusCode, resp.Header.Get("ETag"))
+	}
+	if resp := c.request("GET", next, "If-Modified-Since: "+since); resp.StatusCode != 410 {
+		t.Errorf("the next page: %d, want 410", resp.StatusCode)
+	}
+}
+
 // Some clients ask with the Date of the last answer, or with their own time, instead of its Last-Modified.
 func TestNotModifiedSinceTheDateOfAnAnswer(t *testing.T) {
 	c := newClient(t)

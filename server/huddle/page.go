@@ -258,6 +258,9 @@ func (a *API) serveChanges(w http.ResponseWriter, r *http.Request, id string) er
 	now := a.Now().UTC().Truncate(time.Second)
 	w.Header().Set("Date", now.Format(http.TimeFormat)) // some clients ask for what is newer than that
 	modified := a.ages.of(root, newest, a.Feed.Log().Bounds().Base, now)
+	if q.upTo != nil || q.after != nil {
+		modified = time.Time{} // retention takes from older pages without a change
+	}
 	if notModified(r, modified) {
 		headers(w)
 		w.Header().Set("Last-Modified", modified.Format(http.TimeFormat))
