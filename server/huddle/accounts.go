@@ -23,10 +23,11 @@ const (
 
 // accounts are those of this machine. Any goroutine may ask.
 type accounts struct {
-	host  string
-	mu    sync.Mutex
-	known map[uint32]User
-	since time.Time
+	host   string
+	lookup func(uid string) (*user.User, error)
+	mu     sync.Mutex
+	known  map[uint32]User
+	since  time.Time
 }
 
 func newAccounts() *accounts {
@@ -34,24 +35,27 @@ func newAccounts() *accounts {
 	if err != nil {
 		host = "localhost"
 	}
-	return &accounts{host: host}
+	return &accounts{host: host, lookup: user.LookupId}
 }
 
 // find gives the user with a number; one without an account is called by it.
 func (a *accounts) find(uid uint32) User {
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	if u, ok := a.known[uid]; ok && time.Since(a.since) < accountAge {
-		return u
-	}
 	if len(a.known) >= maxKnown || time.Since(a.since) >= accountAge {
 		a.known, a.since = map[uint32]User{}, time.Now()
 	}
+	out, ok := a.known[uid]
+	a.mu.Unlock()
+	if ok {
+		return out
+	}
 	number := strconv.FormatUint(uint64(uid), 10)
-	out := User{Name: "user " + number}
-	if u, err := user.LookupId(number); err == nil {
+	out = User{Name: "user " + number}
+	if u, err := a.lookup(number); err == nil { // it may take long: nobody waits for somebody else's
 		out = User{Name: cmp.Or(u.Name, u.Username), Email: u.Username + "@" + a.host}
 	}
+	a.mu.Lock()
 	a.known[uid] = out
+	a.mu.Unlock()
 	return out
 }
