@@ -30,13 +30,13 @@ func (a *API) serveItem(w http.ResponseWriter, r *http.Request, folder bool, id 
 		return err
 	}
 	b := appendItem(nil, &it)
-	if folder {
-		list, err := a.list(r.Context(), s, id, firstPage)
+	if folder { // its etag does not tell of what is in it
+		list, err := a.list(r.Context(), s, &it, firstPage)
 		if err != nil {
 			return err
 		}
 		b = append(b[:len(b)-1], `,"item_collection":`...)
-		b = append(list.appendPage(b, firstPage), '}')
+		return writeJSON(w, r, append(list.appendPage(b, firstPage), "}\n"...))
 	}
 	tag := `"` + it.seq.String() + `"`
 	w.Header().Set("ETag", tag)
@@ -98,7 +98,7 @@ func (a *API) seqOf(ctx context.Context, id notify.FileID) (notify.Seq, error) {
 
 // writeRootFolder answers with All Files.
 func (a *API) writeRootFolder(w http.ResponseWriter, r *http.Request, s *sight) error {
-	list, err := a.list(r.Context(), s, rootFolder, firstPage)
+	list, err := a.listRoots(r.Context(), s)
 	if err != nil {
 		return err
 	}
@@ -118,7 +118,14 @@ func (a *API) serveItems(w http.ResponseWriter, r *http.Request, id string) erro
 	if err != nil {
 		return err
 	}
-	list, err := a.list(r.Context(), s, id, p)
+	var list listing
+	if id == rootFolder {
+		list, err = a.listRoots(r.Context(), s)
+	} else if it, e := a.item(r.Context(), s, true, id); e != nil {
+		err = e
+	} else {
+		list, err = a.list(r.Context(), s, &it, p)
+	}
 	if err != nil {
 		return err
 	}
@@ -177,19 +184,12 @@ func (it *item) key() string {
 }
 
 // list lists a folder, as far as it may be seen; of those outside p, the sequence_id is not known.
-func (a *API) list(ctx context.Context, s *sight, text string, p paging) (listing, error) {
-	if text == rootFolder {
-		return a.listRoots(ctx, s)
-	}
+func (a *API) list(ctx context.Context, s *sight, it *item, p paging) (listing, error) {
 	select {
 	case a.listing <- struct{}{}:
 		defer func() { <-a.listing }()
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
-	}
-	it, err := a.item(ctx, s, true, text)
-	if err != nil {
-		return nil, err
 	}
 	snap, err := a.Files.Snapshot(everything(ctx), it.id(), false)
 	if err != nil {

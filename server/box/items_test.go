@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -118,6 +119,15 @@ func TestFoldersAndFiles(t *testing.T) {
 	req.Header.Set("If-None-Match", h.Get("ETag"))
 	if resp, err := http.DefaultTransport.RoundTrip(req); err != nil || resp.StatusCode != 304 {
 		t.Errorf("If-None-Match: %v, %v", resp, err)
+	}
+	// A folder's etag stays as it is when something comes into it: no 304 may say that nothing has.
+	tree.Create("dir/sub/another")
+	req, _ = http.NewRequest("GET", base+"/2.0/folders/"+sub.String(), nil)
+	req.Header.Set("If-None-Match", fmt.Sprintf("%q", folder.Etag))
+	if resp, err := http.DefaultTransport.RoundTrip(req); err != nil || resp.StatusCode != 200 {
+		t.Errorf("If-None-Match of a folder: %v, %v", resp, err)
+	} else if b, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(b), `"name":"another"`) {
+		t.Errorf("the folder: %s, %v", b, err)
 	}
 	for _, c := range []struct {
 		method, path string
