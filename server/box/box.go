@@ -204,9 +204,18 @@ func (a *API) look(ctx context.Context) (*sight, error) {
 	}
 	s := &sight{grant: g, roots: map[notify.FileID]root{}, progress: 1}
 	states := a.Files.Roots()
-	last := map[string]int{}
+	last, names := map[string]int{}, map[string]int{}
 	for _, st := range states {
 		last[lastName(st.Name)]++
+	}
+	nameOf := func(st *notify.RootState) string { // two names alike in one folder cannot be
+		if name := lastName(st.Name); last[name] < 2 {
+			return name
+		}
+		return strings.ReplaceAll(strings.Trim(st.Name, "/"), "/", "_")
+	}
+	for i := range states {
+		names[nameOf(&states[i])]++
 	}
 	for _, st := range states {
 		if st.Phase == notify.Indexing && g.Touches(st.Name) {
@@ -216,9 +225,9 @@ func (a *API) look(ctx context.Context) (*sight, error) {
 			s.unknown = s.unknown || g.Touches(st.Name)
 			continue
 		}
-		r := root{served: st.Name, name: lastName(st.Name), closes: st.Closes}
-		if last[r.name] > 1 { // two names alike in one folder cannot be
-			r.name = strings.ReplaceAll(strings.Trim(st.Name, "/"), "/", "_")
+		r := root{served: st.Name, name: nameOf(&st), closes: st.Closes}
+		if names[r.name] > 1 {
+			r.name += "_" + st.ID.String()
 		}
 		s.roots[st.ID] = r
 		s.order = append(s.order, st.ID)

@@ -97,7 +97,7 @@ type onlyRoots struct {
 
 func (f onlyRoots) Roots() []notify.RootState { return f.states }
 
-// Each root is a folder of All Files, by the last part of its name; where that is not enough, by all of it.
+// Each root is a folder of All Files, by the last part of its name; where that is not enough, by all of it, and where that is not, with its ID.
 func TestNamesOfRoots(t *testing.T) {
 	a := &API{Options: Options{Files: onlyRoots{states: []notify.RootState{
 		{Name: "/", ID: 1}, {Name: "/srv/data", ID: 2}, {Name: "/media", ID: 3}, {Name: "/old/data", ID: 4}, {Name: "/new", ID: 0}}}}}
@@ -107,6 +107,17 @@ func TestNamesOfRoots(t *testing.T) {
 	}
 	for id, want := range map[notify.FileID]string{1: "root", 2: "srv_data", 3: "media", 4: "old_data"} {
 		if got := s.roots[id].name; got != want {
+			t.Errorf("root %d is the folder %q, want %q", id, got, want)
+		}
+	}
+	a.Files = onlyRoots{states: []notify.RootState{
+		{Name: "/srv/data", ID: 1}, {Name: "/x/data", ID: 2}, {Name: "/srv_data", ID: 3}, {Name: "/a/b/c", ID: 4}, {Name: "/a_b/c", ID: 5}}}
+	alike, err := a.look(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, want := range map[notify.FileID]string{1: "srv_data_1", 2: "x_data", 3: "srv_data_3", 4: "a_b_c_4", 5: "a_b_c_5"} {
+		if got := alike.roots[id].name; got != want {
 			t.Errorf("root %d is the folder %q, want %q", id, got, want)
 		}
 	}
