@@ -102,7 +102,7 @@ var rules = []rule{
 		notify.ChildStreamMovedTo, notify.ChildStreamSizeChanged, notify.ChildStreamDataWritten), records: []record{customMetadata, times},
 		means: "an extended attribute (Samba's alternate data streams are some), or a flag of the inode"},
 	{types: notify.SetOf(notify.SelfRemoved),
-		means: "the directory of the space is away; the stream ends, and goes on from where it was when that is back. Nothing of it is gone, so nothing is told"},
+		means: "the directory of the space is away; the stream ends, and who comes again when it is back goes on from there. Nothing of it is gone, so nothing is told"},
 	{types: notify.SetOf(notify.ChildFileClosed, notify.SelfRescanned),
 		means: "nothing of it can be told"},
 }
