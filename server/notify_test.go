@@ -852,6 +852,9 @@ func TestMetrics(t *testing.T) {
 	if reason := <-m.closed; reason != "removed" || m.requests.Load() != 1 {
 		t.Errorf("the stream ended for %q, after %d requests", reason, m.requests.Load())
 	}
+	if writers >= 0 {
+		size += 3 * len("00000000\r\n\r\n") // a writer makes the chunks itself
+	}
 	if n, b := m.sent.Load(), m.bytes.Load(); n != 5 || b != int64(size) {
 		t.Errorf("%d notifications in %d bytes, want 5 in %d", n, b, size)
 	}
@@ -953,6 +956,50 @@ func TestR3labsClient(t *testing.T) {
 	}
 	if !slices.Equal(paths, []string{"before", "during"}) {
 		t.Errorf("got %q", paths)
+	}
+}
+
+// A client that takes no line of more than 64 KiB, as many do that nobody has set up, gets all that happens at once.
+func TestR3labsClientAsItComes(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	var notes []notify.Notification
+	for i := range notify.FileID(1000) {
+		notes = append(notes, notify.Notification{Type: notify.ChildFileAdded, Path: fmt.Sprint("a name as people give them to their files ", i),
+			Spine: notify.Spine{servertest.RootID, 5000 + i}})
+	}
+	tree.Log.Append(servertest.RootID, notes...)
+	url := serve(t, tree, nil) + root + "/notify?since=oldest"
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	var n atomic.Int64
+	go sse.NewClient(url).SubscribeWithContext(ctx, "", func(e *sse.Event) { // it tries for ever what is too long for it
+		some, _ := notify.DecodeJSON(e.Data)
+		if n.Add(int64(len(some))) == int64(len(notes)) {
+			cancel()
+		}
+	})
+	<-ctx.Done()
+	if n := n.Load(); n != int64(len(notes)) {
+		t.Errorf("it got %d of %d notifications", n, len(notes))
+	}
+}
+
+// The EventSources of some browsers take no id from a block without data. To who asks as they do, all that moves the cursor has some; nobody
+// takes that for a notification.
+func TestCursorsWithData(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	tree.Create("f")
+	url, srv := serveToo(t, tree, func(o *server.Options) { o.KeepAlive = 20 * time.Millisecond })
+	const fresh = "Cache-Control: no-cache"
+	at := "event: cursor\ndata: []\nid: "
+	s := open(t, url+root+"/notify", eventStream, fresh)
+	s.want(": watching /srv/data", "retry: 2000\n"+at+head(tree, servertest.RootID), ": keepalive\n"+at+head(tree, servertest.RootID))
+	all := open(t, url+root+"/notify?since=snapshot", eventStream, fresh)
+	all.skip("data: [{")
+	all.want(at + head(tree, servertest.RootID))
+	srv.Drain()
+	if b := s.skip(": closed"); !strings.HasSuffix(b, "\n"+at+head(tree, servertest.RootID)) {
+		t.Errorf("the last block is %q", b)
 	}
 }
 

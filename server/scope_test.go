@@ -56,7 +56,7 @@ func TestOutsideIsAsIfAbsent(t *testing.T) {
 				if strings.ContainsAny(ref[0], "%s") {
 					continue
 				}
-				inside, outside = fmt.Sprintf(end, "4096000."+ref[0]), fmt.Sprintf(end, "4096000."+ref[1])
+				inside, outside = fmt.Sprintf(end, "4100095."+ref[0]), fmt.Sprintf(end, "4100095."+ref[1])
 			}
 			status, body := get(t, url+"/v1/files/"+ref[0]+inside, some, eventStream)
 			want := body

@@ -151,7 +151,7 @@ func TestAttempts(t *testing.T) {
 		}
 	}
 	for _, id := range []string{f.theirs[2], servertest.RootID.String()} { // the stream of what is out of sight, by the back door of a resume
-		add("a resume elsewhere", "/v1/files/srv/data/mine/notify?recursive=true&timeout=0&last_event_id=4096000."+id, withMine, "404", "asked for what may not be seen")
+		add("a resume elsewhere", "/v1/files/srv/data/mine/notify?recursive=true&timeout=0&last_event_id=4100095."+id, withMine, "404", "asked for what may not be seen")
 	}
 	add("more than the privileges", "/v1/files/srv/data/notify?recursive=true", withWeak, "403", "request failed")
 	for _, cookie := range []string{"session-v1:eyJpIjoiYSIsInMiOiJ1c2VyOmpvZSIsImYiOiIiLCJ4Ijo5OTk5OTk5OTk5fQ.AAAA", "session-v1:.", "mine", access.SHA256("mine-token"), "%00", strings.Repeat("A", 3000)} {

@@ -9,8 +9,13 @@ import (
 	"fs_notify/notify/feed"
 )
 
-// maxFrame is how long the JSON of one frame may be, in bytes, unless one operation alone is longer.
-const maxFrame = 256 << 10
+const (
+	// maxFrame is how long the JSON of one frame may be, in bytes, unless one operation alone is longer: many clients take no line or block of
+	// more than 64 KiB.
+	maxFrame = 60 << 10
+	// maxWrite is about how many bytes are collected for one write.
+	maxWrite = 256 << 10
+)
 
 // form is how notifications are written. It is comparable: together with the feed.View it is the
 // key of a group, and what a group gets of a part is a pure function of the two.
@@ -18,6 +23,50 @@ type form struct {
 	dir    notify.FileID
 	fields notify.Fields
 	stream bool // text/event-stream: each frame with its id. Else nothing but data lines
+	filled bool // what only moves the cursor has data too: some clients take no id without
+	chunks bool // what is sent is chunks of HTTP/1.1, each as long as a frame
+}
+
+// chunkHead begins a chunk, until its length is known.
+const chunkHead = "00000000\r\n"
+
+// lastChunk ends a body in chunks.
+const lastChunk = "0\r\n\r\n"
+
+// begin begins what is sent as one, if the form has it so.
+func (f *form) begin(b []byte) []byte {
+	if f.chunks {
+		b = append(b, chunkHead...)
+	}
+	return b
+}
+
+// end ends what was begun at start.
+func (f *form) end(b []byte, start int) []byte {
+	if f.chunks {
+		n := len(b) - start - len(chunkHead)
+		for i := start + 7; i >= start; i-- {
+			b[i] = "0123456789abcdef"[n&15]
+			n >>= 4
+		}
+		b = append(b, "\r\n"...)
+	}
+	return b
+}
+
+// appendAt appends what moves the cursor, and ends a block.
+func (f *form) appendAt(b []byte, seq notify.Seq) []byte {
+	if f.filled {
+		b = append(b, "event: cursor\ndata: []\n"...)
+	}
+	return append(appendID(b, notify.Cursor{Seq: seq, Dir: f.dir}), '\n')
+}
+
+// appendKeepalive appends what shows that an event stream lives, and how far it has come.
+func (f *form) appendKeepalive(b []byte, seq notify.Seq) []byte {
+	start := len(b)
+	b = append(f.begin(b), ": keepalive\n"...)
+	return f.end(f.appendAt(b, seq), start)
 }
 
 // frames collects notifications into frames: one JSON array on one data line. In an event stream the hits of one
@@ -30,7 +79,8 @@ type frames struct {
 	cuts  []cut // where the closed frames in buf end
 	notes int   // notifications in buf
 
-	open  int // where the array of the open frame begins; 0: no frame is open
+	start int // where the open frame begins
+	open  int // where its array does; 0: no frame is open
 	aside feed.Aside
 	last  notify.Seq
 	spare []byte
@@ -76,7 +126,7 @@ func (f *frames) operation(hits []feed.Hit) {
 	start := len(f.buf)
 	first := f.open == 0
 	if first {
-		f.begin()
+		f.openFrame()
 		start = len(f.buf)
 	}
 	for i, h := range hits {
@@ -89,7 +139,7 @@ func (f *frames) operation(hits []feed.Hit) {
 		f.spare = append(f.spare[:0], f.buf[start+1:]...) // without the comma
 		f.buf = f.buf[:start]
 		f.close()
-		f.begin()
+		f.openFrame()
 		f.buf = append(f.buf, f.spare...)
 	}
 	f.aside.Add(hits)
@@ -97,11 +147,12 @@ func (f *frames) operation(hits []feed.Hit) {
 	f.notes += len(hits)
 }
 
-func (f *frames) begin() {
+func (f *frames) openFrame() {
 	if f.buf == nil {
 		f.buf = (*buffers.Get().(*[]byte))[:0]
 	}
-	f.buf = append(f.buf, dataPrefix...)
+	f.start = len(f.buf)
+	f.buf = append(f.form.begin(f.buf), dataPrefix...)
 	f.aside.Clear()
 	f.open = len(f.buf)
 	f.buf = append(f.buf, '[')
@@ -116,7 +167,7 @@ func (f *frames) close() {
 	if f.stream && !f.noIDs {
 		f.buf = appendID(f.buf, notify.Cursor{Seq: f.last, Dir: f.dir})
 	}
-	f.buf = append(f.buf, '\n')
+	f.buf = f.end(append(f.buf, '\n'), f.start)
 	f.cuts = append(f.cuts, cut{len(f.buf), f.notes, f.last})
 	f.open = 0
 }
@@ -124,7 +175,7 @@ func (f *frames) close() {
 // clear forgets what was written and keeps the buffer, unless that is huge.
 func (f *frames) clear() {
 	f.cuts, f.notes, f.open, f.buf = f.cuts[:0], 0, 0, f.buf[:0]
-	if cap(f.buf) > 4*maxFrame {
+	if cap(f.buf) > 4*maxWrite {
 		f.buf, f.spare = nil, nil
 	}
 }
@@ -132,7 +183,7 @@ func (f *frames) clear() {
 // reset forgets what was written; a stream that waits holds no buffer.
 func (f *frames) reset() {
 	f.cuts, f.notes, f.open = f.cuts[:0], 0, 0
-	if cap(f.buf) > 0 && cap(f.buf) <= 4*maxFrame {
+	if cap(f.buf) > 0 && cap(f.buf) <= 4*maxWrite {
 		b := f.buf
 		buffers.Put(&b)
 	}
@@ -146,11 +197,6 @@ func appendID(b []byte, c notify.Cursor) []byte {
 	b = append(b, '.')
 	b = strconv.AppendUint(b, uint64(c.Dir), 10)
 	return append(b, '\n')
-}
-
-// appendKeepalive appends what shows that an event stream lives, and how far it has come.
-func appendKeepalive(b []byte, c notify.Cursor) []byte {
-	return append(appendID(append(b, ": keepalive\n"...), c), '\n')
 }
 
 // appendReset appends the event that tells a client to forget what it knows.

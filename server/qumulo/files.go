@@ -57,7 +57,7 @@ func (a *API) serveEntries(w http.ResponseWriter, r *http.Request, c call) error
 		}
 		first = false
 		b = appendEntry(append(b, '\n'), e, at)
-		if len(b) >= maxFrame {
+		if len(b) >= maxWrite {
 			if _, err := w.Write(b); err != nil {
 				panic(http.ErrAbortHandler) // a list that is cut short must not look whole
 			}

@@ -31,7 +31,7 @@ func (a *API) serveNotify(w http.ResponseWriter, r *http.Request, c call) error 
 		q.fields = notify.FieldsNoActor
 	}
 	s := &stream{API: a, request: q, w: w, rc: http.NewResponseController(w), client: r.RemoteAddr,
-		head: r.Method == http.MethodHead, http1: r.ProtoMajor == 1}
+		head: r.Method == http.MethodHead, http1: r.ProtoMajor == 1, chunks: q.stream && r.ProtoMajor == 1 && r.ProtoAtLeast(1, 1)}
 	defer s.inCharge.remove(s)
 	release, err := a.Admit(r)
 	if err != nil {
@@ -56,6 +56,7 @@ type stream struct {
 	client  string // its address, for the log
 	head    bool   // only the head of the answer is wanted
 	http1   bool
+	chunks  bool         // the body is in chunks, of HTTP/1.1
 	conn    *net.TCPConn // what a writer could take over; nil: the stream stays with this goroutine
 	release func()       // what Admit wants to be called in the end
 
@@ -159,7 +160,7 @@ func (s *stream) locate(ctx context.Context) error {
 		return err
 	}
 	s.view = feed.View{Recursive: s.recursive, Types: s.types, Scope: scope}
-	s.out.form = form{fields: s.fields, stream: s.stream}
+	s.out.form = form{fields: s.fields, stream: s.stream, filled: s.filled}
 	s.present = s.fresh()
 	return s.find(ctx)
 }
@@ -303,7 +304,11 @@ func (s *stream) begin() error {
 	h.Set("Cache-Control", "no-store, no-transform")
 	h.Set("X-Accel-Buffering", "no")
 	h.Set("X-Content-Type-Options", "nosniff")
-	if s.http1 {
+	switch {
+	case s.chunks:
+		// Python's requests gives out a chunk as it comes, and holds anything else back until there are some hundred bytes of it.
+		h.Set("Connection", "close")
+	case s.http1:
 		// The body ends with the connection. Qumulo's Python client can otherwise stop between a line
 		// and the chunk that ends behind it, and sit on the line until the next one.
 		h.Set("Transfer-Encoding", "identity")
@@ -341,8 +346,9 @@ func (s *stream) welcome(first beginning) error {
 		if first.reset != "" {
 			b = appendReset(b, first.reset, s.Feed.Log().Bounds())
 			b = b[:len(b)-1] // the id belongs to the same block
+			return s.send(append(appendID(b, first.start), '\n'))
 		}
-		return s.send(append(appendID(b, first.start), '\n'))
+		return s.send(s.out.appendAt(b, first.start.Seq))
 	case first.reset != "":
 		return s.comment("reset: changes are missing before this point")
 	}
@@ -407,7 +413,7 @@ func (s *stream) sendSnapshot(ctx context.Context, reason string) error {
 			}
 		}
 		s.out.add(hits)
-		if len(s.out.buf) >= maxFrame || len(rest) == 0 {
+		if len(s.out.buf) >= maxWrite || len(rest) == 0 {
 			if err := s.flushFrames(); err != nil {
 				return err
 			}
@@ -418,7 +424,7 @@ func (s *stream) sendSnapshot(ctx context.Context, reason string) error {
 	}
 	s.out.noIDs = false
 	if s.stream {
-		return s.send(append(appendID(nil, s.sub.Cursor()), '\n'))
+		return s.send(s.out.appendAt(nil, s.sub.Cursor().Seq))
 	}
 	return nil
 }
@@ -493,7 +499,7 @@ func (s *stream) ask(ctx context.Context) error {
 			if err := s.watching(); err != nil || !s.stream {
 				return err
 			}
-			return s.send(append(appendID(nil, s.sub.Cursor()), '\n'))
+			return s.send(s.out.appendAt(nil, s.sub.Cursor().Seq))
 		}
 		progress = root.Progress
 	case errors.Is(err, notify.NotFound) && !indexing:
@@ -510,14 +516,14 @@ func (s *stream) keepalive() error {
 	if !s.stream {
 		return s.comment("keepalive")
 	}
-	return s.send(appendKeepalive(nil, s.sub.Cursor()))
+	return s.send(s.out.appendKeepalive(nil, s.sub.Cursor().Seq))
 }
 
 // deliver writes a part and whatever else can be had without waiting.
 func (s *stream) deliver(part feed.Part) error {
 	s.out.add(part.Hits)
 	var err error
-	for !part.End && err == nil && len(s.out.buf) < maxFrame {
+	for !part.End && err == nil && len(s.out.buf) < maxWrite {
 		if part, err = s.sub.Step(); err == nil {
 			s.out.add(part.Hits) // an error comes again with the next Step
 		}
@@ -594,7 +600,7 @@ func (s *stream) end(ctx context.Context, err error) string {
 	switch {
 	case text == "":
 	case s.stream:
-		s.send(s.appendFarewell(nil, reason, text, s.cursor())) // if it does not arrive, the last id that did is as good
+		s.send(s.appendFarewell(nil, &s.out.form, reason, text, s.cursor())) // if it does not arrive, the last id that did is as good
 	default:
 		s.comment(text)
 	}
@@ -632,13 +638,13 @@ func ending(err error) (reason, text string) {
 // appendFarewell appends the last block of an event stream. Its id lets the client go on exactly behind what was examined;
 // for one that met a gap, it is what the resume is refused by. Where all streams end at once, each client is told
 // another time to come back at.
-func (a *API) appendFarewell(b []byte, reason, text string, c notify.Cursor) []byte {
+func (a *API) appendFarewell(b []byte, f *form, reason, text string, c notify.Cursor) []byte {
 	b = append(b, ": "+notify.EscapeName(text)+"\n"...)
 	if reason == reasonDrain {
 		b = appendRetry(b, a.Retry+rand.N(2*a.Retry))
 	}
 	if c.Dir != 0 {
-		b = appendID(b, c)
+		return f.appendAt(b, c.Seq)
 	}
 	return append(b, '\n')
 }

@@ -22,6 +22,7 @@ type request struct {
 	exclude   []string
 	fields    notify.Fields
 	stream    bool          // the client takes text/event-stream
+	filled    bool          // it may be an EventSource, and those of some browsers take no id of a block without data
 	since     feed.Since    // where to begin: from Last-Event-ID, last_event_id or since, in this order
 	snapshot  bool          // since=snapshot, even if an id stood before it
 	reset     bool          // gap=reset: go on after a gap, and say so
@@ -43,6 +44,8 @@ func (q *request) fresh() bool {
 
 func parseRequest(r *http.Request, c call, now time.Time) (*request, error) {
 	q := &request{ref: c.ref, stream: acceptsStream(r.Header.Values("Accept")), timeout: -1}
+	// So the standard has an EventSource ask; of browsers, Firefox and Safari drop what Chromium and the standard take.
+	q.filled = q.stream && strings.Contains(strings.ToLower(strings.Join(r.Header.Values("Cache-Control"), ",")), "no-cache")
 	var err error
 	if q.types, err = notify.ParseFilter(c.query["filter"]...); err != nil {
 		return nil, err

@@ -435,7 +435,7 @@ func (h *shard) isDue(m *member) {
 // keepalive shows a client that its stream lives and how far it has come.
 func (h *shard) keepalive(m *member) {
 	h.out.clear()
-	h.out.buf = appendKeepalive(h.out.buf, m.cursor())
+	h.out.buf = m.group.form.appendKeepalive(h.out.buf, m.cursor().Seq)
 	n, err := writeSocket(m.fd, h.out.buf)
 	if err == nil {
 		m.wrote = h.now
@@ -708,7 +708,7 @@ func (h *shard) deliver(g *group, from notify.Seq) {
 				end, why = true, &leftError{hit}
 			}
 		}
-		if len(h.out.buf) >= maxFrame || end {
+		if len(h.out.buf) >= maxWrite || end {
 			from = h.flush(g, from)
 		}
 		if end {

@@ -124,7 +124,7 @@ func TestCutKeepalive(t *testing.T) {
 	r := newRig(t)
 	fd, client := r.pair()
 	m := r.add(fd, viewOf(testRoot, notify.Qumulo))
-	beat := appendKeepalive(nil, m.cursor())
+	beat := m.group.form.appendKeepalive(nil, m.cursor().Seq)
 	// As if the socket had taken five bytes of it.
 	r.leave(m)
 	m.beat = true

@@ -27,7 +27,7 @@ import (
 //     back. Meanwhile the shard keeps its hands off, except for what the poller says of it.
 //   - A poller's goroutine waits for sockets and passes on what it hears. It owns nothing.
 //
-// What is in memory: a few hundred bytes for a member; one buffer for each shard and each pager, which holds at most maxFrame and the
+// What is in memory: a few hundred bytes for a member; one buffer for each shard and each pager, which holds at most maxWrite and the
 // frames of one batch; one page for each pager. What a client did not take is not kept but made again.
 type writers struct {
 	api    *API
@@ -111,7 +111,8 @@ func (s *stream) handOver(ctx context.Context) bool {
 		wrote: now - time.Since(s.wrote), told: now - time.Since(s.told), timeout: s.timeout,
 		opened: now - time.Since(s.opened), sent: s.sent, ref: s.ref, client: s.client, release: s.release, lease: notify.GrantOf(ctx).Lease,
 	}
-	s.release = func() {} // it is the member's now
+	m.group.form.chunks = s.chunks // net/http made them until now
+	s.release = func() {}          // it is the member's now
 	h := w.shards[w.turn.Add(1)%uint32(len(w.shards))]
 	var err error
 	if m.fd, err = takeSocket(s.conn); err != nil {
@@ -140,8 +141,17 @@ func (a *API) bye(m *member, err error) {
 		}
 		out.reset()
 	}
-	if text != "" && m.off == 0 && m.fd >= 0 {
-		writeSocket(m.fd, a.appendFarewell(nil, reason, text, m.cursor())) // if it does not arrive, the last id that did is as good
+	var gone *writeError
+	if m.off == 0 && m.fd >= 0 && !errors.As(err, &gone) {
+		f := &m.group.form
+		var b []byte
+		if text != "" {
+			b = f.end(a.appendFarewell(f.begin(nil), f, reason, text, m.cursor()), 0)
+		}
+		if f.chunks {
+			b = append(b, lastChunk...)
+		}
+		writeSocket(m.fd, b) // if it does not arrive, the last id that did is as good
 	}
 	if m.fd >= 0 {
 		closeSocket(m.fd, reason == reasonStalled)
@@ -194,14 +204,14 @@ type pen struct {
 const notesAtOnce = 1 << 16
 
 // write brings m on towards goal, which is the end of a batch: it writes what the socket takes at once, and looks for more until there are
-// maxFrame bytes. m.full says whether the socket took less. batches are what follows m.pos. Errors: a writeError,
+// maxWrite bytes. m.full says whether the socket took less. batches are what follows m.pos. Errors: a writeError,
 // feed.ErrEnded, or Gone.
 func (p *pen) write(m *member, batches []*notify.Batch, goal notify.Seq, now time.Duration) error {
 	out := &p.out
 	out.clear()
 	out.form = m.group.form
 	if m.beat {
-		out.buf = appendKeepalive(out.buf, notify.Cursor{Seq: m.pos, Dir: m.group.view.Dir})
+		out.buf = out.appendKeepalive(out.buf, m.pos)
 		out.cuts = append(out.cuts, cut{end: len(out.buf), seq: m.pos})
 	}
 	pos, end, err := p.fill(m, batches, goal)
@@ -238,7 +248,7 @@ func (p *pen) fill(m *member, batches []*notify.Batch, goal notify.Seq) (pos not
 	pos = m.pos
 	looked := 0
 	for _, b := range batches {
-		if looked >= notesAtOnce || len(p.out.buf) >= maxFrame {
+		if looked >= notesAtOnce || len(p.out.buf) >= maxWrite {
 			break
 		}
 		if err := p.api.Feed.Follows(pos, b); err != nil { // asked first: what comes behind goal may be all that is left
@@ -248,7 +258,7 @@ func (p *pen) fill(m *member, batches []*notify.Batch, goal notify.Seq) (pos not
 			break
 		}
 		if p.hits, end = view.Match(p.hits[:0], b, pos); len(p.hits) > 0 {
-			if !p.out.addSome(p.hits, maxFrame) {
+			if !p.out.addSome(p.hits, maxWrite) {
 				end = false
 				pos = p.out.cuts[len(p.out.cuts)-1].seq
 				break
