@@ -137,7 +137,7 @@ func (a *Access) Reload() error {
 	if err != nil {
 		return err
 	}
-	old := a.tokens
+	old, checked := a.tokens, a.bySum
 	a.tokens, a.argon, a.bySum = map[string]*token{}, nil, map[[sha256.Size]byte]*token{}
 	for _, t := range file.Tokens {
 		print := fingerprint(append(append([]string{t.Name, t.Hash, "paths"}, t.Paths...), append([]string{"privileges"}, t.Privileges...)...)...)
@@ -158,6 +158,11 @@ func (a *Access) Reload() error {
 	}
 	for _, t := range old {
 		t.end(errRevoked)
+	}
+	for sum, o := range checked {
+		if n := a.tokens[o.Name]; a.bySum[sum] == nil && n != nil && n.grant == o.grant {
+			a.bySum[sum] = n
+		}
 	}
 	a.users = map[string]*user{}
 	for name, hash := range hashes {
@@ -341,6 +346,15 @@ func (a *Access) token(secret string, r *http.Request, login bool) (*token, erro
 		return nil, err
 	}
 	defer a.leave()
+	a.mu.RLock()
+	t, slow = a.bySum[sum], a.argon // others may have found it meanwhile
+	a.mu.RUnlock()
+	if t != nil {
+		return t, nil
+	}
+	if err := a.mayTry(r, ""); err != nil { // or have failed
+		return nil, err
+	}
 	for _, t := range slow {
 		if matches(t.Hash, secret) {
 			a.mu.Lock()

@@ -8,9 +8,12 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
@@ -230,6 +233,74 @@ func TestSlowHash(t *testing.T) {
 	if g, err := r.ask("Authorization: Bearer f"); err != nil || g.Name != "fast" {
 		t.Errorf("who has a token is kept out by those who guess: %v", err)
 	}
+}
+
+// Those who ask at the same time wait for each other: guesses are counted all the same, and who shows a token that another has just shown has it not checked again.
+func TestSlowHashAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := "  - name: slow\n    hash: " + Argon2id("own words") + "\n    " + anyRights + "\n"
+		at := func(r *rig, secret func(i int) string) (kinds map[error]int) {
+			var mu sync.Mutex
+			kinds = map[error]int{}
+			for range cap(r.slow) { // as long as it takes for all to come
+				r.slow <- struct{}{}
+			}
+			for i := range 100 {
+				go func() {
+					_, err := r.ask("Authorization: Bearer " + secret(i))
+					mu.Lock()
+					defer mu.Unlock()
+					if err != nil {
+						err = notify.KindOf(err)
+					}
+					kinds[err]++
+				}()
+			}
+			synctest.Wait()
+			for range cap(r.slow) {
+				<-r.slow
+			}
+			synctest.Wait()
+			return kinds
+		}
+		r := newRig(t, "tokens:\n"+slow, "")
+		if got := at(r, func(i int) string { return fmt.Sprint("guess ", i) }); got[notify.Unauthorized] < 20 || got[notify.Unauthorized] >= 20+cap(r.slow) ||
+			got[notify.Unauthorized]+got[notify.TooMany] != 100 {
+			t.Errorf("100 guesses at once: %v, want 20 looked at, or one more for each that is looked at beside another", got)
+		}
+		r = newRig(t, "tokens:\n"+slow, "")
+		checks := func(f func()) uint64 { // each takes that much memory
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			f()
+			runtime.ReadMemStats(&after)
+			return (after.TotalAlloc - before.TotalAlloc) / (argonMemory << 10)
+		}
+		right := func(int) string { return "own words" }
+		if n := checks(func() {
+			if got := at(r, right); got[nil] != 100 {
+				t.Errorf("the right token 100 times at once: %v", got)
+			}
+		}); n < 1 || n > uint64(cap(r.slow)) {
+			t.Errorf("it was checked %d times, want once, or as often as goes at the same time", n)
+		}
+		r.reload("# a remark\ntokens:\n" + entry("new", "n", anyRights) + slow)
+		if n := checks(func() {
+			if _, err := r.ask("Authorization: Bearer own words"); err != nil {
+				t.Error(err)
+			}
+		}); n > 0 {
+			t.Errorf("after a reload that left it alone it was checked %d times more", n)
+		}
+		r.reload("tokens:\n" + strings.Replace(slow, "[notify,", "[admin,", 1))
+		if g, err := r.ask("Authorization: Bearer own words"); err != nil || !g.Privileges.Has(notify.MayAdmin) {
+			t.Errorf("after a reload that changed it: %+v, %v", g, err)
+		}
+		r.reload("tokens: []")
+		if _, err := r.ask("Authorization: Bearer own words"); !errors.Is(err, notify.Unauthorized) {
+			t.Errorf("after it was taken back: %v", err)
+		}
+	})
 }
 
 // A wrong token at a login counts once, whatever hashes there are.
