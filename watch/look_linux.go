@@ -59,8 +59,9 @@ func openBelow(root dirFD, path string) (dirFD, error) {
 	for {
 		piece, rest := path, ""
 		if len(path) > 3<<10 {
-			cut := strings.LastIndexByte(path[:3<<10], '/')
-			piece, rest = path[:cut], path[cut+1:]
+			if cut := strings.LastIndexByte(path[:3<<10], '/'); cut >= 0 { // else there is a name in it that is too long for any
+				piece, rest = path[:cut], path[cut+1:]
+			}
 		}
 		fd, err := retry(func() (int, error) { return unix.Openat2(at, piece, &how) })
 		if at != root {

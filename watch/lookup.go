@@ -3,8 +3,6 @@ package watch
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -105,7 +103,7 @@ func (w *Watcher) LookupPath(ctx context.Context, path string) (notify.Entry, er
 		if try > 0 {
 			return notify.Entry{}, notFound(op, path)
 		}
-		if _, err := os.Lstat(filepath.Join(dir, rest)); err != nil {
+		if !exists(dir, rest) {
 			return notify.Entry{}, notFound(op, path)
 		}
 		short, cancel := context.WithTimeout(ctx, 2*time.Second)
@@ -115,6 +113,32 @@ func (w *Watcher) LookupPath(ctx context.Context, path string) (notify.Entry, er
 			return notify.Entry{}, ctx.Err()
 		}
 	}
+}
+
+// exists says whether there is an entry below a directory on the disk, to which no symlink leads.
+func exists(top, path string) bool {
+	fd, name, err := openParent(top, path)
+	if err != nil {
+		return false
+	}
+	defer closeFD(fd)
+	l := lookers.Get().(*looker)
+	defer lookers.Put(l)
+	var a notify.Attr
+	_, _, err = l.stat(fd, name, &a)
+	return err == nil
+}
+
+// openParent opens the directory of an entry below another one, without following a symlink, and gives the entry's name in it.
+func openParent(top, path string) (fd dirFD, name string, err error) {
+	root, err := openRoot(top)
+	if err != nil {
+		return fd, "", err
+	}
+	defer closeFD(root)
+	i := strings.LastIndexByte(path, '/')
+	fd, err = openBelow(root, path[:max(i, 0)])
+	return fd, path[i+1:], err
 }
 
 // LookupID finds an entry by its file ID; of several names, the first known.
@@ -276,16 +300,7 @@ func (t *tree) lookAt(l *looker, e *notify.Entry, f func(l *looker, dir dirFD, n
 	if ri == nil {
 		return errGone
 	}
-	top, err := openRoot(ri.Dir)
-	if err != nil {
-		return err
-	}
-	defer closeFD(top)
-	dir, name := "", e.Path
-	if i := strings.LastIndexByte(e.Path, '/'); i >= 0 {
-		dir, name = e.Path[:i], e.Path[i+1:]
-	}
-	fd, err := openBelow(top, dir)
+	fd, name, err := openParent(ri.Dir, e.Path)
 	if err != nil {
 		return err
 	}

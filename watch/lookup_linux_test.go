@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -58,5 +59,36 @@ func TestStatOfEveryKind(t *testing.T) {
 	}
 	if _, err := w.Stat(t.Context(), gone.ID()); !errors.Is(err, notify.NotFound) {
 		t.Errorf("Stat of what was removed: %v", err)
+	}
+}
+
+// A path through a symlink is answered alike whatever there is behind the link, which is not looked at: nothing is waited for.
+func TestLookupDoesNotFollowLinks(t *testing.T) {
+	dir, outside := t.TempDir(), t.TempDir()
+	for _, err := range []error{os.WriteFile(outside+"/secret", nil, 0o600), os.Mkdir(dir+"/mine", 0o700), os.Symlink(outside, dir+"/mine/l"), os.Symlink("mine", dir+"/in")} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	w, _ := start(t, dir)
+	barriers := func() uint64 {
+		w.barrier.mu.Lock()
+		defer w.barrier.mu.Unlock()
+		return w.barrier.next
+	}
+	for _, path := range []string{"/mine/l/secret", "/mine/l/none", "/in/l/secret", "/in/l", "/mine/l/../secret", "/mine/" + strings.Repeat("x", 5000) + "/f"} {
+		before := barriers()
+		if e, err := w.LookupPath(t.Context(), dir+path); !errors.Is(err, notify.NotFound) {
+			t.Errorf("%s: %+v, %v", path, e, err)
+		}
+		if barriers() != before {
+			t.Errorf("%s: what happened on the disk so far was waited for", path)
+		}
+	}
+	if err := os.WriteFile(dir+"/mine/new", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.LookupPath(t.Context(), dir+"/mine/new"); err != nil {
+		t.Errorf("what was made a moment ago: %v", err)
 	}
 }
