@@ -41,6 +41,7 @@ type Access struct {
 	Options
 	failures Limiter       // wrong passwords and tokens, by address
 	guesses  Limiter       // wrong passwords, by user
+	logins   Limiter       // sessions, by subject
 	slow     chan struct{} // room for checks that take memory and time
 
 	mu       sync.RWMutex
@@ -107,7 +108,8 @@ func New(o Options) (*Access, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	a := &Access{Options: o, slow: make(chan struct{}, 2), sessions: map[string]*session{},
-		failures: Limiter{Every: 2 * time.Second, Burst: 20}, guesses: Limiter{Every: 6 * time.Second, Burst: 10}}
+		failures: Limiter{Every: 2 * time.Second, Burst: 20}, guesses: Limiter{Every: 6 * time.Second, Burst: 10},
+		logins: Limiter{Every: 5 * time.Second, Burst: 1000}}
 	var err error
 	if a.signer, err = newSigner(o.StateDir); err != nil {
 		return nil, err
@@ -498,16 +500,20 @@ func (a *Access) login(r *http.Request, name, password string) (claim, error) {
 		a.failed(r, name)
 		return claim{}, wrong
 	}
-	return a.claim("user:"+name, u.print, time.Time{}), nil
+	return a.claim("user:"+name, u.print, time.Time{})
 }
 
-// claim makes the claim of a new session.
-func (a *Access) claim(subject, print string, limit time.Time) claim {
+// claim makes the claim of a new session. That each subject has only so many bounds what is kept of them until they expire.
+func (a *Access) claim(subject, print string, limit time.Time) (claim, error) {
+	if wait, ok := a.logins.Take(subject, a.Now()); !ok {
+		return claim{}, &notify.Error{Op: "access", Kind: notify.TooMany, Retry: wait,
+			Msg: "this user or token has logged in too often: keep the session that a login gives, and use it again"}
+	}
 	end := a.Now().Add(SessionLife)
 	if !limit.IsZero() && limit.Before(end) {
 		end = limit
 	}
-	return claim{ID: newSecret()[:22], Subject: subject, Print: print, Expires: end.Unix()}
+	return claim{ID: newSecret()[:22], Subject: subject, Print: print, Expires: end.Unix()}, nil
 }
 
 // tokenClaim makes a session of who has a token: for browsers.
@@ -525,27 +531,24 @@ func (a *Access) tokenClaim(secret string, r *http.Request) (claim, error) {
 	if err != nil {
 		return claim{}, err
 	}
-	return a.claim("token:"+t.Name, t.print, t.Expires), nil
+	return a.claim("token:"+t.Name, t.print, t.Expires)
 }
 
-// logout ends the session that a request shows.
-func (a *Access) logout(r *http.Request) error {
+// logout ends the session that a request shows. It alone waits until the disk has that.
+func (a *Access) logout(r *http.Request) {
 	secret, _ := credential(r)
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	c, ok := a.signer.read(secret)
-	if !ok || !strings.HasPrefix(secret, sessionPrefix) {
-		return nil
+	if !ok || !strings.HasPrefix(secret, sessionPrefix) || c.Expires <= a.Now().Unix() {
+		return
 	}
+	a.mu.Lock()
 	if s := a.sessions[c.ID]; s != nil {
 		s.end(errLogout)
 		delete(a.sessions, c.ID)
 	}
-	if c.Expires <= a.Now().Unix() {
-		return nil
-	}
-	if err := a.signer.revoke(c, a.Now()); err != nil {
+	n := a.signer.revoke(c, a.Now())
+	a.mu.Unlock()
+	if err := a.signer.save(n, a.mu.RLocker()); err != nil {
 		a.Log.Error("the end of a session cannot be kept: after a restart it would go on", "err", err)
 	}
-	return nil
 }

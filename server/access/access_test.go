@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -401,6 +402,98 @@ func TestSessions(t *testing.T) {
 	}
 	if st, err := os.Stat(filepath.Join(r.state, keyFile)); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("the key: %v, %v", st, err)
+	}
+}
+
+// A disk that hangs keeps those waiting who log out, and nobody else. When it goes on, one more write is enough for all of them.
+func TestLogoutOnADiskThatHangs(t *testing.T) {
+	r := newRig(t, "tokens:\n"+entry("a", "secret", anyRights), "joe:"+bcryptOf(t, "joe's")+"\n")
+	var writes atomic.Int32
+	hangs, goesOn := make(chan bool, 20), make(chan bool)
+	r.signer.replace = func(name string, text []byte) error {
+		writes.Add(1)
+		hangs <- true
+		<-goesOn
+		return replaceFile(name, text)
+	}
+	var sessions []string
+	var leases []context.Context
+	for range 10 {
+		s := r.login("joe", "joe's")
+		g, err := r.ask("Authorization: Bearer " + s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sessions, leases = append(sessions, s), append(leases, g.Lease)
+	}
+	fresh := r.login("joe", "joe's") // not shown so far
+	var leaving sync.WaitGroup
+	leave := func(session string) {
+		leaving.Go(func() {
+			if w := r.post("/v1/session/logout", "", "Authorization: Bearer "+session); w.Code != 204 {
+				t.Errorf("logout: %d %s", w.Code, w.Body)
+			}
+		})
+	}
+	leave(sessions[0])
+	<-hangs
+	others := make(chan error)
+	go func() {
+		_, a := r.ask("X-Auth-Token: secret")
+		_, b := r.ask("Authorization: Bearer " + sessions[1])
+		_, c := r.ask("Authorization: Bearer " + fresh)
+		r.expire()
+		others <- errors.Join(a, b, c)
+	}()
+	select {
+	case err := <-others:
+		if err != nil {
+			t.Errorf("the others: %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("the others wait too")
+	}
+	for _, s := range sessions[1:] {
+		leave(s)
+	}
+	for i, l := range leases {
+		<-l.Done()
+		if _, err := r.ask("Authorization: Bearer " + sessions[i]); !errors.Is(err, notify.Unauthorized) {
+			t.Errorf("after the logout: %v", err)
+		}
+	}
+	close(goesOn)
+	leaving.Wait()
+	if n := writes.Load(); n != 2 {
+		t.Errorf("%d sessions were ended with %d writes, want 2", len(sessions), n)
+	}
+	r.restart()
+	for _, s := range sessions {
+		if _, err := r.ask("Authorization: Bearer " + s); err == nil {
+			t.Error("after a restart one of them goes on")
+		}
+	}
+}
+
+// Whoever logs in again and again fills neither the memory nor the disk with sessions: after a thousand there is one each five seconds, for each user.
+func TestSessionsAreBounded(t *testing.T) {
+	r := newRig(t, "tokens:\n"+entry("a", "secret", anyRights), "joe:"+bcryptOf(t, "joe's")+"\n")
+	codes := map[int]int{}
+	for range 1010 {
+		codes[r.post("/login", `{"token":"secret"}`).Code]++
+	}
+	if codes[200] != 1000 || codes[429] != 10 {
+		t.Errorf("1,010 logins: %v, want 1,000 sessions", codes)
+	}
+	r.login("joe", "joe's")
+	if _, err := r.ask("X-Auth-Token: secret"); err != nil {
+		t.Errorf("the token itself: %v", err)
+	}
+	r.now = r.now.Add(5 * time.Second)
+	for _, want := range []int{200, 429} {
+		if w := r.post("/login", `{"token":"secret"}`); w.Code != want {
+			t.Errorf("five seconds later: %d %s, want %d", w.Code, w.Body, want)
+		}
 	}
 }
 

@@ -10,9 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"fs_notify/notify"
@@ -45,11 +47,16 @@ type session struct {
 type signer struct {
 	dir     string // "": a restart logs everybody out
 	key     []byte
-	revoked map[string]int64 // ID of a session to the second in which it expires
+	revoked map[string]int64 // ID of a session to the second in which it expires; under the lock of the Access, as noted is
+	noted   int              // how often a session was revoked
+
+	saving  sync.Mutex // whoever writes the file; nothing else waits for the disk
+	saved   int        // noted, as of what the file has
+	replace func(name string, text []byte) error
 }
 
 func newSigner(dir string) (*signer, error) {
-	s := &signer{dir: dir, revoked: map[string]int64{}}
+	s := &signer{dir: dir, revoked: map[string]int64{}, replace: replaceFile}
 	if dir != "" {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err
@@ -111,20 +118,40 @@ func (s *signer) read(token string) (c claim, ok bool) {
 	return c, err == nil && json.Unmarshal(b, &c) == nil
 }
 
-// revoke ends a session before its time, for good.
-func (s *signer) revoke(c claim, now time.Time) error {
+// revoke ends a session before its time: for good, once what it gives was saved. a.mu is held.
+func (s *signer) revoke(c claim, now time.Time) (n int) {
+	if _, over := s.revoked[c.ID]; over {
+		return s.noted
+	}
 	for id, expires := range s.revoked {
 		if expires < now.Unix() {
 			delete(s.revoked, id)
 		}
 	}
 	s.revoked[c.ID] = c.Expires
+	s.noted++
+	return s.noted
+}
+
+// save writes what was revoked, unless somebody did who came later than n. lock is that of revoked: it is not held while the disk works.
+func (s *signer) save(n int, lock sync.Locker) error {
 	if s.dir == "" {
 		return nil
 	}
-	text, err := json.Marshal(s.revoked)
-	if err != nil {
-		return err
+	s.saving.Lock()
+	defer s.saving.Unlock()
+	if s.saved >= n {
+		return nil
 	}
-	return replaceFile(filepath.Join(s.dir, revokedFile), append(text, '\n'))
+	lock.Lock()
+	revoked, noted := maps.Clone(s.revoked), s.noted
+	lock.Unlock()
+	text, err := json.Marshal(revoked)
+	if err == nil {
+		err = s.replace(filepath.Join(s.dir, revokedFile), append(text, '\n'))
+	}
+	if err == nil {
+		s.saved = noted
+	}
+	return err
 }
