@@ -255,19 +255,21 @@ func TestForwardedFor(t *testing.T) {
 
 func TestConnectRate(t *testing.T) {
 	tree := servertest.New("/srv/data")
-	url := serve(t, tree, func(o *server.Options) { o.ConnectRate = 1 })
-	refused := 0
-	for range 20 {
-		resp := do(t, "GET", url+"/healthz")
-		if resp.StatusCode == 429 {
-			refused++
-			if resp.Header.Get("Retry-After") == "" {
-				t.Error("no Retry-After")
+	for _, path := range []string{"/healthz", "/robots.txt"} { // what there is, and what there is not
+		url := serve(t, tree, func(o *server.Options) { o.ConnectRate = 1 })
+		refused := 0
+		for range 20 {
+			resp := do(t, "GET", url+path)
+			if resp.StatusCode == 429 {
+				refused++
+				if resp.Header.Get("Retry-After") == "" {
+					t.Error("no Retry-After")
+				}
 			}
 		}
-	}
-	if refused < 5 || refused > 10 {
-		t.Errorf("of 20 connections at once %d were refused, want about 10", refused)
+		if refused < 5 || refused > 10 {
+			t.Errorf("%s: of 20 connections at once %d were refused, want about 10", path, refused)
+		}
 	}
 }
 

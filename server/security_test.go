@@ -117,17 +117,19 @@ const (
 	withWeak = "Authorization: Bearer weak-token\r\n"
 )
 
+// attempt is what somebody may try.
+type attempt struct {
+	name   string
+	method string
+	target string
+	head   string
+	want   string // statuses
+	log    string
+}
+
 // The table: what somebody may try, what it must be answered with, and what the log must say of it.
 func TestAttempts(t *testing.T) {
 	f := newFort(t, nil)
-	type attempt struct {
-		name   string
-		method string
-		target string
-		head   string
-		want   string // statuses
-		log    string
-	}
 	var attempts []attempt
 	add := func(name, target, head, want, log string) {
 		attempts = append(attempts, attempt{name, "GET", target, head, want, log})
@@ -311,6 +313,30 @@ func TestSlowLoris(t *testing.T) {
 			break
 		} else if time.Now().After(end) {
 			t.Fatalf("%d of %d are in the log", n, len(slow))
+		}
+	}
+}
+
+// Whoever asks only for what there is not is received as all others: counted as a request, and not taken for one who said nothing.
+func TestUnroutedRequests(t *testing.T) {
+	m := &metrics{}
+	f := newFort(t, func(o *server.Options) { o.Metrics = m })
+	for _, want := range []attempt{{method: "GET", target: "/robots.txt", want: "404"}, {method: "BREW", target: "/v1/version", want: "405"}} {
+		if status, head, body := f.ask(want.method, want.target, ""); fmt.Sprint(status) != want.want || head.Get("X-Frame-Options") == "" || !strings.Contains(body, "error_class") {
+			t.Errorf("%s %s: %d %v %s, want %s", want.method, want.target, status, head, body, want.want)
+		}
+	}
+	if n := m.requests.Load(); n != 2 {
+		t.Errorf("%d requests are counted, want 2", n)
+	}
+	f.ask("GET", "/", "Content-Length: 1\r\nContent-Length: 2\r\n")
+	const line = "no request came on it"
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		if told, _ := f.log.since(0); strings.Contains(told, line) || time.Now().After(end) {
+			if n := strings.Count(told, line); n != 1 {
+				t.Errorf("the log says %d times that %s, want once", n, line)
+			}
+			break
 		}
 	}
 }

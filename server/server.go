@@ -230,7 +230,7 @@ func notFound(http.ResponseWriter, *http.Request) error {
 // /readyz and /metrics answer even those: they tell as little as the grant in the context lets them.
 func (s *Server) public(route string) bool {
 	switch route {
-	case "/v1/version", "/", "/page/*":
+	case "/v1/version", "/", "/page/*", unrouted:
 		return true
 	}
 	_, ok := s.Open[route]
@@ -239,7 +239,15 @@ func (s *Server) public(route string) bool {
 
 // any routes every method of a path to h.
 func (s *Server) any(route string, h handler, words errorWriter) {
-	s.echo.Any(route, func(c echo.Context) error {
+	s.echo.Any(route, s.answer(route, h, words))
+}
+
+// unrouted is the route of what no other is for.
+const unrouted = "/*"
+
+// answer is what all requests come by.
+func (s *Server) answer(route string, h handler, words errorWriter) echo.HandlerFunc {
+	return func(c echo.Context) error {
 		start := time.Now()
 		told := false
 		w := newResponse(c.Response().Writer, s.WriteTimeout)
@@ -281,7 +289,7 @@ func (s *Server) any(route string, h handler, words errorWriter) {
 			s.fail(w, c.Request(), words, err)
 		}
 		return nil
-	})
+	}
 }
 
 // statuses is the one table that maps what went wrong to what HTTP calls it.
@@ -343,18 +351,14 @@ func (s *Server) fail(w *response, r *http.Request, words errorWriter, err error
 
 // routeError answers what the router itself refuses: a path or a method that is not routed.
 func (s *Server) routeError(err error, c echo.Context) {
-	var he *echo.HTTPError
-	w, r := newResponse(c.Response().Writer, s.WriteTimeout), c.Request()
-	defer w.end()
-	guard(w.Header())
-	switch {
-	case !errors.As(err, &he):
-		s.fail(w, r, qumulo.WriteError, err)
-	case he.Code == http.StatusNotFound:
-		s.fail(w, r, qumulo.WriteError, notFound(nil, nil))
-	default:
-		qumulo.WriteError(w, r, he.Code, &notify.Error{Op: "server", Kind: notify.Invalid, Msg: http.StatusText(he.Code), Err: err})
-	}
+	s.answer(unrouted, func(w http.ResponseWriter, r *http.Request) error {
+		var he *echo.HTTPError
+		if errors.As(err, &he) && he.Code == http.StatusMethodNotAllowed {
+			qumulo.WriteError(w, r, he.Code, &notify.Error{Op: "server", Kind: notify.Invalid, Msg: http.StatusText(he.Code)})
+			return nil
+		}
+		return notFound(w, r)
+	}, qumulo.WriteError)(c)
 }
 
 // lostPosition counts a reader of a protocol without words for a gap that went on behind one.
