@@ -92,7 +92,7 @@ type Loopback = access.Local
 
 // Metrics is told what happens. Its methods are called from many goroutines and must not wait.
 type Metrics interface {
-	// Request is called when an answer is complete; a stream's when it has begun.
+	// Request is called when an answer is complete; a stream's when it has begun. A client that left before had none.
 	Request(route string, status int, took time.Duration)
 	qumulo.Observer
 }
@@ -312,8 +312,8 @@ func Status(err error) int { return statuses[notify.KindOf(err)] }
 
 // fail answers with an error, if nothing was answered yet.
 func (s *Server) fail(w *response, r *http.Request, words errorWriter, err error) {
-	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
-		return // the client left, there is nobody to answer
+	if errors.Is(err, context.Canceled) && r.Context().Err() != nil && w.status == 0 {
+		panic(http.ErrAbortHandler) // the client left, or says no more: no answer must not look like one
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		err = &notify.Error{Op: "server", Kind: notify.Unavailable, Err: err}

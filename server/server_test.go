@@ -2,13 +2,16 @@ package server_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -262,6 +265,35 @@ func TestPanicIsAnAnswer(t *testing.T) {
 	}
 	if text, _ := log.since(0); !strings.Contains(text, "ouch") {
 		t.Errorf("the log does not tell of the panic: %s", text)
+	}
+}
+
+// waiting is a tree that is asked in vain: it answers when nobody waits any more.
+type waiting struct{ *servertest.Tree }
+
+func (waiting) LookupPath(ctx context.Context, _ string) (notify.Entry, error) {
+	<-ctx.Done()
+	return notify.Entry{}, ctx.Err()
+}
+
+// Who says that it says no more (nc -N) is taken for one who left: it gets no answer, rather than one that looks well, and none is counted.
+func TestHalfClosed(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	m := &metrics{}
+	url := serve(t, tree, func(o *server.Options) { o.Files, o.Metrics = waiting{tree}, m })
+	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	io.WriteString(c, "GET "+root+"/entries HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	c.(*net.TCPConn).CloseWrite()
+	if b, err := io.ReadAll(c); len(b) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("it is answered with %q, %v", b, err)
+	}
+	if n := m.requests.Load(); n != 0 {
+		t.Errorf("%d answers are counted", n)
 	}
 }
 
