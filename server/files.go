@@ -16,8 +16,10 @@ import (
 // Files is what the protocols ask of the watched trees. *watch.Watcher has it.
 // All methods may be called from any goroutine; none of them waits for a client.
 type Files interface {
-	// Roots lists the roots in the order of their names, with their state now.
+	// Roots lists the roots in the order of their names, with their state now. It takes the longer the more is degraded.
 	Roots() []notify.RootState
+	// States is Roots without Degraded and DegradedCount, and takes no time.
+	States() []notify.RootState
 	// LookupPath finds an entry by the absolute path under which it is served ("/srv/data/a"). A path outside every
 	// root, one that does not exist and one that leads through a symlink or ".." are NotFound;
 	// a root that is away or not yet indexed as far as needed is Unavailable. An entry that exists on disk and is not yet in the
@@ -38,7 +40,8 @@ type Files interface {
 }
 
 // guarded is Files for those who see only what the grant in the context lets them: what else there is, is NotFound in the same words as what is
-// not there. All protocols get this one. Roots has no context: it lists all, for the protocols to tell of those that the grant touches.
+// not there. All protocols get this one. Roots has no context: it lists all, for the protocols to tell of those that the grant touches. They ask for it
+// at each look-up, and get States.
 type guarded struct {
 	Files
 	log   *slog.Logger
@@ -46,11 +49,13 @@ type guarded struct {
 	names sync.Map       // FileID to served name, of roots: neither changes while the program runs
 }
 
+func (f *guarded) Roots() []notify.RootState { return f.Files.States() }
+
 // full gives the absolute path under which an entry is served.
 func (f *guarded) full(e *notify.Entry) (string, bool) {
 	name, ok := f.names.Load(e.Root)
 	if !ok {
-		for _, r := range f.Files.Roots() {
+		for _, r := range f.Files.States() {
 			if r.ID == e.Root && r.ID != 0 {
 				name, ok = r.Name, true
 				f.names.Store(r.ID, r.Name)

@@ -107,6 +107,7 @@ func (noMetrics) StreamClosed(_, _ string)           {}
 // Server is the HTTP side. Make it with New.
 type Server struct {
 	Options
+	all     Files // as they are, for /readyz
 	feed    *feed.Feed
 	qumulo  *qumulo.API
 	box     *box.API
@@ -144,8 +145,9 @@ func New(o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	all := o.Files
 	o.Files = &guarded{Files: o.Files, log: o.Log, told: access.Limiter{Every: 100 * time.Millisecond, Burst: 1000}}
-	s := &Server{Options: o, feed: feed.New(o.Journal, feed.Options{Pagers: o.Pagers, Places: o.Files}), echo: echo.New()}
+	s := &Server{Options: o, all: all, feed: feed.New(o.Journal, feed.Options{Pagers: o.Pagers, Places: o.Files}), echo: echo.New()}
 	s.drain, s.stop = context.WithCancel(context.Background())
 	if o.ConnectRate > 0 {
 		s.connect = &access.Limiter{Every: time.Second / time.Duration(o.ConnectRate), Burst: 10 * o.ConnectRate}
@@ -525,7 +527,7 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
 			answer.Journal.Checkpoint = h.Checkpoint.Error()
 		}
 	}
-	for _, st := range s.Files.Roots() {
+	for _, st := range s.all.Roots() {
 		out := root{Phase: st.Phase.String(), Progress: st.Progress, Indexed: st.Indexed, Entries: st.Entries, Source: st.Source,
 			Count: st.DegradedCount, Degraded: []degraded{}}
 		known := known && g.Touches(st.Name)

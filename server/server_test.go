@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -274,6 +275,66 @@ type waiting struct{ *servertest.Tree }
 func (waiting) LookupPath(ctx context.Context, _ string) (notify.Entry, error) {
 	<-ctx.Done()
 	return notify.Entry{}, ctx.Err()
+}
+
+// searched is a tree that counts what takes the longer the more is degraded, and the look-ups.
+type searched struct {
+	*servertest.Tree
+	roots, ids atomic.Int32
+	looked     func()
+}
+
+func (f *searched) Roots() []notify.RootState {
+	f.roots.Add(1)
+	return f.Tree.Roots()
+}
+
+func (f *searched) LookupID(ctx context.Context, id notify.FileID) (notify.Entry, error) {
+	f.ids.Add(1)
+	f.looked()
+	return f.Tree.LookupID(ctx, id)
+}
+
+// However many directories are degraded, only who asks for them waits until all were gone through.
+func TestDegradedDirectoriesCostLookupsNothing(t *testing.T) {
+	tree := &searched{Tree: servertest.New("/srv/data"), looked: func() {}}
+	dir := tree.Mkdir("dir").String()
+	_, _, change := guardedBy(t, [2]string{"all", allRights}, [2]string{"some", "paths: [/srv/data/dir], " + allRights})
+	url := serve(t, tree.Tree, func(o *server.Options) { change(o); o.Files = tree })
+	for _, token := range []string{"all", "some"} {
+		for _, path := range []string{root + "%2Fdir/notify?timeout=0", root + "%2Fdir/notify?timeout=0&recursive=true&since=oldest", "/v1/files/" + dir + "/entries",
+			"/v1/files/" + dir + "/info/attributes", "/v1/files/4711/info/attributes", "/2.0/folders/" + dir, "/2.0/events", "/entry"} {
+			if status, body := get(t, url+path, bearer(token)); status != 200 && (status != 404 || !strings.Contains(path, "4711")) {
+				t.Errorf("%s: %d %s", path, status, body)
+			}
+		}
+		if resp := send(t, url+"/v1/files/resolve", `["`+dir+`","`+dir+`"]`, bearer(token)); resp.StatusCode != 200 {
+			t.Errorf("resolve: %s", resp.Status)
+		}
+	}
+	if n := tree.roots.Load(); n != 0 {
+		t.Errorf("what is degraded was gone through %d times", n)
+	}
+	tree.SetState(func(s *notify.RootState) { s.DegradedCount = 12345 })
+	if _, body := get(t, url+"/readyz"); !strings.Contains(body, `"degraded_count":12345`) || tree.roots.Load() != 1 {
+		t.Errorf("/readyz: %s, after %d times", body, tree.roots.Load())
+	}
+}
+
+// Of the many IDs that may be resolved at once none is looked up for who has left.
+func TestResolveForNobody(t *testing.T) {
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	tree := &searched{Tree: servertest.New("/srv/data"), looked: leave}
+	s := server.New(server.Options{Files: tree, Journal: tree.Log})
+	r := httptest.NewRequestWithContext(ctx, "POST", "http://localhost/v1/files/resolve", strings.NewReader(`["2","2","2","2"]`))
+	r.RemoteAddr = "127.0.0.1:1"
+	defer func() {
+		if p := recover(); p != http.ErrAbortHandler || tree.ids.Load() != 1 {
+			t.Errorf("after %d look-ups: %v", tree.ids.Load(), p)
+		}
+	}()
+	s.ServeHTTP(httptest.NewRecorder(), r)
 }
 
 // Who says that it says no more (nc -N) is taken for one who left: it gets no answer, rather than one that looks well, and none is counted.

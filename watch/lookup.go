@@ -13,12 +13,43 @@ import (
 // shownDegraded is how many degraded directories of a root are named.
 const shownDegraded = 100
 
-// Roots lists the roots in the order of their names, with their state now.
+// Roots lists the roots in the order of their names, with their state now. It goes through all that is degraded.
 func (w *Watcher) Roots() []notify.RootState {
 	t := w.t
-	caps := w.cfg.Source.Caps()
 	t.mu.RLock()
 	defer t.mu.RUnlock()
+	out, at := w.states(), map[ref]*notify.RootState{}
+	for i, ri := range t.roots {
+		at[ri.node] = &out[i]
+	}
+	t.troubled.Lock()
+	defer t.troubled.Unlock()
+	for r, tr := range t.trouble {
+		if !t.s.alive(r) {
+			continue
+		}
+		st := at[t.s.rootOf(r)]
+		if st == nil {
+			continue
+		}
+		if st.DegradedCount++; len(st.Degraded) < shownDegraded {
+			st.Degraded = append(st.Degraded, notify.Degraded{Path: t.s.path(r), Reason: tr.reason, Since: tr.since})
+		}
+	}
+	return out
+}
+
+// States is Roots without what is degraded.
+func (w *Watcher) States() []notify.RootState {
+	w.t.mu.RLock()
+	defer w.t.mu.RUnlock()
+	return w.states()
+}
+
+// states is States. t.mu is held.
+func (w *Watcher) states() []notify.RootState {
+	t := w.t
+	caps := w.cfg.Source.Caps()
 	out := make([]notify.RootState, len(t.roots))
 	for i, ri := range t.roots {
 		out[i] = notify.RootState{Name: ri.Name, Dir: ri.Dir, ID: ri.id, Phase: ri.phase, Indexed: ri.indexed, Progress: ri.guess,
@@ -29,16 +60,6 @@ func (w *Watcher) Roots() []notify.RootState {
 		case notify.Away:
 			out[i].Progress, out[i].Reason, out[i].Since = 0, ri.why, ri.since
 		}
-		t.troubled.Lock()
-		for r, tr := range t.trouble {
-			if !t.s.alive(r) || t.s.rootOf(r) != ri.node {
-				continue
-			}
-			if out[i].DegradedCount++; len(out[i].Degraded) < shownDegraded {
-				out[i].Degraded = append(out[i].Degraded, notify.Degraded{Path: t.s.path(r), Reason: tr.reason, Since: tr.since})
-			}
-		}
-		t.troubled.Unlock()
 	}
 	return out
 }

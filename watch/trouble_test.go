@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
@@ -45,6 +46,11 @@ func TestManyDegradedDirectories(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("without watches", "directory degraded", 500, 100)
+	all := w.Roots()
+	all[0].Degraded, all[0].DegradedCount = nil, 0
+	if brief := w.States(); !reflect.DeepEqual(brief, all) {
+		t.Errorf("without what is degraded: %+v, want %+v", brief, all)
+	}
 	if reason := w.Roots()[0].Degraded[99].Reason; !strings.Contains(reason, "max_user_watches") {
 		t.Errorf("the reason is %q", reason)
 	}

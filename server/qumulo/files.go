@@ -1,6 +1,7 @@
 package qumulo
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
@@ -286,6 +287,9 @@ func (a *API) serveResolve(w http.ResponseWriter, r *http.Request) error {
 	out := make([]resolved, len(ids))
 	for i, s := range ids {
 		id, err := notify.ParseFileID(s)
+		if err == nil {
+			err = context.Cause(r.Context()) // nobody waits for the rest
+		}
 		if err != nil {
 			return err
 		}

@@ -227,6 +227,13 @@ func (t *Tree) Roots() []notify.RootState {
 	return []notify.RootState{t.state}
 }
 
+// States is part of server.Files.
+func (t *Tree) States() []notify.RootState {
+	states := t.Roots()
+	states[0].Degraded, states[0].DegradedCount = nil, 0
+	return states
+}
+
 func (t *Tree) ready() error {
 	if t.state.Phase != notify.Live {
 		return &notify.Error{Op: "servertest", Kind: notify.Unavailable}
