@@ -32,6 +32,8 @@ type Files interface {
 	// Snapshot copies the entries below a directory as of one Seq, parents first, the directory itself as Entries[0]
 	// (paths and spines start at the root). Not recursive: the direct children only. NotDirectory if id is something else.
 	Snapshot(ctx context.Context, dir notify.FileID, recursive bool) (*notify.Snapshot, error)
+	// Children counts the entries of a directory, without waiting for anything. NotDirectory if id is something else.
+	Children(ctx context.Context, dir notify.FileID) (int, error)
 	// Stat looks at the disk, not at the tree: the entry's attributes as they are now.
 	Stat(ctx context.Context, id notify.FileID) (notify.Entry, error)
 	// UserXattrs reads the extended attributes of an entry from the disk: those of the user namespace, by name without "user.". A value is nil if
@@ -153,6 +155,17 @@ func (f *guarded) Snapshot(ctx context.Context, dir notify.FileID, recursive boo
 		return nil, err
 	}
 	return snap, nil
+}
+
+func (f *guarded) Children(ctx context.Context, dir notify.FileID) (int, error) {
+	if _, err := f.LookupID(ctx, dir); err != nil {
+		return 0, err
+	}
+	n, err := f.Files.Children(ctx, dir)
+	if errors.Is(err, notify.NotFound) {
+		return 0, absent(dir, err)
+	}
+	return n, err
 }
 
 func (f *guarded) Stat(ctx context.Context, id notify.FileID) (notify.Entry, error) {

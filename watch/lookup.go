@@ -207,17 +207,7 @@ func (w *Watcher) Snapshot(ctx context.Context, dir notify.FileID, recursive boo
 	const op = "watch.Snapshot"
 	t := w.t
 	t.mu.RLock()
-	r := t.s.byID(dir)
-	if r == 0 {
-		t.mu.RUnlock()
-		return nil, &notify.Error{Op: op, Kind: notify.NotFound, Msg: fmt.Sprintf("there is no entry with ID %s below any root", dir)}
-	}
-	var err error
-	if !t.s.isDir(r) {
-		err = &notify.Error{Op: op, Path: t.s.path(r), Kind: notify.NotDirectory}
-	} else if ri := t.rootInfo(t.s.rootOf(r)); ri != nil {
-		err = ri.usable(op)
-	}
+	r, err := t.dirByID(op, dir)
 	if err != nil {
 		t.mu.RUnlock()
 		return nil, err
@@ -232,6 +222,33 @@ func (w *Watcher) Snapshot(ctx context.Context, dir notify.FileID, recursive boo
 	}
 	snap.Seq = number.End()
 	return snap, nil
+}
+
+// Children counts the entries of a directory, without waiting for anything.
+func (w *Watcher) Children(_ context.Context, dir notify.FileID) (int, error) {
+	t := w.t
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	r, err := t.dirByID("watch.Children", dir)
+	if err != nil {
+		return 0, err
+	}
+	return int(t.s.dir(r).count), nil
+}
+
+// dirByID finds a directory that can be asked by its file ID. t.mu is held.
+func (t *tree) dirByID(op string, id notify.FileID) (ref, error) {
+	r := t.s.byID(id)
+	if r == 0 {
+		return 0, &notify.Error{Op: op, Kind: notify.NotFound, Msg: fmt.Sprintf("there is no entry with ID %s below any root", id)}
+	}
+	if !t.s.isDir(r) {
+		return 0, &notify.Error{Op: op, Path: t.s.path(r), Kind: notify.NotDirectory}
+	}
+	if ri := t.rootInfo(t.s.rootOf(r)); ri != nil {
+		return r, ri.usable(op)
+	}
+	return r, nil
 }
 
 func (t *tree) copyBelow(r ref, e notify.Entry, recursive bool, snap *notify.Snapshot) {

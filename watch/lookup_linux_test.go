@@ -43,6 +43,10 @@ func TestStatOfEveryKind(t *testing.T) {
 			if e.ID() != found.ID() || e.Attr.Kind() != want || e.Attr.Ctime == 0 {
 				t.Errorf("Stat %q: %v %+v, want the %s %v", p, e.ID(), e.Attr, want, found.ID())
 			}
+			children := map[string]int{"": 1, "/a": 4, "/a/b": 0}
+			if n, err := w.Children(t.Context(), found.ID()); n != children[p] || (err == nil) != (want == "directory") || err != nil && !errors.Is(err, notify.NotDirectory) {
+				t.Errorf("Children %q: %d, %v", p, n, err)
+			}
 			marked := xattrs && (p == "" || p == "/a" || p == "/a/f")
 			if (e.Attr.X != nil && e.Attr.X.Other != 0) != marked {
 				t.Errorf("Stat %q: extended attributes %+v", p, e.Attr.X)
@@ -59,6 +63,11 @@ func TestStatOfEveryKind(t *testing.T) {
 	}
 	if _, err := w.Stat(t.Context(), gone.ID()); !errors.Is(err, notify.NotFound) {
 		t.Errorf("Stat of what was removed: %v", err)
+	}
+	if d, err := w.LookupPath(t.Context(), dir+"/a"); err != nil {
+		t.Error(err)
+	} else if n, err := w.Children(t.Context(), d.ID()); n != 3 || err != nil {
+		t.Errorf("Children of what it was removed from: %d, %v", n, err)
 	}
 }
 

@@ -185,12 +185,9 @@ func (a *API) serveAttributes(w http.ResponseWriter, r *http.Request, c call) er
 	e.Root, e.Path, e.Spine = found.Root, found.Path, found.Spine // of several names, the one that was asked for
 	children := 0
 	if e.Attr.IsDir() {
-		snap, release, err := a.copyTree(r.Context(), e.ID(), false)
-		if err != nil {
+		if children, err = a.Files.Children(r.Context(), e.ID()); err != nil {
 			return err
 		}
-		children = len(snap.Entries) - 1
-		release()
 	}
 	at := &e.Attr
 	full := a.fullPath(&e)

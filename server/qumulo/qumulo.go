@@ -34,6 +34,7 @@ type Files interface {
 	LookupPath(ctx context.Context, path string) (notify.Entry, error)
 	LookupID(ctx context.Context, id notify.FileID) (notify.Entry, error)
 	Snapshot(ctx context.Context, dir notify.FileID, recursive bool) (*notify.Snapshot, error)
+	Children(ctx context.Context, dir notify.FileID) (int, error)
 	Stat(ctx context.Context, id notify.FileID) (notify.Entry, error)
 }
 

@@ -61,8 +61,13 @@ func TestSnapshotsWaitForRoom(t *testing.T) {
 func TestNoRoomForASnapshot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tree := servertest.New("/srv/data")
+		tree.Mkdir("dir")
 		api := New(Options{Files: tree, Feed: feed.New(tree.Log, feed.Options{Places: tree})})
 		api.snaps.held = maxHeld
+		w := httptest.NewRecorder()
+		if err := api.ServeFiles(w, httptest.NewRequest("GET", "/v1/files/%2Fsrv%2Fdata/info/attributes", nil)); err != nil || !strings.Contains(w.Body.String(), `"child_count":1,`) {
+			t.Errorf("the attributes of a directory, which take no snapshot: %v, %s", err, w.Body)
+		}
 		for _, query := range []string{"since=snapshot", "since=snapshot&gap=reset&last_event_id=4711.2"} {
 			for _, method := range []string{"GET", "HEAD"} {
 				for _, accept := range []string{"text/event-stream", "application/json"} {

@@ -304,6 +304,15 @@ func (t *Tree) Snapshot(_ context.Context, dir notify.FileID, recursive bool) (*
 	return nil, &notify.Error{Op: "servertest.Snapshot", Kind: notify.NotFound}
 }
 
+// Children is part of server.Files.
+func (t *Tree) Children(ctx context.Context, dir notify.FileID) (int, error) {
+	s, err := t.Snapshot(ctx, dir, false)
+	if err != nil {
+		return 0, err
+	}
+	return len(s.Entries) - 1, nil
+}
+
 // Stat is part of server.Files.
 func (t *Tree) Stat(ctx context.Context, id notify.FileID) (notify.Entry, error) {
 	return t.LookupID(ctx, id)
