@@ -27,7 +27,8 @@ type Files interface {
 	LookupPath(ctx context.Context, path string) (notify.Entry, error)
 	// LookupID finds an entry by its file ID; of several names of one object, the first known.
 	LookupID(ctx context.Context, id notify.FileID) (notify.Entry, error)
-	// LookupNames finds all names of the object with a file ID, the one that LookupID gives first.
+	// LookupNames finds all names of the object with a file ID, the one that LookupID gives first. With an error that is Unavailable come
+	// those that it had: whoever may not see them is told nothing of it.
 	LookupNames(ctx context.Context, id notify.FileID) ([]notify.Entry, error)
 	// Snapshot copies the entries below a directory as of one Seq, parents first, the directory itself as Entries[0]
 	// (paths and spines start at the root). Not recursive: the direct children only. NotDirectory if id is something else.
@@ -134,7 +135,7 @@ func (f *guarded) LookupNames(ctx context.Context, id notify.FileID) ([]notify.E
 	if len(names) > 0 && len(seen) == 0 {
 		f.tell(ctx, g, "id", id)
 	}
-	if err == nil && len(seen) == 0 || errors.Is(err, notify.NotFound) {
+	if len(seen) == 0 && (err == nil || errors.Is(err, notify.Unavailable)) || errors.Is(err, notify.NotFound) {
 		return nil, absent(id, err)
 	}
 	return seen, err

@@ -89,6 +89,26 @@ func TestOutsideIsAsIfAbsent(t *testing.T) {
 	}
 }
 
+// While a root is away or being indexed, what it had outside is no other thing than what it never had.
+func TestAwayRootHidesTheSame(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	mine, theirs := tree.Mkdir("mine").String(), tree.Mkdir("theirs").String()
+	url := serve(t, tree, func(o *server.Options) { o.Auth = sees("/srv/data/mine") })
+	for _, phase := range []notify.RootPhase{notify.Away, notify.Indexing} {
+		tree.SetState(func(s *notify.RootState) { s.Phase = phase })
+		for _, end := range []string{"/notify?timeout=0", "/entries", "/info/attributes"} {
+			if status, body := get(t, url+"/v1/files/"+mine+end, some); status != 503 {
+				t.Errorf("%v: %s of what may be seen: %d %s", phase, end, status, body)
+			}
+			status, body := get(t, url+"/v1/files/"+theirs+end, some)
+			never, want := get(t, url+"/v1/files/424242"+end, some)
+			if status != never || strings.ReplaceAll(body, theirs, "424242") != want || strings.Contains(body, "/srv") {
+				t.Errorf("%v: %s of what may not be seen: %d %s, want %d %s", phase, end, status, body, never, want)
+			}
+		}
+	}
+}
+
 // post sends a body and gives status and answer.
 func post(t *testing.T, url, body string, headers ...string) (int, string) {
 	t.Helper()

@@ -2,6 +2,7 @@ package watch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -179,10 +180,10 @@ func (w *Watcher) LookupID(ctx context.Context, id notify.FileID) (notify.Entry,
 	return t.entry(r), nil
 }
 
-// LookupNames finds all names of an object by its file ID.
+// LookupNames finds all names of an object by its file ID; those it had, with an error that is Unavailable.
 func (w *Watcher) LookupNames(ctx context.Context, id notify.FileID) ([]notify.Entry, error) {
 	first, err := w.LookupID(ctx, id)
-	if err != nil {
+	if err != nil && !errors.Is(err, notify.Unavailable) {
 		return nil, err
 	}
 	t := w.t
@@ -192,10 +193,10 @@ func (w *Watcher) LookupNames(ctx context.Context, id notify.FileID) ([]notify.E
 	for r := t.s.byID(id); r != 0; r = t.s.sameID(r) {
 		names = append(names, t.entry(r))
 	}
-	if len(names) == 0 { // it went meanwhile
+	if len(names) == 0 && err == nil { // it went meanwhile
 		names = append(names, first)
 	}
-	return names, nil
+	return names, err
 }
 
 func (t *tree) entry(r ref) notify.Entry {

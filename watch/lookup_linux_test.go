@@ -101,3 +101,28 @@ func TestLookupDoesNotFollowLinks(t *testing.T) {
 		t.Errorf("what was made a moment ago: %v", err)
 	}
 }
+
+// While a root is away what it had cannot be asked for; its names are said all the same, for who knows who may hear of it.
+func TestNamesWhileAway(t *testing.T) {
+	dir := t.TempDir()
+	for _, err := range []error{os.WriteFile(dir+"/f", nil, 0o600), os.Link(dir+"/f", dir+"/g")} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	w, _ := start(t, dir)
+	f, err := w.LookupPath(t.Context(), dir+"/f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.t.mu.Lock()
+	w.t.roots[0].phase = notify.Away
+	w.t.mu.Unlock()
+	names, err := w.LookupNames(t.Context(), f.ID())
+	if !errors.Is(err, notify.Unavailable) || len(names) != 2 || names[0].Path == names[1].Path {
+		t.Errorf("%+v, %v, want both names and Unavailable", names, err)
+	}
+	if names, err := w.LookupNames(t.Context(), 4711); !errors.Is(err, notify.NotFound) || len(names) > 0 {
+		t.Errorf("what never was: %+v, %v", names, err)
+	}
+}

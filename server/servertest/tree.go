@@ -271,9 +271,6 @@ func (t *Tree) LookupID(ctx context.Context, id notify.FileID) (notify.Entry, er
 func (t *Tree) LookupNames(_ context.Context, id notify.FileID) ([]notify.Entry, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err := t.ready(); err != nil {
-		return nil, err
-	}
 	var names []notify.Entry
 	for _, path := range slices.Sorted(maps.Keys(t.nodes)) {
 		if e := t.nodes[path]; e.ID() == id {
@@ -283,7 +280,7 @@ func (t *Tree) LookupNames(_ context.Context, id notify.FileID) ([]notify.Entry,
 	if names == nil {
 		return nil, &notify.Error{Op: "servertest.LookupID", Kind: notify.NotFound}
 	}
-	return names, nil
+	return names, t.ready()
 }
 
 // Snapshot is part of server.Files.
