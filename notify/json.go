@@ -53,7 +53,11 @@ func appendEscaped(b []byte, s string) []byte {
 			b = append(b, s[start:i]...)
 			b = append(b, '\\', 'u', 'd', 'c', hexDigits[c>>4], hexDigits[c&15])
 			start = i + 1
-		case r == '\u2028', r == '\u2029': // line ends to some readers of lines
+		case r < '\u00a0': // control characters, one of which is a line end to some readers of lines
+			b = append(b, s[start:i]...)
+			b = append(b, '\\', 'u', '0', '0', hexDigits[r>>4], hexDigits[r&15])
+			start = i + size
+		case r == '\u2028', r == '\u2029': // so are these two
 			b = append(b, s[start:i]...)
 			b = append(b, '\\', 'u', '2', '0', '2', hexDigits[r&15])
 			start = i + size

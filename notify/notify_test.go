@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 )
 
 func TestTypesAreNamedOnceAndParseBack(t *testing.T) {
@@ -138,7 +139,7 @@ func BenchmarkAppendJSON(b *testing.B) {
 }
 
 func FuzzName(f *testing.F) { // a file can have any name
-	for _, s := range []string{"", "plain", "a/b", "\xff\xfe", "\xed\xb2\x80", "\"\\\n\t\x00\x7f", "é\u2028😀", "\\udc80"} {
+	for _, s := range []string{"", "plain", "a/b", "\xff\xfe", "\xed\xb2\x80", "\"\\\n\t\x00\x7f", "é\u2028😀", "\u0085\u009b\u00a0", "\\udc80"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -146,8 +147,8 @@ func FuzzName(f *testing.F) { // a file can have any name
 		if !json.Valid(q) {
 			t.Fatalf("%q gave %s, which is not JSON", s, q)
 		}
-		if bytes.ContainsAny(q, "\n\r") {
-			t.Fatalf("%q gave more than one line", s)
+		if bytes.ContainsAny(q, "\n\r\u0085\u2028\u2029") || bytes.ContainsFunc(q, unicode.IsControl) {
+			t.Fatalf("%q gave more than one line, or what moves a terminal's cursor", s)
 		}
 		if back, err := UnquoteName(q); err != nil || back != s {
 			t.Fatalf("%q came back as %q, %v", s, back, err)
