@@ -43,7 +43,7 @@ func (g *Grant) Sees(path string) bool {
 		return true
 	}
 	for _, p := range g.Prefixes {
-		if below(path, p) {
+		if Within(path, p) {
 			return true
 		}
 	}
@@ -57,15 +57,15 @@ func (g *Grant) Touches(path string) bool {
 		return true
 	}
 	for _, p := range g.Prefixes {
-		if below(p, path) {
+		if Within(p, path) {
 			return true
 		}
 	}
 	return false
 }
 
-// below says whether path is dir or lies below it.
-func below(path, dir string) bool {
+// Within says whether path is dir or lies below it.
+func Within(path, dir string) bool {
 	rest, ok := strings.CutPrefix(path, strings.TrimSuffix(dir, "/"))
 	return ok && (rest == "" || rest[0] == '/')
 }

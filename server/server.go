@@ -82,13 +82,10 @@ type Health struct {
 
 // Auth decides who may ask.
 type Auth interface {
-	// Authorize lets r pass, perhaps with more in its context, or says why not: Unauthorized or Forbidden. It is
-	// called for every request but those for /healthz, /readyz and /metrics, from many goroutines.
+	// Authorize lets r pass, perhaps with more in its context, or says why not: Unauthorized or Forbidden. It is called for every request, from many
+	// goroutines. /healthz, /readyz and /metrics answer whom it refuses too, as Nobody.
 	Authorize(r *http.Request) (*http.Request, error)
 }
-
-// Loopback is what is safe without tokens.
-type Loopback = access.Local
 
 // Metrics is told what happens. Its methods are called from many goroutines and must not wait.
 type Metrics interface {

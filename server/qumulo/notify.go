@@ -303,7 +303,6 @@ func (s *stream) begin() error {
 	}
 	h.Set("Cache-Control", "no-store, no-transform")
 	h.Set("X-Accel-Buffering", "no")
-	h.Set("X-Content-Type-Options", "nosniff")
 	switch {
 	case s.chunks:
 		// Python's requests gives out a chunk as it comes, and holds anything else back until there are some hundred bytes of it.

@@ -228,17 +228,11 @@ func (a *API) state(root notify.FileID) (notify.RootState, bool) {
 func (a *API) indexing(ref Ref) (progress float64, _ bool) {
 	progress, any := 1, false
 	for _, s := range a.Files.Roots() {
-		if s.Phase == notify.Indexing && (ref.ID != 0 || within(ref.Path, s.Name)) {
+		if s.Phase == notify.Indexing && (ref.ID != 0 || notify.Within(ref.Path, s.Name)) {
 			progress, any = min(progress, s.Progress), true
 		}
 	}
 	return progress, any
-}
-
-// within says whether path is dir or below it.
-func within(path, dir string) bool {
-	rest, ok := strings.CutPrefix(path, strings.TrimSuffix(dir, "/"))
-	return ok && (rest == "" || rest[0] == '/')
 }
 
 // fullPath is the absolute path under which an entry is served.
