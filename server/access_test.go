@@ -313,6 +313,20 @@ func TestCORS(t *testing.T) {
 			t.Errorf("POST from %q: %d %s, want %d", origin, status, body, want)
 		}
 	}
+	// Nor where all may read; and it is told so before.
+	all := serve(t, tree, func(o *server.Options) { o.CORSOrigins = []string{"*", "https://app.example"} })
+	for origin, want := range map[string]int{"https://any.example": 403, "https://app.example": 200} {
+		resp := do(t, "OPTIONS", all+"/v1/files/resolve", "Origin: "+origin, "Access-Control-Request-Method: POST")
+		if got := resp.Header.Get("Access-Control-Allow-Methods"); strings.Contains(got, "POST") != (want == 200) || !strings.HasPrefix(got, "GET, HEAD") {
+			t.Errorf("%s may %s", origin, got)
+		}
+		if status, body := get(t, all+root+"/entries", "Origin: "+origin, "Sec-Fetch-Site: cross-site"); status != 200 {
+			t.Errorf("GET from %s: %d %s", origin, status, body)
+		}
+		if status, body := post(t, all+"/v1/files/resolve", `["2"]`, "Content-Type: text/plain", "Origin: "+origin, "Sec-Fetch-Site: cross-site"); status != want {
+			t.Errorf("POST from %s: %d %s, want %d", origin, status, body, want)
+		}
+	}
 }
 
 // A body has to come in time and in a sane size; the stream that it asks for may last longer.

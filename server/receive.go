@@ -111,7 +111,14 @@ func (s *Server) cors(w http.ResponseWriter, r *http.Request) (answered bool) {
 	h := w.Header()
 	h.Add("Vary", "Origin")
 	origin := r.Header.Get("Origin")
-	if origin == "" || !slices.Contains(s.CORSOrigins, origin) && !slices.Contains(s.CORSOrigins, "*") {
+	methods := "GET, HEAD, POST, PUT, DELETE"
+	switch {
+	case origin == "":
+		return false
+	case slices.Contains(s.CORSOrigins, origin):
+	case slices.Contains(s.CORSOrigins, "*"): // what changes something takes more trust
+		methods = "GET, HEAD"
+	default:
 		return false
 	}
 	h.Set("Access-Control-Allow-Origin", origin)
@@ -119,7 +126,7 @@ func (s *Server) cors(w http.ResponseWriter, r *http.Request) (answered bool) {
 	if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
 		return false
 	}
-	h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, DELETE")
+	h.Set("Access-Control-Allow-Methods", methods)
 	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, If-Modified-Since, If-None-Match, Last-Event-ID, Macaroon, X-Auth-Token")
 	h.Set("Access-Control-Max-Age", "600")
 	w.WriteHeader(http.StatusNoContent)
