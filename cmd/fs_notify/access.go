@@ -208,6 +208,7 @@ type certificate struct {
 	mu     sync.Mutex
 	now    *tls.Certificate
 	stamps [2]string
+	told   [2]string // those of files that could not be used, which the log has
 	looked time.Time
 }
 
@@ -243,7 +244,10 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if s := c.stamp(); s != c.stamps {
 		pair, err := tls.LoadX509KeyPair(c.cert, c.key)
 		if err != nil {
-			c.log.Warn("the TLS certificate stays as it was: its files cannot be used", "err", err)
+			if s != c.told {
+				c.told = s
+				c.log.Warn("the TLS certificate stays as it was: its files cannot be used", "err", err)
+			}
 			return c.now, nil
 		}
 		c.now, c.stamps = &pair, s

@@ -42,8 +42,10 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	}
 	first := now()
 	renew(cert) // its key is still the old one
-	if got := now(); got != first || !strings.Contains(log.String(), "stays as it was") {
-		t.Errorf("in the middle of a renewal: %s, log %s", got, &log)
+	for range 3 {
+		if got := now(); got != first || strings.Count(log.String(), "stays as it was") != 1 {
+			t.Errorf("in the middle of a renewal: %s, log %s", got, &log)
+		}
 	}
 	renew(cert, key)
 	if got := now(); got == first || !strings.Contains(log.String(), "was read again") {
