@@ -298,7 +298,7 @@ func TestCORS(t *testing.T) {
 	}
 	// What the protocols take in headers, a page may send.
 	may := strings.Split(do(t, "OPTIONS", url+root+"/entries", "Origin: https://app.example", "Access-Control-Request-Method: GET").Header.Get("Access-Control-Allow-Headers"), ", ")
-	for _, h := range []string{"Authorization", "Content-Type", "If-Modified-Since", "If-None-Match", "Last-Event-ID", "Macaroon", "X-Auth-Token"} {
+	for _, h := range []string{"Authorization", "Content-Type", "If-Modified-Since", "If-None-Match", "Last-Event-ID", "Macaroon", "X-Auth-Token", "X-Box-UA", "User-Agent"} {
 		if !slices.Contains(may, h) {
 			t.Errorf("a page may not send %s", h)
 		}
@@ -317,7 +317,7 @@ func TestCORS(t *testing.T) {
 	all := serve(t, tree, func(o *server.Options) { o.CORSOrigins = []string{"*", "https://app.example"} })
 	for origin, want := range map[string]int{"https://any.example": 403, "https://app.example": 200} {
 		resp := do(t, "OPTIONS", all+"/v1/files/resolve", "Origin: "+origin, "Access-Control-Request-Method: POST")
-		if got := resp.Header.Get("Access-Control-Allow-Methods"); strings.Contains(got, "POST") != (want == 200) || !strings.HasPrefix(got, "GET, HEAD") {
+		if got := resp.Header.Get("Access-Control-Allow-Methods"); strings.Contains(got, "POST") != (want == 200) || !strings.HasPrefix(got, "GET, HEAD, OPTIONS") {
 			t.Errorf("%s may %s", origin, got)
 		}
 		if status, body := get(t, all+root+"/entries", "Origin: "+origin, "Sec-Fetch-Site: cross-site"); status != 200 {

@@ -111,13 +111,13 @@ func (s *Server) cors(w http.ResponseWriter, r *http.Request) (answered bool) {
 	h := w.Header()
 	h.Add("Vary", "Origin")
 	origin := r.Header.Get("Origin")
-	methods := "GET, HEAD, POST, PUT, DELETE"
+	methods := "GET, HEAD, OPTIONS, POST, PUT, DELETE" // OPTIONS is how Box's clients ask for the address of a long poll
 	switch {
 	case origin == "":
 		return false
 	case slices.Contains(s.CORSOrigins, origin):
 	case slices.Contains(s.CORSOrigins, "*"): // what changes something takes more trust
-		methods = "GET, HEAD"
+		methods = "GET, HEAD, OPTIONS"
 	default:
 		return false
 	}
@@ -127,7 +127,7 @@ func (s *Server) cors(w http.ResponseWriter, r *http.Request) (answered bool) {
 		return false
 	}
 	h.Set("Access-Control-Allow-Methods", methods)
-	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, If-Modified-Since, If-None-Match, Last-Event-ID, Macaroon, X-Auth-Token")
+	h.Set("Access-Control-Allow-Headers", "As-User, Authorization, Cache-Control, Content-Type, If-Modified-Since, If-None-Match, Last-Event-ID, Macaroon, User-Agent, X-Auth-Token, X-Box-UA")
 	h.Set("Access-Control-Max-Age", "600")
 	w.WriteHeader(http.StatusNoContent)
 	return true
