@@ -728,6 +728,58 @@ func TestMountsOverARestart(t *testing.T) {
 	}
 }
 
+// Of two mounts with the same content a tree that is remembered may meet the other one first. What was told by the one is told to be gone, and is watched by the
+// other.
+func TestTheOtherOfTwoMountsOverARestart(t *testing.T) {
+	needRoot(t, "mount")
+	eachSource(t, func(t *testing.T, kind string) {
+		t.Parallel()
+		base := t.TempDir()
+		top := filepath.Join(base, "top")
+		sh(t, base, "mkdir -p top/one top/two; mkdir -p data/d/e; touch data/f data/d/g data/d/e/h")
+		mountScript(t, base, "mount --bind data top/two")
+		past := &memory{}
+		remembered := func(c *watch.Config) { c.Past = past }
+		r := watchtest.Start(t, kind, top, often, remembered)
+		wantMirrored(t, r)
+		entries := r.Snap(t).Entries
+		r.Stop()
+		past.entries = entries
+		slices.SortFunc(past.entries, func(a, b notify.Entry) int { return strings.Compare(a.Path, b.Path) }) // one comes first
+		sh(t, base, "mount --bind data top/one")
+		r = watchtest.Start(t, kind, top, often, remembered, watchtest.KeepAll)
+		wantTroubles(t, r, map[string]string{"two": "second time"})
+		only := func(shown, hidden string) {
+			t.Helper()
+			sh(t, base, "touch data/d/e/new"+shown+"; rm -f data/f")
+			r.Sync(t)
+			for path := range r.Mirror.Listing() {
+				if strings.HasPrefix(path, hidden+"/") && path != hidden+"/" {
+					t.Errorf("the mirror has %q", path)
+				}
+			}
+			if _, ok := r.Mirror.Listing()[shown+"/d/e/new"+shown]; !ok {
+				t.Errorf("the mirror has no new file in %s", shown)
+			}
+		}
+		eventually(t, func() string {
+			if _, ok := r.Mirror.Listing()["one/d/e/h"]; !ok {
+				return "what is in one is not told"
+			}
+			return ""
+		})
+		only("one", "two")
+		if told := types(r); !slices.Contains(told, "child_dir_removed two/d") {
+			t.Errorf("what was told in two is not told to be gone: %q", told)
+		}
+		sh(t, base, patient+"umount top/one")
+		wantTroubles(t, r, nil)
+		wantMirrored(t, r)
+		only("two", "one")
+		r.Check(t)
+	})
+}
+
 // Paths may be longer than the kernel takes at once: PATH_MAX is a limit of system calls, not of file systems.
 func TestPathsBeyondPathMax(t *testing.T) {
 	eachSource(t, func(t *testing.T, kind string) {

@@ -450,6 +450,10 @@ func (p *pass) watched(r ref) bool {
 
 // judge says what became of an object that is not found anywhere.
 func (p *pass) judge(l *item) {
+	if p.t.s.dir(l.at.dir).flags&dirOpaque != 0 { // by another mount it has another ID
+		l.fate = fateRemoved
+		return
+	}
 	l.fate = l.hint.fate
 	if l.state == absent && l.hint.arrived != 0 && p.waits(l, recordWait) {
 		l.held = true // the look is ahead of the records: one that says how it went is still to come

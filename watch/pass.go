@@ -425,12 +425,17 @@ func (p *pass) merge(j *job) {
 	}
 	d := t.s.dir(j.dir)
 	p.sawTime(j.dir, &j.self)
-	if j.mount != nil {
-		d.mount = j.mount.index
-		if j.mount.opaque != "" {
-			t.shut(j.dir, j.mount)
-			return
+	if m := j.mount; m != nil {
+		if m.opaque != "" && d.flags&dirOpaque == 0 {
+			p.shut(j.dir, m)
 		}
+		d.mount = m.index
+	}
+	if d.flags&dirOpaque != 0 {
+		for _, i := range j.items {
+			p.seen(i)
+		}
+		return
 	}
 	if j.watch {
 		d.flags |= dirWatched
@@ -469,6 +474,29 @@ func (p *pass) merge(j *job) {
 		}
 		i.look = *lk
 		p.seen(i)
+	}
+}
+
+// shut has a directory told without its content from now on. What was told in it is looked for, and is not there.
+func (p *pass) shut(r ref, m *mount) {
+	t, d := p.t, p.t.s.dir(r)
+	d.mount = m.index
+	if d.flags &^= dirWatched; t.s.node(r).parent != 0 && t.s.dir(t.s.node(r).parent).flags&dirOpaque != 0 {
+		d.flags |= dirOpaque // it goes with that one, which is said
+	} else {
+		t.shut(r, m)
+	}
+	t.srcMu.Lock()
+	t.src.Unwatch(r)
+	t.srcMu.Unlock()
+	for _, c := range t.s.childList(r) {
+		at := place{r, t.s.name(c)}
+		if i := p.item(at); i == nil {
+			p.want(at)
+		} else {
+			i.believed = false
+			p.again(i)
+		}
 	}
 }
 
@@ -523,10 +551,15 @@ func (p *pass) seen(i *item) {
 	i.state = present
 	p.changedElsewhere(i)
 	if i.old != 0 && !i.replaced() {
-		if i.oldDir && t.s.dir(i.old).flags&dirOpaque != 0 && lk.mount.opaque == "" && !t.oneLvl {
-			t.open(i.old, lk.mount)
-			j := p.job(i.old)
-			j.list, j.watch = true, true
+		if i.oldDir {
+			switch shut := t.s.dir(i.old).flags&dirOpaque != 0; {
+			case shut && lk.mount.opaque == "" && !t.oneLvl:
+				t.open(i.old, lk.mount)
+				j := p.job(i.old)
+				j.list, j.watch = true, true
+			case !shut && lk.mount.opaque != "":
+				p.shut(i.old, lk.mount)
+			}
 		}
 		switch {
 		case lk.attr.Ctime < i.newer && i.tries < 2: // it was looked at before the object changed

@@ -184,11 +184,12 @@ type site struct {
 	mount *mount
 	id    notify.FileID
 	stamp uint64
+	shut  bool // dirOpaque
 }
 
 func (t *tree) siteOf(r ref) site {
-	n := t.s.node(r)
-	return site{t.s.rootOf(r), t.s.path(r), t.s.depth(r), t.ms.at(t.s.dir(r).mount), n.id, n.stamp}
+	n, d := t.s.node(r), t.s.dir(r)
+	return site{t.s.rootOf(r), t.s.path(r), t.s.depth(r), t.ms.at(d.mount), n.id, n.stamp, d.flags&dirOpaque != 0}
 }
 
 // openRoots are the roots that were opened for one round of looks; root directories are opened by path each time, so that nobody's umount fails.
@@ -327,9 +328,13 @@ func (t *tree) perform(l *looker, j *job, roots *openRoots) {
 			j.err = errElsewhere
 			return
 		}
-		if j.mount = m; m.opaque != "" {
-			return
+		j.mount = m
+	}
+	if err == nil && (s.shut || j.mount != nil && m.opaque != "") { // it has no content in the tree
+		for _, i := range j.items {
+			i.look = look{name: i.at.name, err: errGone, mount: m}
 		}
+		return
 	}
 	if err == nil && (m.snapshots() || !sameInode(s.stamp, stampOf(&j.self))) {
 		var id notify.FileID
