@@ -615,6 +615,41 @@ func TestOpaqueMounts(t *testing.T) {
 	})
 }
 
+// What is mounted in a directory that is told without its content is not told either, whatever it has.
+func TestMountsInWhatIsShut(t *testing.T) {
+	needRoot(t, "mount")
+	eachSource(t, func(t *testing.T, kind string) {
+		t.Parallel()
+		top := filepath.Join(t.TempDir(), "top")
+		sh(t, filepath.Dir(top), "mkdir -p top/d/m top/again top/late; touch top/d/m/f")
+		mountScript(t, top, "mount --bind d again; mount --make-private again")
+		r := watchtest.Start(t, kind, top, often)
+		want := map[string]string{"again": "second time"}
+		wantTroubles(t, r, want)
+		sh(t, top, "mount -t tmpfs none again/m; mkdir again/m/e; touch again/m/e/f; mount -t tmpfs none late; touch late/f")
+		eventually(t, func() string {
+			if _, ok := r.Mirror.Listing()["late/f"]; !ok {
+				return "what is mounted at late is not told"
+			}
+			return ""
+		})
+		sh(t, top, "touch again/m/g again/m/e/g d/m/g")
+		r.Sync(t)
+		for path := range r.Mirror.Listing() {
+			if strings.HasPrefix(path, "again/") && path != "again/" {
+				t.Errorf("the mirror has %q", path)
+			}
+		}
+		if _, ok := r.Mirror.Listing()["d/m/g"]; !ok {
+			t.Error("the mirror has no d/m/g")
+		}
+		sh(t, top, patient+"umount again/m; umount again late")
+		wantTroubles(t, r, nil)
+		wantMirrored(t, r)
+		r.Check(t)
+	})
+}
+
 // Of two mounts with the same content the tree has one. When that one goes, it has the other; also when all is mounted anew within one moment.
 func TestTheOtherOfTwoMounts(t *testing.T) {
 	needRoot(t, "mount")
