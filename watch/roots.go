@@ -12,10 +12,14 @@ import (
 )
 
 // away ends a root whose path does not lead to its directory any more. Its tree is kept for when it comes back. Of one that is away
-// already it notes why it still is.
+// already it notes why it still is. One that is being swept for the first time has not begun yet.
 func (w *Watcher) away(ri *rootInfo, err error) {
 	t := w.t
-	if ri == nil || ri.phase == notify.Indexing {
+	if ri == nil {
+		return
+	}
+	if ri.phase == notify.Indexing {
+		ri.missed = ri.restored
 		return
 	}
 	why := whyAway(err)
@@ -63,10 +67,12 @@ func (w *Watcher) checkRoots(ctx context.Context) {
 		case errors.As(err, &away):
 			w.away(ri, err)
 		case err != nil: // nobody can look now
-		case ri.phase == notify.Away:
+		case ri.phase == notify.Away || ri.missed:
 			w.log.Info("root is back: it is swept", "root", ri.Name)
 			t.mu.Lock()
-			ri.phase = notify.Live
+			if ri.missed = false; ri.phase == notify.Away {
+				ri.phase = notify.Live
+			}
 			t.mu.Unlock()
 			for i := uint32(1); i < t.s.dirs.n; i++ {
 				if d := t.s.dirs.at(i); d.node != 0 && t.s.rootOf(d.node) == ri.node {
@@ -84,13 +90,16 @@ func (w *Watcher) checkRoots(ctx context.Context) {
 	w.remounted(again)
 }
 
+// swept says whether a root takes part in sweeps: it is there, and was told.
+func (ri *rootInfo) swept() bool { return ri != nil && (ri.phase == notify.Live || ri.restored) }
+
 // remounted has everything listed and watched anew on mounts that took the place of others: it may be the same file system, whose marks and
 // watches ended with the mount, or another one. Its root alone may look as it did.
 func (w *Watcher) remounted(again []uint32) {
 	t := w.t
 	again = slices.DeleteFunc(again, func(i uint32) bool {
 		m := t.ms.at(i)
-		return m == nil || t.rootInfo(m.root) == nil || t.rootInfo(m.root).phase != notify.Live
+		return m == nil || !t.rootInfo(m.root).swept()
 	})
 	if len(again) == 0 {
 		return

@@ -53,7 +53,7 @@ func (w *Watcher) sweepStep(d *dirt) {
 		if di.node == 0 || di.flags&dirAttached == 0 || di.flags&dirOpaque != 0 || s.only != 0 && di.flags&s.only == 0 {
 			continue
 		}
-		if ri := t.rootInfo(t.s.rootOf(di.node)); ri == nil || ri.phase != notify.Live && !ri.restored {
+		if !t.rootInfo(t.s.rootOf(di.node)).swept() {
 			continue
 		}
 		d.list(di.node)
@@ -131,7 +131,7 @@ func (t *tree) rescanned() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, ri := range t.roots {
-		if ri.phase == notify.Live || ri.restored {
+		if ri.swept() {
 			t.out.add(ri.id, []notify.Notification{{Type: notify.SelfRescanned, Spine: notify.Spine{ri.id}, Attr: t.s.attr(ri.node)}}, []int{1})
 		}
 	}

@@ -32,6 +32,7 @@ type rootInfo struct {
 	since   time.Time
 
 	restored bool // filled from the past, and not swept yet
+	missed   bool // and it was away meanwhile: what was to be swept then was not
 	bare     bool // scanned, or remembered, without all extended attributes
 
 	out rootOut // of the pass under way

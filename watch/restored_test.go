@@ -1,0 +1,149 @@
+//go:build linux
+
+package watch
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"fs_notify/notify"
+)
+
+// scanPast remembers what was scanned.
+type scanPast struct {
+	note []byte
+	told []pastItem
+}
+
+func (p *scanPast) LoadTree(_ context.Context, _ notify.FileID, each PastEntry) ([]byte, notify.BatchNumber, error) {
+	if p.note == nil {
+		return nil, 0, &notify.Error{Op: "scanPast.LoadTree", Kind: notify.NotFound}
+	}
+	for i := range p.told {
+		if e := &p.told[i]; each(e.dir, e.name, e.id, &e.attr) != nil {
+			return nil, 0, &notify.Error{Op: "scanPast.LoadTree", Kind: notify.Corrupt}
+		}
+	}
+	return p.note, 1, nil
+}
+
+func (p *scanPast) ResetTree(_ context.Context, _ notify.FileID, note []byte, walk func(add PastEntry) error) (notify.BatchNumber, error) {
+	p.note = note
+	return 1, walk(func(dir notify.FileID, name string, id notify.FileID, attr *notify.Attr) error {
+		p.told = append(p.told, pastItem{dir, name, id, *attr})
+		return nil
+	})
+}
+
+func (p *scanPast) AmendTree(context.Context, notify.FileID, []byte, func(notify.FileID, *notify.Attr) bool) error {
+	return nil
+}
+
+// watchSource is told what to watch.
+type watchSource struct {
+	quietSource
+	watched map[ref]int
+}
+
+func (s *watchSource) Watch(r DirRef, _ Place) error {
+	s.watched[r]++
+	return nil
+}
+
+// restarted gives a watcher that remembers the tree of a directory, in which nothing was looked at yet: all is to be swept.
+func restarted(t *testing.T, dir string) (*Watcher, *watchSource) {
+	t.Helper()
+	past, src := &scanPast{}, &watchSource{watched: make(map[ref]int)}
+	var w *Watcher
+	for range 2 {
+		var err error
+		if w, err = New(Config{Roots: []Root{{Dir: dir}}, Source: src, Sink: &memSink{}, Past: past}); err != nil {
+			t.Fatal(err)
+		}
+		clear(src.watched)
+		if err := w.scan(t.Context(), w.t.roots[0]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !w.t.roots[0].restored {
+		t.Fatal("it does not remember")
+	}
+	w.ask(true)
+	return w, src
+}
+
+// goOn has a watcher do what there is to do until ok.
+func goOn(t *testing.T, w *Watcher, what string, ok func() bool) {
+	t.Helper()
+	for begin := time.Now(); !ok(); time.Sleep(time.Millisecond) {
+		w.checkRoots(t.Context())
+		if d := w.next(); d != nil {
+			w.pass(d)
+		}
+		if time.Since(begin) > 10*time.Second {
+			t.Fatal(what)
+		}
+	}
+}
+
+// A root that is remembered is away for a moment while it is swept: what could not be looked at then is, and is watched.
+func TestRootAwayDuringTheSweepAfterARestart(t *testing.T) {
+	base := t.TempDir()
+	top := filepath.Join(base, "top")
+	bash(t, base, "mkdir -p top/d/e; touch top/f top/d/g")
+	w, _ := restarted(t, top)
+	if err := os.Rename(top, filepath.Join(base, "elsewhere")); err != nil {
+		t.Fatal(err)
+	}
+	w.pass(w.next())
+	if err := os.Rename(filepath.Join(base, "elsewhere"), top); err != nil {
+		t.Fatal(err)
+	}
+	s := &w.t.s
+	root := w.t.roots[0]
+	goOn(t, w, "it is not swept", func() bool { return root.phase == notify.Live && w.sweep == nil && !w.sweepNext })
+	for _, path := range []string{"", "d", "d/e"} {
+		if s.dir(s.find(root.node, path)).flags&dirWatched == 0 {
+			t.Errorf("%q is not watched", path)
+		}
+	}
+}
+
+// The same for a mount below it: it is gone and mounted again while the rest is still to be swept, and looks as before. Its watches went with the old one.
+func TestMountedAgainDuringTheSweepAfterARestart(t *testing.T) {
+	base := t.TempDir()
+	bash(t, base, "mkdir -p top/m fs/e; touch fs/f")
+	mount := func() {
+		t.Helper()
+		if err := unix.Mount(filepath.Join(base, "fs"), filepath.Join(base, "top/m"), "", unix.MS_BIND, ""); err != nil {
+			t.Skip("mounting takes root: ", err)
+		}
+	}
+	mount()
+	t.Cleanup(func() { unix.Unmount(filepath.Join(base, "top/m"), unix.MNT_DETACH) })
+	w, src := restarted(t, filepath.Join(base, "top"))
+	s, root := &w.t.s, w.t.roots[0]
+	w.checkRoots(t.Context()) // what is mounted is news at the start
+	w.pass(w.next())
+	m := s.find(root.node, "m")
+	e := s.find(m, "e")
+	if root.phase != notify.Indexing || src.watched[m] == 0 || src.watched[e] == 0 {
+		t.Fatalf("the root is %v, watched are %v", root.phase, src.watched)
+	}
+	if err := unix.Unmount(filepath.Join(base, "top/m"), 0); err != nil {
+		t.Fatal(err)
+	}
+	mount()
+	clear(src.watched)
+	w.restAfter = time.Now().Add(time.Hour) // something is left of the sweep
+	w.checkRoots(t.Context())
+	w.pass(w.next()) // it is looked at
+	w.checkRoots(t.Context())
+	w.restAfter = time.Time{}
+	goOn(t, w, "it is not watched anew", func() bool { return src.watched[m] > 0 && src.watched[e] > 0 })
+}
