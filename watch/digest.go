@@ -27,6 +27,7 @@ type readX struct {
 const (
 	digestFirst = 4096        // nodes that a first scan waits for: of small trees nothing is unread
 	digestNames = 256         // in one step: about a millisecond
+	digestNodes = 1 << 16     // that one step passes over
 	digestRound = time.Second // until those are tried again that could not be read
 )
 
@@ -89,7 +90,7 @@ func (w *Watcher) digestStep(ctx context.Context) {
 	defer roots.close()
 	var jobs []*job
 	names := 0
-	for ; uint32(g.next) < t.s.nodes.n && names < digestNames; g.next++ {
+	for end := g.next + digestNodes; uint32(g.next) < t.s.nodes.n && g.next < end && names < digestNames; g.next++ {
 		n := t.s.node(g.next)
 		if n.x != unread || n.parent == 0 {
 			continue
@@ -113,7 +114,7 @@ func (w *Watcher) digestStep(ctx context.Context) {
 		}
 		for i, r := range j.known {
 			k, n := &j.looks[i], t.s.node(r)
-			g.some = true
+			g.some = g.some || k.err == nil
 			if !k.same { // there is a record of it; if there is none, it is looked at in the second round
 				if g.left = true; g.again && k.err == nil {
 					changed.touch(place{n.parent, t.s.name(r)}, 0)

@@ -3,11 +3,14 @@
 package watch
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"fs_notify/notify"
 )
 
 // hidingSource takes the root away when a directory in it is about to be watched.
@@ -59,5 +62,45 @@ func TestUnreadEntriesAreTriedAgainBehindASweep(t *testing.T) {
 	r := w.t.s.find(w.t.roots[0].node, "d/f")
 	if a := w.t.s.attr(r); a.X == nil {
 		t.Error("the attribute of d/f was not read")
+	}
+}
+
+// Extended attributes that nobody can read are left to the next sweep. Rounds that find nothing to read end.
+func TestExtendedAttributesThatCannotBeRead(t *testing.T) {
+	dir, w := scanned(t, "touch f g; setfattr -n user.a -v 1 f g 2>/dev/null || true")
+	tr := w.t
+	for _, name := range []string{"f", "g"} {
+		r := tr.s.find(tr.roots[0].node, name)
+		tr.s.setX(r, nil)
+		tr.s.leaveX(r)
+	}
+	bash(t, dir, "rm f") // there is no record of that, and so it stays in the tree
+	tr.digests.begin(tr.now())
+	for steps := 0; tr.digests.next != 0; steps++ {
+		if steps == 10 {
+			t.Fatal("it is tried again and again")
+		}
+		w.digestStep(t.Context())
+	}
+	if n := tr.s.unread.Load(); n != 1 {
+		t.Errorf("%d entries are unread, want 1", n)
+	}
+}
+
+// However many entries have been read, a step does not pass over all of them.
+func TestLittleIsUnreadInALargeTree(t *testing.T) {
+	_, w := scanned(t, "true")
+	s, root := &w.t.s, w.t.roots[0].node
+	for i := range digestNodes + 1000 {
+		name := fmt.Sprint(i)
+		r := s.alloc(root, name, notify.FileID(i+1), false)
+		s.attach(r, root, name)
+	}
+	w.t.digests.begin(w.t.now())
+	if w.digestStep(t.Context()); w.t.digests.next == 0 || w.t.digests.next > digestNodes+1 {
+		t.Errorf("one step went on to node %d", w.t.digests.next)
+	}
+	if w.digestStep(t.Context()); w.t.digests.next != 0 {
+		t.Errorf("two steps went on to node %d", w.t.digests.next)
 	}
 }
