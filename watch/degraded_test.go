@@ -576,6 +576,43 @@ func TestMountsBelowTheRoot(t *testing.T) {
 	})
 }
 
+// What is above a mount is renamed, and the mount is met at its new place: what is in it is found on the disk.
+func TestMountInARenamedDirectory(t *testing.T) {
+	needRoot(t, "mount")
+	eachSource(t, func(t *testing.T, kind string) {
+		t.Parallel()
+		base := t.TempDir()
+		top := filepath.Join(base, "top")
+		sh(t, base, "mkdir -p top/a/m")
+		mountScript(t, top, "mount -t tmpfs none a/m; mkdir a/m/d; touch a/m/d/f")
+		r := watchtest.Start(t, kind, top, often)
+		for _, to := range []string{"b", "a", "c"} {
+			sh(t, top, "mv ? "+to+"; chmod 700 "+to+"/m; chmod 755 "+to+"/m")
+			eventually(t, func() string {
+				if diff := watchtest.Diff("the mirror", r.Mirror.Listing(), "a new scan", watchtest.FreshListing(t, top)); len(diff) > 0 {
+					return strings.Join(diff, "\n")
+				}
+				return ""
+			})
+			sh(t, top, "touch -d yesterday "+to+"/m/d/f")
+			r.Sync(t)
+			for _, name := range []string{"/m", "/m/d", "/m/d/f"} {
+				e, err := r.LookupPath(t.Context(), "/root/"+to+name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := r.Stat(t.Context(), e.ID()); err != nil {
+					t.Errorf("%s: %v", to+name, err)
+				}
+				if _, err := r.UserXattrs(t.Context(), e.ID()); err != nil {
+					t.Errorf("%s: %v", to+name, err)
+				}
+			}
+			r.Check(t)
+		}
+	})
+}
+
 // What is in the tree already, or made up by the kernel, is an entry without content: degraded, and said so.
 func TestOpaqueMounts(t *testing.T) {
 	needRoot(t, "mount")

@@ -27,7 +27,7 @@ func (k idKind) String() string {
 // mount is a file system, or a part of one, that is seen below a root.
 type mount struct {
 	index  uint32
-	num    uint64 // of the kernel; another one after a remount, and never given twice where the kernel can do that
+	num    uint64 // of the kernel; another one after a remount, and never given twice where the kernel can do that. 0: it is at another place now
 	id     uint64 // its number in /proc/self/mountinfo
 	root   ref    // of the tree
 	place  string // path of the mount point below the root; "" for the file system of the root itself
@@ -101,6 +101,7 @@ func (ms *mounts) find(root ref, rootName, place string, num uint64, make func(*
 		}
 		if m.root == root && m.place == place {
 			if m.num != num { // mounted again, perhaps with something else
+				ms.leave(root, num)
 				fresh := *m
 				fresh.num, fresh.opaque = num, ""
 				make(&fresh)
@@ -111,6 +112,7 @@ func (ms *mounts) find(root ref, rootName, place string, num uint64, make func(*
 			return ms.all[i]
 		}
 	}
+	ms.leave(root, num)
 	if len(ms.all) == 0 {
 		ms.all = append(ms.all, nil)
 	}
@@ -125,6 +127,18 @@ func (ms *mounts) find(root ref, rootName, place string, num uint64, make func(*
 	ms.all[free] = m
 	ms.news = true
 	return m
+}
+
+// leave notes that a mount is no longer where it was known to be, as it is met elsewhere: something above it was renamed. Where the number is that of a
+// device (id is 0 then), that may be met at several places. The caller holds the lock.
+func (ms *mounts) leave(root ref, num uint64) {
+	for i, m := range ms.all {
+		if m != nil && m.root == root && m.num == num && m.id != 0 {
+			gone := *m
+			gone.num = 0
+			ms.all[i] = &gone // others may be reading the old one
+		}
+	}
 }
 
 // judge corrects what the number of a file system's type says: ext2 and ext3 have that of ext4. The caller holds the lock.

@@ -162,7 +162,7 @@ func (t *tree) pruneMounts() {
 			used[d.mount] = true
 		}
 	}
-	t.ms.prune(func(m *mount) bool { return used[m.index] || mounted[m.id] })
+	t.ms.prune(func(m *mount) bool { return used[m.index] || m.num != 0 && mounted[m.id] })
 }
 
 // list gives all mounts.

@@ -337,7 +337,7 @@ func (t *tree) perform(l *looker, j *job, roots *openRoots) {
 		}
 		return
 	}
-	if err == nil && (m.snapshots() || !sameInode(s.stamp, stampOf(&j.self))) {
+	if err == nil && (j.mount != nil || m.snapshots() || !sameInode(s.stamp, stampOf(&j.self))) { // by another mount the same inode has another ID
 		var id notify.FileID
 		if id, err = l.identify(&t.ms, m, fd, "", &j.self); err == nil && id != s.id {
 			err = errElsewhere
