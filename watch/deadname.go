@@ -10,7 +10,15 @@ import (
 // deadNames are names that were unlinked while their object lives on under another one, and which object that was: of one name, perhaps
 // several, one after the other. Who had it open by such a name goes on writing there, and the kernel's records bear the dead name: the object is
 // found by these. The newest thousands are kept.
-type deadNames [2]map[place][]notify.FileID // new ones, older ones
+type deadNames [2]map[deadName][]notify.FileID // new ones, older ones
+
+// deadName is a name that stays what it was when its directory has gone: another one may get the ref.
+type deadName struct {
+	dir  notify.FileID
+	name string
+}
+
+func (s *store) deadName(at place) deadName { return deadName{s.node(at.dir).id, at.name} }
 
 const (
 	maxDeadNames = 4096
@@ -18,16 +26,16 @@ const (
 )
 
 // add notes that a name was one of an object.
-func (d *deadNames) add(at place, id notify.FileID) {
+func (d *deadNames) add(at deadName, id notify.FileID) {
 	ids := slices.DeleteFunc(slices.Clone(d.find(at)), func(x notify.FileID) bool { return x == id })
 	if d[0] == nil || len(d[0]) >= maxDeadNames {
-		d[1], d[0] = d[0], make(map[place][]notify.FileID)
+		d[1], d[0] = d[0], make(map[deadName][]notify.FileID)
 	}
 	d[0][at] = append(ids[max(len(ids)-maxDead+1, 0):], id)
 }
 
 // find gives the objects that a name was one of, the newest last.
-func (d *deadNames) find(at place) []notify.FileID {
+func (d *deadNames) find(at deadName) []notify.FileID {
 	if ids := d[0][at]; ids != nil {
 		return ids
 	}
@@ -83,8 +91,12 @@ func (p *pass) changedElsewhere(i *item) {
 	if i.ops&changeOps == 0 {
 		return
 	}
-	for _, id := range p.t.deadNames.find(i.at) {
-		p.others(i.old, id, i.passedOn(), i.pid)
+	ops := i.passedOn()
+	if i.old != 0 || i.ops&(OpCreate|OpMovedTo) != 0 {
+		ops &^= OpCloseWrite // of what stands there, or did
+	}
+	for _, id := range p.t.deadNames.find(p.t.s.deadName(i.at)) {
+		p.others(i.old, id, ops, i.pid)
 	}
 }
 
@@ -195,8 +207,8 @@ func (p *pass) toldAs(id notify.FileID, f func(i *item)) {
 
 // unlinked notes that an object was told to have lost a name.
 func (p *pass) unlinked(at place, id notify.FileID) {
-	if p.t.s.byID(id) != 0 {
-		p.t.deadNames.add(at, id)
+	if s := &p.t.s; s.byID(id) != 0 && s.alive(at.dir) {
+		p.t.deadNames.add(s.deadName(at), id)
 	}
 }
 

@@ -224,7 +224,7 @@ func (t *tree) newPass(d *dirt, hold bool) *pass {
 		if i.heard(n); n.said != 0 {
 			i.object = d.said[n.said-1].object
 		}
-		i.ghost = i.old == 0 && t.ghosts.take(at)
+		i.ghost = i.old == 0 && t.ghosts.take(t.s.deadName(at))
 	}
 	for _, r := range selves { // the directory itself; the roots are checked by path
 		if parent := t.s.node(r).parent; parent != 0 {
@@ -538,7 +538,7 @@ func (p *pass) seen(i *item) {
 			p.tmpfile(i)
 		}
 		if i.old == 0 && i.ops&OpCloseWrite != 0 && i.object == "" {
-			p.t.ghosts.add(i.at, maxCloses)
+			p.t.ghosts.add(t.s.deadName(i.at), maxCloses)
 		}
 		p.changedElsewhere(i)
 		return
@@ -714,11 +714,11 @@ func (p *pass) tmpfile(i *item) {
 	known := func(id notify.FileID) bool { return t.s.byID(id) != 0 }
 	if ino, err := strconv.ParseUint(i.at.name[1:], 10, 64); err == nil {
 		if id := t.newcomers.find(ino, known); id != 0 {
-			t.deadNames.add(i.at, id)
+			t.deadNames.add(t.s.deadName(i.at), id)
 			return
 		}
 	}
-	if !slices.ContainsFunc(t.deadNames.find(i.at), known) && t.s.alive(i.at.dir) && t.s.dir(i.at.dir).flags&dirAttached != 0 {
+	if !slices.ContainsFunc(t.deadNames.find(t.s.deadName(i.at)), known) && t.s.alive(i.at.dir) && t.s.dir(i.at.dir).flags&dirAttached != 0 {
 		p.job(i.at.dir).list = true
 	}
 }

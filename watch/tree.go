@@ -78,7 +78,7 @@ type tree struct {
 	deadNames
 	newcomers newcomers
 	closes    recent[notify.FileID] // objects that were closed before anyone knew where they are
-	ghosts    recent[place]         // names that had gone when they were looked at, of objects that were closed; where no record says which
+	ghosts    recent[deadName]      // names that had gone when they were looked at, of objects that were closed; where no record says which
 	digests   digests
 	trouble   map[ref]trouble // degraded directories
 	troubled  sync.Mutex      // guards trouble for readers
