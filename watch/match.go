@@ -41,13 +41,13 @@ func (p *pass) agree() {
 	})
 }
 
-// spelled settles it where an object that has one name only was found under several of a directory which may be one name, as
-// there are directories that fold case: a look at either finds it, and a listing says how it is written. It says whether there was any.
+// spelled settles it where an object was found under several names of a directory which may be one name, as there are directories that fold
+// case: a look at either finds it, and a listing says how it is written. It says whether there was any.
 func (p *pass) spelled() bool {
 	t := p.t
 	doubtful := make(map[ref][]*item)
 	for id, to := range p.gained {
-		if to[0].look.attr.Nlink != 1 && !to[0].look.attr.IsDir() || len(to) == 1 && t.s.byID(id) == 0 {
+		if len(to) == 1 && t.s.byID(id) == 0 {
 			continue
 		}
 		names := slices.Clip(to)

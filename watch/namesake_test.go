@@ -135,9 +135,12 @@ func TestNamesThatFold(t *testing.T) {
 		// Here both are there, and what the look at n found was renamed since.
 		{"mkdir N n", []string{"n", "N"}, []Op{OpCreate, OpCreate}, "N", "n", []string{"child_dir_added N", "child_dir_added n"}},
 		{"mkdir N n", []string{"N", "n"}, []Op{OpCreate, OpCreate}, "N", "n", []string{"child_dir_added N", "child_dir_added n"}},
+		{"mv l x; mv x L", []string{"l", "L"}, []Op{OpMovedFrom, OpMovedTo}, "L", "l", []string{"child_file_moved_from l", "child_file_moved_to L"}}, // it has another link
+		{"mv l x; mv x L", []string{"L", "l"}, []Op{OpMovedTo, OpMovedFrom}, "L", "l", []string{"child_file_moved_from l", "child_file_moved_to L"}},
+		{"echo 2 > l", []string{"L"}, []Op{OpModify}, "l", "L", []string{"child_data_written k", "child_data_written l"}},
 		{"mv ä Ä", []string{"ä", "Ä"}, []Op{OpMovedFrom, OpMovedTo}, "Ä", "ä", []string{"child_file_moved_from ä", "child_file_moved_to Ä"}},
 	} {
-		dir, w := scanned(t, "echo 1 > a; mkdir d; touch d/f ä")
+		dir, w := scanned(t, "echo 1 > a; mkdir d; touch d/f ä; echo 1 > k; ln k l")
 		tr, root := w.t, w.t.roots[0].node
 		bash(t, dir, tt.script)
 		d := newDirt()
