@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"fs_notify/notify"
 )
 
 // What is mounted once and never again, as by one container after the other, is not remembered for ever.
@@ -48,5 +50,41 @@ func TestMountsThatAreGoneAreForgotten(t *testing.T) {
 			_, err := w.LookupPath(t.Context(), w.cfg.Roots[0].Name+fmt.Sprintf("/m%d/f", i))
 			return err != nil
 		})
+	}
+}
+
+// A root that could not be identified leaves nothing behind that the IDs of another one could be made of.
+func TestRootThatCannotBeIdentified(t *testing.T) {
+	dir := t.TempDir()
+	first := func(roots ...Root) *Watcher {
+		w, err := New(Config{Roots: roots, Source: quietSource{}, Sink: &memSink{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	alone, w := first(Root{Name: "/b", Dir: dir}), first(Root{Name: "/a", Dir: "/proc/sys"}, Root{Name: "/b", Dir: dir})
+	if err := alone.scan(t.Context(), alone.t.roots[0]); err != nil {
+		t.Fatal(err)
+	}
+	fd, err := openRoot("/proc/sys")
+	if err != nil {
+		t.Skip(err)
+	}
+	defer closeFD(fd)
+	var a notify.Attr
+	num, _, err := new(looker).stat(fd, "", &a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.t.ms.find(1, "/a", "", num, func(m *mount) { m.kind = idByHandle }) // which it has none of
+	if err := w.scan(t.Context(), w.t.roots[0]); err == nil {
+		t.Skip("it has handles here")
+	}
+	if err := w.scan(t.Context(), w.t.roots[1]); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := w.t.roots[1].id, alone.t.roots[0].id; got != want {
+		t.Errorf("the other root has ID %d, want %d", got, want)
 	}
 }

@@ -37,6 +37,7 @@ func (w *Watcher) scan(ctx context.Context, ri *rootInfo) error {
 		t.s.release(r)
 		t.s.recycle()
 		t.mu.Unlock()
+		t.ms.prune(func(m *mount) bool { return m.root != r }) // another one gets the ref
 		return err
 	}
 	w.log.Info("root found", "root", ri.Name, "ids", m.kind.String())
