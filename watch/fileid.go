@@ -89,8 +89,8 @@ func (ms *mounts) at(i uint32) *mount {
 	return ms.all[i]
 }
 
-// find gives the mount at a place of a tree; make fills in a new one.
-func (ms *mounts) find(root ref, rootName, place string, num uint64, make func(*mount)) *mount {
+// find gives the mount at a place of a tree; make fills in a new one. What make could not find out is not remembered.
+func (ms *mounts) find(root ref, rootName, place string, num uint64, make func(*mount) error) (*mount, error) {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
 	free := 0
@@ -101,18 +101,19 @@ func (ms *mounts) find(root ref, rootName, place string, num uint64, make func(*
 		}
 		if m.root == root && m.place == place {
 			if m.num != num { // mounted again, perhaps with something else
-				ms.leave(root, num)
 				fresh := *m
 				fresh.num, fresh.opaque = num, ""
-				make(&fresh)
+				if err := make(&fresh); err != nil {
+					return nil, err
+				}
 				ms.judge(&fresh)
+				ms.leave(root, num)
 				ms.all[i] = &fresh // others may be reading the old one
 				ms.news, ms.again = true, append(ms.again, fresh.index)
 			}
-			return ms.all[i]
+			return ms.all[i], nil
 		}
 	}
-	ms.leave(root, num)
 	if len(ms.all) == 0 {
 		ms.all = append(ms.all, nil)
 	}
@@ -122,11 +123,14 @@ func (ms *mounts) find(root ref, rootName, place string, num uint64, make func(*
 	}
 	m := &mount{index: uint32(free), num: num, root: root, place: place,
 		seed: xxhash.Sum64String(rootName + "\x00" + place)}
-	make(m)
+	if err := make(m); err != nil {
+		return nil, err
+	}
 	ms.judge(m)
+	ms.leave(root, num)
 	ms.all[free] = m
 	ms.news = true
-	return m
+	return m, nil
 }
 
 // leave notes that a mount is no longer where it was known to be, as it is met elsewhere: something above it was renamed. Where the number is that of a

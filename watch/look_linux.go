@@ -230,21 +230,22 @@ func glance(dir dirFD) {
 	unix.Close(fd)
 }
 
-// probe fills in what a mount is: of the directory (or file) name in dir, or dir itself.
-func (l *looker) probe(dir dirFD, name string, m *mount) {
+// probe fills in what a mount is: of the directory (or file) name in dir, or dir itself. An error says nothing of what it will be the next time.
+func (l *looker) probe(dir dirFD, name string, m *mount) error {
 	fd, err := unix.Openat(dir, orDot(name), unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		m.kind, m.opaque = idByInode, "it cannot be opened: "+err.Error()
-		return
+		return err
 	}
 	defer unix.Close(fd)
 	var a notify.Attr
 	if _, m.dev, err = l.stat(fd, "", &a); err != nil {
-		m.opaque = err.Error()
+		return err
 	}
 	var st unix.Statfs_t
-	if err := unix.Fstatfs(fd, &st); err != nil {
-		m.opaque = err.Error()
+	if err := unix.Fstatfs(fd, &st); err == unix.ENOSYS {
+		m.opaque = err.Error() // for good
+	} else if err != nil {
+		return err
 	}
 	var stx unix.Statx_t
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &stx); err == nil {
@@ -270,6 +271,7 @@ func (l *looker) probe(dir dirFD, name string, m *mount) {
 		m.opaque = "it is a pseudo file system"
 	}
 	m.coarse = !multigrain(m.fsType)
+	return nil
 }
 
 func orDot(name string) string {

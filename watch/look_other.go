@@ -116,17 +116,15 @@ func (l *looker) list(dir dirFD, f func(name string)) error {
 // glance has nothing to wait for where records and directories are not ordered.
 func glance(dirFD) {}
 
-// probe fills in what a mount is: of the directory (or file) name in dir, or dir itself.
-func (l *looker) probe(dir dirFD, name string, m *mount) {
+// probe fills in what a mount is: of the directory (or file) name in dir, or dir itself. An error says nothing of what it will be the next time.
+func (l *looker) probe(dir dirFD, name string, m *mount) (err error) {
 	var a notify.Attr
-	var err error
 	if _, m.dev, err = l.stat(dir, name, &a); err != nil {
-		m.opaque = "it cannot be opened: " + err.Error()
+		return err
 	}
 	m.kind, m.coarse = idByFID, true
-	if m.opaque == "" {
-		m.polled, m.opaque = volume(join(dir.Name(), name))
-	}
+	m.polled, m.opaque = volume(join(dir.Name(), name))
+	return nil
 }
 
 // xattrs are not looked at.

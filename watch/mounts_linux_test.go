@@ -77,7 +77,10 @@ func TestRootThatCannotBeIdentified(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.t.ms.find(1, "/a", "", num, func(m *mount) { m.kind = idByHandle }) // which it has none of
+	w.t.ms.find(1, "/a", "", num, func(m *mount) error {
+		m.kind = idByHandle // which it has none of
+		return nil
+	})
 	if err := w.scan(t.Context(), w.t.roots[0]); err == nil {
 		t.Skip("it has handles here")
 	}
@@ -87,4 +90,46 @@ func TestRootThatCannotBeIdentified(t *testing.T) {
 	if got, want := w.t.roots[1].id, alone.t.roots[0].id; got != want {
 		t.Errorf("the other root has ID %d, want %d", got, want)
 	}
+}
+
+// For a moment nobody can find out what is mounted somewhere. That is tried again.
+func TestMountThatCannotBeLookedAt(t *testing.T) {
+	dir, w := scanned(t, "mkdir m")
+	m := filepath.Join(dir, "m")
+	if err := unix.Mount("none", m, "tmpfs", 0, ""); err != nil {
+		t.Skip("mounting takes root: ", err)
+	}
+	t.Cleanup(func() { unix.Unmount(m, unix.MNT_DETACH) })
+	if err := os.WriteFile(filepath.Join(m, "f"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	root := w.t.roots[0].node
+	w.t.s.dir(root).flags &^= dirWatched // no record of what became of m is waited for
+	d := newDirt()
+	d.touch(place{root, "m"}, 0)
+	func() {
+		var limit unix.Rlimit
+		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+			t.Fatal(err)
+		}
+		low := limit
+		low.Cur = 256
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &low); err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
+		var fds []int
+		for fd, err := unix.Dup(0); err == nil; fd, err = unix.Dup(0) {
+			fds = append(fds, fd)
+		}
+		for k, fd := range fds {
+			if k < 2 { // there is room for the root and its directory
+				unix.Close(fd)
+			} else {
+				defer unix.Close(fd)
+			}
+		}
+		w.pass(d)
+	}()
+	goOn(t, w, "what is mounted is not told", func() bool { return w.t.s.find(root, "m/f") != 0 })
 }

@@ -28,8 +28,11 @@ func (w *Watcher) scan(ctx context.Context, ri *rootInfo) error {
 	r := t.s.alloc(0, "", 0, true)
 	ri.node = r
 	t.mu.Unlock()
-	m := t.ms.find(r, ri.Name, "", mnt, func(m *mount) { l.probe(fd, "", m) })
-	id, err := l.identify(&t.ms, m, fd, "", &a)
+	m, err := t.ms.find(r, ri.Name, "", mnt, func(m *mount) error { return l.probe(fd, "", m) })
+	var id notify.FileID
+	if err == nil {
+		id, err = l.identify(&t.ms, m, fd, "", &a)
+	}
 	closeFD(fd)
 	if err != nil {
 		t.mu.Lock()

@@ -234,10 +234,10 @@ func (t *tree) openRoot(l *looker, root ref) (dirFD, error) {
 	if err == nil {
 		m := t.ms.at(t.s.dir(root).mount)
 		if m.num != mnt {
-			m = t.ms.find(root, ri.Name, "", mnt, func(m *mount) { l.probe(fd, "", m) })
+			m, err = t.ms.find(root, ri.Name, "", mnt, func(m *mount) error { return l.probe(fd, "", m) })
 		}
 		id := ri.id
-		if a.Btime == 0 || m.snapshots() || !sameInode(t.s.node(root).stamp, stampOf(&a)) {
+		if err == nil && (a.Btime == 0 || m.snapshots() || !sameInode(t.s.node(root).stamp, stampOf(&a))) {
 			id, err = l.identify(&t.ms, m, fd, "", &a)
 		}
 		if err == nil && id == ri.id {
@@ -489,7 +489,10 @@ func (t *tree) look(at lookAt, k *look, name string, ops Op, old, came ref) {
 		return
 	}
 	if mnt != m.num {
-		k.mount = t.mountPoint(l, at.root, at.fd, strings.Clone(join(at.path, name)), name, mnt)
+		if k.mount, err = t.mountPoint(l, at.root, at.fd, strings.Clone(join(at.path, name)), name, mnt); err != nil {
+			k.mount, k.err = m, err
+			return
+		}
 	}
 	var n *node
 	if old != 0 && t.s.isDir(old) == k.attr.IsDir() && k.mount.grain(&k.attr) == 0 {
@@ -555,15 +558,16 @@ func (n *node) untouched(stamp uint64, a *notify.Attr) bool {
 }
 
 // mountPoint finds out what is mounted at a name.
-func (t *tree) mountPoint(l *looker, root ref, fd dirFD, path, name string, num uint64) *mount {
+func (t *tree) mountPoint(l *looker, root ref, fd dirFD, path, name string, num uint64) (*mount, error) {
 	if m := t.ms.of(root, num); m != nil && m.place == path {
-		return m
+		return m, nil
 	}
-	return t.ms.find(root, t.rootInfo(root).Name, path, num, func(m *mount) {
-		l.probe(fd, name, m)
-		if m.opaque == "" && t.ms.shown(m, t.rootInfo(root).Dir) {
+	return t.ms.find(root, t.rootInfo(root).Name, path, num, func(m *mount) error {
+		err := l.probe(fd, name, m)
+		if err == nil && m.opaque == "" && t.ms.shown(m, t.rootInfo(root).Dir) {
 			m.opaque = twice
 		}
+		return err
 	})
 }
 
