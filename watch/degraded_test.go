@@ -711,6 +711,38 @@ func TestTheOtherOfTwoMounts(t *testing.T) {
 	})
 }
 
+// A directory that is mounted on itself, as a sandbox does to change what may be done in it, is in the tree nowhere else.
+func TestMountedOnItself(t *testing.T) {
+	needRoot(t, "mount")
+	eachSource(t, func(t *testing.T, kind string) {
+		t.Parallel()
+		top := filepath.Join(t.TempDir(), "top")
+		sh(t, filepath.Dir(top), "mkdir -p top/a/d top/again top/m; touch top/a/d/f")
+		mountScript(t, top, "mount -t tmpfs none m; mkdir -p m/b/e; touch m/b/e/f; mount --bind m/b m/b")
+		r := watchtest.Start(t, kind, top, often)
+		sh(t, top, "mount --bind a a")
+		eventually(t, func() string {
+			if diff := watchtest.Diff("the mirror", r.Mirror.Listing(), "a new scan", watchtest.FreshListing(t, top)); len(diff) > 0 {
+				return strings.Join(diff, "\n")
+			}
+			return ""
+		})
+		wantTroubles(t, r, nil)
+		for _, path := range []string{"a/d/f", "m/b/e/f"} {
+			if _, ok := r.Mirror.Listing()[path]; !ok {
+				t.Errorf("the mirror has no %q", path)
+			}
+		}
+		sh(t, top, "mount --bind m/b/e again")
+		wantTroubles(t, r, map[string]string{"again": "second time"})
+		sh(t, top, patient+"umount again a")
+		wantTroubles(t, r, nil)
+		wantMirrored(t, r)
+		sh(t, top, "touch a/d/g m/b/e/g; mv a/d/f a/f; mv m/b/e m/b/E")
+		r.Check(t)
+	})
+}
+
 // A file that is mounted over another one stands in its place, and goes with the mount.
 func TestFileMountedOverAFile(t *testing.T) {
 	needRoot(t, "mount")

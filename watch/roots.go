@@ -257,7 +257,7 @@ func (ms *mounts) lines() mountedBy {
 }
 
 // shown says whether what is mounted at m is in the tree of its root, which begins at dir, by way of another mount, or holds
-// a part of that. The caller holds the lock.
+// a part of that. A mount that shows it just where m is does not: m covers it. The caller holds the lock.
 func (ms *mounts) shown(m *mount, dir string) bool {
 	table := ms.lines()
 	line, ok := table[m.id]
@@ -272,7 +272,11 @@ func (ms *mounts) shown(m *mount, dir string) bool {
 		if o.place == "" {
 			other.part = join(other.part, strings.TrimPrefix(strings.TrimPrefix(dir, other.point), "/"))
 		}
-		if inside(line.part, other.part) || inside(other.part, line.part) {
+		below := inside(line.part, other.part)
+		if below && join(o.place, strings.TrimPrefix(strings.TrimPrefix(line.part, other.part), "/")) == m.place {
+			continue
+		}
+		if below || inside(other.part, line.part) {
 			return true
 		}
 	}
