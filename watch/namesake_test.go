@@ -271,3 +271,42 @@ func TestIDThatIsGivenOutAgain(t *testing.T) {
 		}
 	}
 }
+
+// The same in a directory that takes the place of what has to go first, and was in it.
+func TestIDThatIsGivenOutAgainInWhatMoves(t *testing.T) {
+	dir, w := scanned(t, "mkdir -p d/e")
+	tr, root := w.t, w.t.roots[0].node
+	s := &tr.s
+	d := s.find(root, "d")
+	e := s.find(d, "e")
+	bash(t, dir, "mv d/e t; rmdir d; mv t d; touch d/f")
+	var found look
+	top, err := openRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr.look(lookAt{l: tr.lookers[0], root: root, fd: top, m: tr.ms.at(s.dir(root).mount)}, &found, "d/f", OpCreate, 0, 0)
+	closeFD(top)
+	s.idIdx.remove(s, d, idHash(s.node(d).id), byIDChain)
+	s.node(d).id = found.id
+	s.idIdx.insert(s, d, idHash(found.id), byIDChain)
+	for _, r := range []ref{root, d, e} {
+		s.dir(r).flags &^= dirWatched // no record is waited for
+	}
+	in := newDirt()
+	in.touch(place{e, "f"}, 0)
+	in.touch(place{root, "d"}, 0)
+	in.touch(place{d, "e"}, 0)
+	w.pass(in)
+	var told []string
+	for _, o := range w.out.queue {
+		for _, n := range o.notes {
+			if notify.Names.Has(n.Type) {
+				told = append(told, n.Type.String()+" "+n.Path)
+			}
+		}
+	}
+	if want := []string{"child_dir_moved_from d/e", "child_dir_removed d", "child_dir_moved_to d", "child_file_added d/f"}; !slices.Equal(told, want) {
+		t.Errorf("told %q, want %q", told, want)
+	}
+}

@@ -303,10 +303,7 @@ func (p *pass) gain(g *item) bool {
 	ready := func() bool {
 		return p.placed(g.at.dir) && (l == nil || l.floats || !l.held && !l.lostOut && p.placed(l.at.dir) && p.stands(l))
 	}
-	if !ready() || !p.clear(g) || l != nil && !p.unnest(l, g) || !ready() {
-		return false
-	}
-	if l == nil && !p.yields(g) {
+	if !ready() || !p.clear(g) || l != nil && !p.unnest(l, g) || l == nil && !p.yields(g) || !ready() {
 		return false
 	}
 	if l == nil {
