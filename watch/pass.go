@@ -443,7 +443,7 @@ func (p *pass) merge(j *job) {
 		switch {
 		case errors.Is(j.watchErr, ErrPolled):
 			d.flags = d.flags&^dirWatched | dirPolled
-			t.hasUnwatched.Store(true)
+			t.polls()
 		case j.watchErr != nil:
 			d.flags &^= dirWatched
 			t.degrade(j.dir, j.watchErr)

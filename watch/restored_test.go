@@ -77,20 +77,6 @@ func restarted(t *testing.T, dir string) (*Watcher, *watchSource) {
 	return w, src
 }
 
-// goOn has a watcher do what there is to do until ok.
-func goOn(t *testing.T, w *Watcher, what string, ok func() bool) {
-	t.Helper()
-	for begin := time.Now(); !ok(); time.Sleep(time.Millisecond) {
-		w.checkRoots(t.Context())
-		if d := w.next(); d != nil {
-			w.pass(d)
-		}
-		if time.Since(begin) > 10*time.Second {
-			t.Fatal(what)
-		}
-	}
-}
-
 // A root that is remembered is away for a moment while it is swept: what could not be looked at then is, and is watched.
 func TestRootAwayDuringTheSweepAfterARestart(t *testing.T) {
 	base := t.TempDir()

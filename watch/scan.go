@@ -187,7 +187,7 @@ func (t *tree) listed(j *job, late *dirt) {
 			d.flags |= dirWatched
 		case errors.Is(j.watchErr, ErrPolled):
 			d.flags |= dirPolled
-			t.hasUnwatched.Store(true)
+			t.polls()
 		default:
 			t.degrade(j.dir, j.watchErr)
 		}

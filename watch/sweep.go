@@ -139,10 +139,15 @@ func (t *tree) rescanned() {
 
 // unwatched says whether there are directories that have to be polled.
 func (t *tree) unwatched() bool {
+	if !t.lapsed {
+		return false
+	}
 	for i := uint32(1); i < t.s.dirs.n; i++ {
 		if d := t.s.dirs.at(i); d.node != 0 && d.flags&(dirPolled|dirDegraded) != 0 {
 			return true
 		}
 	}
+	t.lapsed = false
+	t.hasUnwatched.Store(false)
 	return false
 }

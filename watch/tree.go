@@ -95,7 +95,8 @@ type tree struct {
 	// ended may have been of extended attributes, and of a change time that it has seen: until the sweep after that.
 	doubt int64
 
-	hasUnwatched atomic.Bool  // some directory is polled
+	lapsed       bool         // some directory is polled or degraded, or was
+	hasUnwatched atomic.Bool  // some is polled, or was
 	looks        atomic.Int64 // at names, since the start
 	longName     sync.Once    // one was met, and the log says so
 }
@@ -583,6 +584,12 @@ func join(dir, name string) string {
 	return dir + "/" + name
 }
 
+// polls notes that a directory has to be polled.
+func (t *tree) polls() {
+	t.lapsed = true
+	t.hasUnwatched.Store(true)
+}
+
 // degrade notes that a directory cannot be watched or listed: it keeps its last state and is
 // tried again on a timer.
 func (t *tree) degrade(r ref, err error) {
@@ -591,6 +598,7 @@ func (t *tree) degrade(r ref, err error) {
 		return
 	}
 	d.flags |= dirDegraded
+	t.lapsed = true
 	reason := explain(err)
 	t.troubled.Lock()
 	t.trouble[r] = trouble{reason, t.now()}

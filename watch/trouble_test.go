@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // fullSource has no watch left.
@@ -56,4 +57,39 @@ func TestManyDegradedDirectories(t *testing.T) {
 	}
 	w.t.s.children(w.t.roots[0].node, w.t.heal)
 	check("watched again", "directory healed", 1, 1)
+}
+
+// polledSource cannot watch what is called d.
+type polledSource struct{ quietSource }
+
+func (polledSource) Watch(_ DirRef, at Place) error {
+	if filepath.Base(at.Path) == "d" {
+		return ErrPolled
+	}
+	return nil
+}
+
+// When the last directory that has to be polled is gone, nobody who waits for the disk asks for that any more.
+func TestNothingIsPolledAnyMore(t *testing.T) {
+	dir := t.TempDir()
+	d := filepath.Join(dir, "d")
+	if err := os.Mkdir(d, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	w, err := New(Config{Roots: []Root{{Dir: dir}}, Source: polledSource{}, Sink: &memSink{}, PollInterval: 10 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.scan(t.Context(), w.t.roots[0]); err != nil {
+		t.Fatal(err)
+	}
+	goOn(t, w, "it is not polled", func() bool { return w.sweep != nil })
+	if !w.t.hasUnwatched.Load() {
+		t.Error("nobody asks for it to be polled")
+	}
+	if err := os.Remove(d); err != nil {
+		t.Fatal(err)
+	}
+	w.in.put([]Record{{Dir: w.t.roots[0].node, Name: []byte("d"), Op: OpDelete}})
+	goOn(t, w, "it is polled for ever", func() bool { return !w.t.hasUnwatched.Load() })
 }

@@ -269,3 +269,17 @@ func TestSyncAtTheEnd(t *testing.T) {
 		t.Errorf("ended before: %v", err)
 	}
 }
+
+// goOn has a watcher do what there is to do until ok.
+func goOn(t *testing.T, w *Watcher, what string, ok func() bool) {
+	t.Helper()
+	for begin := time.Now(); !ok(); time.Sleep(time.Millisecond) {
+		w.checkRoots(t.Context())
+		if d := w.next(); d != nil {
+			w.pass(d)
+		}
+		if time.Since(begin) > 10*time.Second {
+			t.Fatal(what)
+		}
+	}
+}
