@@ -25,7 +25,7 @@ import (
 // Defaults and limits of Options.
 const (
 	DefaultLiveness = 45 * time.Second // three keepalives
-	DefaultMaxEvent = 8 << 20          // bytes; servers send frames of 256 KiB, larger ones only for a single huge notification
+	DefaultMaxEvent = 8 << 20          // bytes; servers send frames of 60 KiB, larger ones only for a single huge notification
 
 	firstWait = 500 * time.Millisecond // before the first reconnect, where the server names no retry:
 	leastWait = 100 * time.Millisecond // whatever the server names
@@ -126,6 +126,7 @@ type watch struct {
 	query  url.Values
 
 	looked  bool          // OnDirectory knows what there is to know
+	paused  bool          // nobody is idle: the server said that it cannot tell yet
 	cursor  notify.Cursor // all up to it was handled
 	wireID  []byte        // the last id that came on this connection
 	told    bool          // OnWatching was called for this connection
@@ -238,6 +239,10 @@ func (w *watch) ended(ctx context.Context, err error) error {
 
 // look tells OnDirectory what has the path.
 func (w *watch) look() error {
+	if w.paused {
+		w.paused = false
+		w.touch()
+	}
 	ctx, cancel := context.WithTimeout(w.ctx, w.o.Liveness)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(w.base, "/notify")+"/info/attributes", nil)
@@ -253,9 +258,15 @@ func (w *watch) look() error {
 		return err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode == http.StatusNotFound {
+	switch resp.StatusCode {
+	case http.StatusNotFound:
 		w.looked = true
 		return nil
+	case http.StatusServiceUnavailable: // it indexes, for as long as that takes
+		w.paused, w.fails = true, 0
+		if w.idle != nil {
+			w.idle.Stop()
+		}
 	}
 	var now struct{ ID string }
 	if resp.StatusCode != http.StatusOK || json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&now) != nil {

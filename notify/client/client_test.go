@@ -187,6 +187,33 @@ func TestDirectoryIsKnownFirst(t *testing.T) {
 	}
 }
 
+// A server that cannot tell yet what has the path, since it indexes, is waited for: to index is not to idle. One that is not there is not.
+func TestLookWhileIndexing(t *testing.T) {
+	for _, there := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			looks := 0
+			o := Options{URL: "http://s", Ref: "/d", Cursor: notify.Cursor{Seq: seqAt(0), Dir: dir}, Timeout: time.Second,
+				OnDirectory: func(notify.FileID) error { return nil },
+				Transport: &fakeTransport{answer: func(n int, req *http.Request) (*http.Response, error) {
+					if req.URL.Path != "/v1/files//d/info/attributes" {
+						return streamOf(req, step{text: watching + block(1), pause: forever})
+					}
+					switch looks++; {
+					case looks == 100:
+						return statusOf(req, 200, `{"id":"`+dir.String()+`"}`)
+					case looks > 3 && !there:
+						return nil, errors.New("connection refused")
+					}
+					return statusOf(req, 503, `{"description":"/d is being indexed"}`)
+				}}}
+			err := Watch(t.Context(), o, func(Frame) error { return errEnough })
+			if errors.Is(err, errEnough) != there || (looks == 100) != there {
+				t.Errorf("a server that is there: %v; %d looks, then %v", there, looks, err)
+			}
+		})
+	}
+}
+
 // The library would end here, 15 minutes after the first connect; and would take the clean end for good.
 func TestStreamsThatLiveLongGoOn(t *testing.T) {
 	k := &taker{stop: 3}

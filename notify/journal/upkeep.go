@@ -245,7 +245,7 @@ func (j *Journal) retain(ctx context.Context) {
 	}
 }
 
-// expire moves the base up.
+// expire moves the base up. The newest batch stays: its readers have the number of its last notification, and who read that has missed nothing.
 func (j *Journal) expire(ctx context.Context, cutoff notify.BatchNumber) error {
 	folded := false
 	for ctx.Err() == nil {
@@ -255,7 +255,7 @@ func (j *Journal) expire(ctx context.Context, cutoff notify.BatchNumber) error {
 			excess = j.onDisk - j.o.RetainBytes
 		}
 		j.mu.RUnlock()
-		last, bytes, err := j.oldest(base, saved, cutoff, excess)
+		last, bytes, err := j.oldest(base, saved-1, cutoff, excess)
 		if err != nil || last == 0 {
 			return err
 		}

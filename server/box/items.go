@@ -63,16 +63,16 @@ func (a *API) item(ctx context.Context, s *sight, folder bool, text string) (ite
 		return item{}, err
 	}
 	names, err := a.Files.LookupNames(everything(ctx), id)
-	if errors.Is(err, notify.NotFound) {
-		return item{}, missing
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, notify.NotFound) && !errors.Is(err, notify.Unavailable) {
 		return item{}, err
 	}
-	for _, e := range names {
+	for _, e := range names { // the last ones, of a root that is away
 		root, ok := s.roots[e.Root]
 		if !ok || e.Attr.IsDir() != folder || !(s.sees(&root, e.Path) || folder && s.touches(&root, e.Path)) {
 			continue
+		}
+		if err != nil {
+			return item{}, err
 		}
 		now, err := a.Files.Stat(everything(ctx), id)
 		if errors.Is(err, notify.NotFound) {
@@ -82,6 +82,9 @@ func (a *API) item(ctx context.Context, s *sight, folder bool, text string) (ite
 			return item{}, err
 		}
 		return item{root: &root, path: e.Path, spine: e.Spine, attr: &now.Attr, seq: seq, status: active}, nil
+	}
+	if errors.Is(err, notify.Unavailable) && s.grant.Prefixes == nil {
+		return item{}, err
 	}
 	return item{}, missing
 }

@@ -335,6 +335,22 @@ func TestAHardLinkThatGoesWhileTheRootIsAway(t *testing.T) {
 	}
 }
 
+// While a root is away, an ID in it that may not be seen is as unknown as any.
+func TestAnItemOutOfSightWhileTheRootIsAway(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	tree.Mkdir("a")
+	mine, theirs := tree.Create("a/mine"), tree.Create("theirs")
+	base := serve(t, tree, func(o *server.Options) {
+		o.Auth = &as{Prefixes: []string{"/srv/data/a"}, Privileges: notify.MayAll}
+	})
+	tree.SetState(func(s *notify.RootState) { s.Phase = notify.Away })
+	for id, want := range map[notify.FileID]int{mine: 503, theirs: 404, 424242: 404} {
+		if status, _, body := ask(t, "GET", base+"/2.0/files/"+id.String()); status != want {
+			t.Errorf("file %d: %d %s, want %d", id, status, body, want)
+		}
+	}
+}
+
 // counted counts how many snapshots are made at once, each of which takes until it is told to end.
 type counted struct {
 	*servertest.Tree

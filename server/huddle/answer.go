@@ -130,7 +130,6 @@ func headers(w http.ResponseWriter) {
 	h := w.Header()
 	h.Set("Cache-Control", "private, no-cache")
 	h.Set("Vary", "Accept, Accept-Encoding, Authorization")
-	h.Set("X-Content-Type-Options", "nosniff")
 }
 
 // answer sends a value. A zero time is none.

@@ -425,6 +425,44 @@ func TestDamageAtTheEnd(t *testing.T) {
 	}
 }
 
+// lost gives, for a batch that cannot be read, one that knows nothing, not even the one before it.
+type lost struct{ torn }
+
+func (l lost) PageBack(ctx context.Context, root notify.FileID, before notify.BatchNumber, limit int) ([]*notify.Batch, error) {
+	all, err := l.torn.PageBack(ctx, root, before, limit)
+	for i, b := range all {
+		if b.Number == l.is {
+			all[i] = &notify.Batch{Number: b.Number}
+		}
+	}
+	return all, err
+}
+
+// Wherever a page ends beside a batch that cannot be read, its next one has what is older.
+func TestDamageInTheMiddle(t *testing.T) {
+	for above := range 60 {
+		c := newClient(t)
+		var damaged notify.BatchNumber
+		for i := range 100 {
+			n := c.tree.Log.Append(servertest.RootID, notify.Notification{Type: notify.ChildFileAdded, Path: fmt.Sprint("f", i), Spine: notify.Spine{servertest.RootID, notify.FileID(900 + i)}}).Number
+			if i == 99-above {
+				damaged = n
+			}
+		}
+		c.tree.Log.Damage(damaged)
+		c.api.Feed = feed.New(lost{torn{c.tree.Log, damaged}}, feed.Options{})
+		n := 0
+		for at := list; at != ""; {
+			p := c.page(at)
+			n += len(p.Changes)
+			at = rel(p.Links, "next")
+		}
+		if n != 99 {
+			t.Fatalf("with %d batches above it: %d changes, want 99", above, n)
+		}
+	}
+}
+
 // What a token may not see is not there, and what lies above it neither.
 func TestAGrantSeesItsPartOnly(t *testing.T) {
 	c := newClient(t)

@@ -110,15 +110,15 @@ func (s *scan) changes(b *notify.Batch) []happened {
 func (a *API) read(ctx context.Context, ws *workspace, q pageRequest, newest *notify.Batch) (*page, error) {
 	log := a.Feed.Log()
 	bounds := log.Bounds()
-	for _, c := range []*notify.Seq{q.upTo, q.after} {
-		if c == nil || c == q.after && *c == 0 {
-			continue
-		}
+	if c := q.upTo; c != nil && (c.Batch() <= bounds.Base || c.Batch() > bounds.Head) {
+		return nil, a.gone()
+	}
+	if c := q.after; c != nil && *c != 0 { // from here on nothing may be missing
 		ok, err := log.Contains(ctx, *c)
 		if err != nil {
 			return nil, err
 		}
-		if !ok || c == q.upTo && c.Batch() <= bounds.Base {
+		if !ok {
 			return nil, a.gone()
 		}
 	}
@@ -177,11 +177,9 @@ func (a *API) readDown(ctx context.Context, s *scan, upTo notify.Seq) (*page, er
 					return p, nil // p.lo is the last one's
 				}
 				s.out = append(s.out, c)
-				if p.lo = c.seq - 1; p.lo.Batch() != b.Number {
-					p.lo = b.Prev.End()
-				}
+				p.lo = c.seq - 1
 			}
-			p.lo = b.Prev.End()
+			p.lo = (b.Number - 1).End()
 			base := a.Feed.Log().Bounds().Base // what is damaged knows its root's batches no more, and perhaps none
 			p.oldest = b.Root != 0 && b.RootPrev <= base || b.Prev != 0 && b.Prev <= base
 			if p.oldest || s.exhausted() || b.Number == 0 {
@@ -211,7 +209,7 @@ func (a *API) readUp(ctx context.Context, s *scan, after notify.Seq) (*page, err
 			return p, nil
 		}
 		for _, b := range batches {
-			if b.Number != p.hi.Batch() && b.Prev != p.hi.Batch() {
+			if err := a.Feed.Follows(p.hi, b); err != nil && b.Root != 0 {
 				return nil, a.gone() // retention went by
 			}
 			for _, c := range s.changes(b) {

@@ -59,7 +59,6 @@ func (s *stream) serve(ctx context.Context) error {
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store, no-transform")
 	h.Set("X-Accel-Buffering", "no")
-	h.Set("X-Content-Type-Options", "nosniff")
 	s.w.WriteHeader(http.StatusOK)
 	s.Observer.StreamOpened(Protocol)
 	err := s.send(nil) // the head goes out at once

@@ -24,7 +24,7 @@ type form struct {
 	fields notify.Fields
 	stream bool // text/event-stream: each frame with its id. Else nothing but data lines
 	filled bool // what only moves the cursor has data too: some clients take no id without
-	chunks bool // what is sent is chunks of HTTP/1.1, each as long as a frame
+	chunks bool // a frame is a chunk of HTTP/1.1: of those that net/http writes, it makes chunks itself
 }
 
 // chunkHead begins a chunk, until its length is known.

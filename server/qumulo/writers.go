@@ -134,10 +134,12 @@ func (a *API) bye(m *member, err error) {
 	if errors.As(err, &left) && m.off == 0 && m.fd >= 0 {
 		out := frames{form: m.group.form}
 		out.add([]feed.Hit{left.hit})
-		if _, err := writeSocket(m.fd, out.buf); err == nil {
+		if n, err := writeSocket(m.fd, out.buf); err == nil {
 			m.pos = left.hit.Note.Seq
 			m.sent++
-			a.Observer.StreamSent(Protocol, 1, len(out.buf))
+			a.Observer.StreamSent(Protocol, 1, n)
+		} else {
+			m.off = max(n, 1) // nothing comes behind half of it, nor a good end behind none
 		}
 		out.reset()
 	}

@@ -46,7 +46,7 @@ export class Stream {
     if (this.types) q.set("filter", this.types.join(","));
     if (this.lastId) q.set("last_event_id", this.lastId);
     else if (this.from) q.set("since", this.from);
-    // No block with data came yet, so no id was seen: everything since the first connection is new.
+    // No block came yet, so no id was seen: everything since the first connection is new.
     else if (this.since) q.set("since", `${Math.ceil((performance.now() - this.since) / 1000)}s`);
     return `v1/files/${encodeRef(this.dir)}/notify?${q}`;
   }
@@ -64,6 +64,9 @@ export class Stream {
       this.on.state("open");
     });
     source.onmessage = current((e) => this.receive(e));
+    source.addEventListener("cursor", current((e) => {
+      if (e.lastEventId) this.lastId = e.lastEventId;
+    }));
     source.addEventListener("reset", current((e) => {
       if (e.lastEventId) this.lastId = e.lastEventId;
       let reason = "";
