@@ -163,8 +163,16 @@ type Batch struct {
 	Notes    []Notification
 }
 
-// Bounds are the ends of a journal. A cursor is readable if its batch is kept or
-// is Base, the predecessor of the oldest one kept. Head == Base: nothing is kept.
+// Last is the place of the last notification of a batch; of one that is damaged, its end.
+func (b *Batch) Last() Seq {
+	if len(b.Notes) == 0 {
+		return b.Number.End()
+	}
+	return b.Notes[len(b.Notes)-1].Seq
+}
+
+// Bounds are the ends of a journal. A cursor is readable if its batch is kept, or
+// if it has seen all of Base, the predecessor of the oldest one kept. Head == Base: nothing is kept.
 type Bounds struct {
 	Base  BatchNumber
 	Head  BatchNumber

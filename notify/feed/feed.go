@@ -80,33 +80,34 @@ func (f *Feed) Count(subs, behind int) {
 // Subscribe makes a subscription that has seen everything up to after. It is Gone, with the bounds
 // of the log, if the log cannot be read from there without a hole. Close the Sub in the end.
 func (f *Feed) Subscribe(ctx context.Context, v View, after notify.Seq) (*Sub, error) {
-	if err := f.check(ctx, after); err != nil {
+	at, err := f.check(ctx, after)
+	if err != nil {
 		return nil, err
 	}
 	f.subs.Add(1)
-	return &Sub{feed: f, view: v, pos: after}, nil
+	return &Sub{feed: f, view: v, pos: at}, nil
 }
 
-// check says whether the log can be read on from a cursor.
-func (f *Feed) check(ctx context.Context, after notify.Seq) error {
-	ok, err := f.log.Contains(ctx, after)
+// check says whether the log can be read on from a cursor, and where.
+func (f *Feed) check(ctx context.Context, after notify.Seq) (notify.Seq, error) {
+	after, ok, err := f.log.Contains(ctx, after)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if !ok {
-		return f.gone("feed.Subscribe", "this position is not, or no longer, in the journal")
+		return 0, f.gone("feed.Subscribe", "this position is not, or no longer, in the journal")
 	}
 	from := next(after)
 	batches, ok := f.log.Ring(from)
 	if !ok {
 		if batches, err = f.page(ctx, nil, from, 1); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	if len(batches) > 0 {
-		return f.Follows(after, batches[0])
+		return after, f.Follows(after, batches[0])
 	}
-	return f.nothing(after)
+	return after, f.nothing(after)
 }
 
 // Follows says whether b is what a reader at pos has to examine next. If it is damaged, or something is missing

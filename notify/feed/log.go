@@ -21,9 +21,9 @@ type Log interface {
 	Page(ctx context.Context, from notify.BatchNumber, limit int) ([]*notify.Batch, error)
 	// PageBack returns, newest first, at most limit batches of one root (0: of any) numbered before or lower.
 	PageBack(ctx context.Context, root notify.FileID, before notify.BatchNumber, limit int) ([]*notify.Batch, error)
-	// Contains says whether a cursor can be read on from: its batch is kept, or it is Bounds().Oldest(). One inside the base is not: the rest of
-	// that batch is gone.
-	Contains(ctx context.Context, pos notify.Seq) (bool, error)
+	// Contains says whether a cursor can be read on from: its batch is kept, or it has seen all of the base. One that is really inside
+	// the base is not: the rest of that batch is gone. at is where to read on: in the base its end.
+	Contains(ctx context.Context, pos notify.Seq) (at notify.Seq, ok bool, err error)
 	// SeekTime gives the number of the last batch written before t; Bounds().Base if there is none.
 	SeekTime(ctx context.Context, t time.Time) (notify.BatchNumber, error)
 	// Grew returns a channel that is closed at the next append (and at Close). Fetch it before looking, then wait on it.

@@ -126,7 +126,7 @@ func TestBackOfRoot(t *testing.T) {
 	j = reopen(t, dir, o)
 	check("batches are damaged")
 	j.mu.Lock()
-	j.moveBase(all[len(all)/3])
+	j.moveBase(all[len(all)/3], all[len(all)/3].End())
 	j.mu.Unlock()
 	check("old batches were dropped")
 }

@@ -159,7 +159,7 @@ func BenchmarkSeek(b *testing.B) {
 	base, head := j.Bounds().Base, j.Bounds().Head
 	at := func(i int) notify.BatchNumber { return base + 1 + notify.BatchNumber(i*7919)%(head-base) }
 	for name, f := range map[string]func(n notify.BatchNumber) error{
-		"contains": func(n notify.BatchNumber) error { _, err := j.Contains(b.Context(), n.End()); return err },
+		"contains": func(n notify.BatchNumber) error { _, _, err := j.Contains(b.Context(), n.End()); return err },
 		"time":     func(n notify.BatchNumber) error { _, err := j.SeekTime(b.Context(), n.Time()); return err },
 		"page":     func(n notify.BatchNumber) error { _, err := j.Page(b.Context(), n, 16); return err },
 		"back":     func(n notify.BatchNumber) error { _, err := j.PageBack(b.Context(), loadRoot, n, 16); return err },

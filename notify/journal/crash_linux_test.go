@@ -349,7 +349,7 @@ func TestUnsavedOutgrowsMemory(t *testing.T) {
 		b := j.Bounds()
 		kept := 0
 		for i, n := range numbers {
-			has, err := j.Contains(t.Context(), n.End())
+			_, has, err := j.Contains(t.Context(), n.End())
 			if err != nil || has != (n >= b.Base) {
 				t.Fatalf("%s: Contains(batch %d): %v, %v with bounds %+v", when, i, has, err, b)
 			}
@@ -369,7 +369,7 @@ func TestUnsavedOutgrowsMemory(t *testing.T) {
 	if s.Down.IsZero() || s.Lost == 0 || s.Unsaved == 0 || s.RingBytes > 8<<10 || s.Unwritten <= 0 {
 		t.Fatalf("State: %+v", s)
 	}
-	if has, _ := j.Contains(t.Context(), numbers[0].End()); has {
+	if _, has, _ := j.Contains(t.Context(), numbers[0].End()); has {
 		t.Fatal("a cursor from before the hole can be read on from")
 	}
 	honest("down")
@@ -399,7 +399,7 @@ func TestUnsavedOutgrowsMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, n := range numbers {
-		if has, _ := j.Contains(t.Context(), n.End()); has {
+		if _, has, _ := j.Contains(t.Context(), n.End()); has {
 			t.Fatalf("after a silent scan the cursor of batch %d is still good", i)
 		}
 	}

@@ -39,7 +39,7 @@ func fillJournal(t testing.TB, j *Journal, clock *logtest.Clock, n int) []notify
 
 func has(t testing.TB, j *Journal, n notify.BatchNumber) bool {
 	t.Helper()
-	ok, err := j.Contains(t.Context(), n.End())
+	_, ok, err := j.Contains(t.Context(), n.End())
 	if err != nil {
 		t.Fatalf("Contains(%d): %v", n, err)
 	}
@@ -337,7 +337,7 @@ func TestRetentionByAge(t *testing.T) {
 	if b := j.Bounds(); b.Base != young[8] || b.Head != young[9] {
 		t.Fatalf("all is too old, of which the newest stays: bounds %+v", b)
 	}
-	if has, err := j.Contains(t.Context(), young[9].Seq(0)); !has {
+	if _, has, err := j.Contains(t.Context(), young[9].Seq(0)); !has {
 		t.Fatalf("who has read the newest notification is told that its place is gone: %v", err)
 	}
 	leave(j)

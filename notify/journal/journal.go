@@ -91,7 +91,8 @@ type Journal struct {
 	mu       sync.RWMutex // guards what follows; taken after appending
 	ring     ring
 	base     notify.BatchNumber
-	whole    bool // as Bounds has it
+	seen     notify.Seq // whoever has seen so much of the base has seen all of it; after a start nobody knows of less than its end
+	whole    bool       // as Bounds has it
 	head     notify.BatchNumber
 	saved    notify.BatchNumber // newest batch on disk
 	last     map[notify.FileID]notify.BatchNumber
@@ -279,6 +280,7 @@ func (j *Journal) load(record notify.BatchNumber) (err error) {
 		return openError(op, path, err)
 	}
 	j.base, j.whole = notify.BatchNumber(base), whole == 1
+	j.seen = j.base.End()
 	j.head = max(j.base, notify.BatchNumber(head.Int64))
 	j.saved = j.head
 	j.expired.Store(true)
@@ -494,12 +496,13 @@ func (j *Journal) noteSaved(r *row) {
 
 // forget is called when memory has dropped a batch. If the disk does not have it either, it is
 // lost, and nobody may read across. The caller holds mu.
-func (j *Journal) forget(n notify.BatchNumber) {
+func (j *Journal) forget(b *notify.Batch) {
+	n := b.Number
 	if n <= j.saved || len(j.unsaved) == 0 || j.unsaved[0].number != n {
 		return
 	}
 	j.dropUnsaved()
-	j.base, j.whole, j.onDisk = n, false, 0
+	j.base, j.seen, j.whole, j.onDisk = n, b.Last(), false, 0
 	j.expired.Store(true)
 }
 

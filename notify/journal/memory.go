@@ -24,7 +24,8 @@ type Memory struct {
 	mu     sync.RWMutex
 	ring   ring
 	base   notify.BatchNumber
-	whole  bool // as Bounds has it
+	seen   notify.Seq // whoever has seen so much of the base has seen all of it
+	whole  bool       // as Bounds has it
 	head   notify.BatchNumber
 	last   map[notify.FileID]notify.BatchNumber // newest batch of each root
 	closed bool
@@ -36,7 +37,7 @@ func NewMemory(o MemoryOptions) *Memory {
 		o.Now = time.Now
 	}
 	base := notify.NumberAt(o.Now())
-	return &Memory{now: o.Now, bell: newBell(), ring: newRing(o.RingBytes), base: base, whole: true, head: base,
+	return &Memory{now: o.Now, bell: newBell(), ring: newRing(o.RingBytes), base: base, seen: base.End(), whole: true, head: base,
 		last: make(map[notify.FileID]notify.BatchNumber)}
 }
 
@@ -60,7 +61,8 @@ func (m *Memory) Append(_ context.Context, root notify.FileID, notes []notify.No
 	m.ring.push(b)
 	m.head, m.last[root] = b.Number, b.Number
 	for m.ring.excess() {
-		m.base, m.whole = m.ring.drop(), false
+		b := m.ring.drop()
+		m.base, m.seen, m.whole = b.Number, b.Last(), false
 	}
 	m.bell.ring()
 	return b.Number, nil
@@ -110,14 +112,17 @@ func (m *Memory) PageBack(ctx context.Context, root notify.FileID, before notify
 	return m.ring.back(root, before, limit), nil
 }
 
-// Contains says whether a cursor can be read on from: its batch is kept, or it is the end of the base.
-func (m *Memory) Contains(ctx context.Context, pos notify.Seq) (bool, error) {
+// Contains says whether a cursor can be read on from, and where: its batch is kept, or it has seen all of the base.
+func (m *Memory) Contains(ctx context.Context, pos notify.Seq) (at notify.Seq, ok bool, err error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	if err := m.refuse(ctx, "journal.Contains"); err != nil {
-		return false, err
+		return 0, false, err
 	}
-	return pos == m.base.End() || m.ring.has(pos.Batch()), nil
+	if pos.Batch() == m.base {
+		return m.base.End(), pos >= m.seen, nil
+	}
+	return pos, m.ring.has(pos.Batch()), nil
 }
 
 // SeekTime gives the number of the last batch written in a millisecond before that of t; the base if there is none.

@@ -296,23 +296,27 @@ func (j *Journal) noteDamage(n notify.BatchNumber, err error) {
 	}
 }
 
-// Contains says whether a cursor can be read on from: its batch is kept, or it is the end of the base.
-func (j *Journal) Contains(ctx context.Context, pos notify.Seq) (bool, error) {
+// Contains says whether a cursor can be read on from, and where: its batch is kept, or it has seen all of the base.
+func (j *Journal) Contains(ctx context.Context, pos notify.Seq) (at notify.Seq, ok bool, err error) {
 	const op = "journal.Contains"
 	n := pos.Batch()
-	var known, has bool
+	at = pos
+	known := false
 	if err := j.look(ctx, op, func() {
 		known = n <= j.base || n > j.begins()
-		has = pos == j.base.End() || n > j.base && j.ring.has(n)
+		ok = n > j.base && j.ring.has(n)
+		if n == j.base {
+			at, ok = n.End(), pos >= j.seen
+		}
 	}); err != nil || known {
-		return has, err
+		return at, ok, err
 	}
 	var one int
-	err := j.query.has.QueryRow(int64(n)).Scan(&one)
+	err = j.query.has.QueryRow(int64(n)).Scan(&one)
 	if errors.Is(err, sql.ErrNoRows) || err != nil && broken(err) {
-		return false, nil
+		return at, false, nil
 	}
-	return err == nil, readError(op, err)
+	return at, err == nil, readError(op, err)
 }
 
 // SeekTime gives the number of the last batch written in a millisecond before that of t; the base if there is none.

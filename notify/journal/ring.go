@@ -78,15 +78,15 @@ func (r *ring) prepend(older []*notify.Batch) {
 // excess says whether the oldest batch has to go.
 func (r *ring) excess() bool { return r.weight > r.limit && len(r.batches) > 1 }
 
-// drop removes the oldest batch and gives its number.
-func (r *ring) drop() notify.BatchNumber {
-	n, w := r.batches[0].Number, int(r.weights[0])
+// drop removes the oldest batch and gives it.
+func (r *ring) drop() *notify.Batch {
+	b, w := r.batches[0], int(r.weights[0])
 	r.weight -= w
 	r.batches, r.weights = r.batches[1:], r.weights[1:]
 	if r.dropped += w; r.dropped > r.limit/4 {
 		r.move()
 	}
-	return n
+	return b
 }
 
 // from gives what is numbered n or higher.

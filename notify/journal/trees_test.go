@@ -512,7 +512,7 @@ func TestTreeLifecycle(t *testing.T) {
 		t.Fatalf("ResetTree: got %d, %v; want %d", at, err, first)
 	}
 	appendNote(t, j, 9, "x")
-	if has, _ := j.Contains(t.Context(), first.End()); !has {
+	if _, has, _ := j.Contains(t.Context(), first.End()); !has {
 		t.Fatal("the cursors of another root are gone")
 	}
 	if got := j.Trees(); !slices.Equal(got, []notify.FileID{7, 9}) {
@@ -523,7 +523,7 @@ func TestTreeLifecycle(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := j.Bounds()
-	if has, _ := j.Contains(t.Context(), first.End()); has || b.Base != b.Head {
+	if _, has, _ := j.Contains(t.Context(), first.End()); has || b.Base != b.Head {
 		t.Fatalf("an older cursor is still good, with bounds %+v", b)
 	}
 	// The other root's tree has not lost what came before.
@@ -679,7 +679,7 @@ func TestTreeDamage(t *testing.T) {
 		}
 		got := map[key]entry{}
 		meta, _, err := j.LoadTree(t.Context(), w.root, visit(got))
-		has, _ := j.Contains(t.Context(), last.End())
+		_, has, _ := j.Contains(t.Context(), last.End())
 		switch {
 		case err == nil && (!reflect.DeepEqual(got, want) || string(meta) != "meta"):
 			t.Errorf("bit %d: another tree was loaded: %d entries for %d", at, len(got), len(want))
@@ -691,7 +691,7 @@ func TestTreeDamage(t *testing.T) {
 			if _, err := j.ResetTree(t.Context(), w.root, nil, w.walk); err != nil {
 				t.Errorf("bit %d: ResetTree: %v", at, err)
 			}
-			if has, _ := j.Contains(t.Context(), last.End()); has {
+			if _, has, _ := j.Contains(t.Context(), last.End()); has {
 				t.Errorf("bit %d: after a silent scan an older cursor is still good", at)
 			}
 		}
@@ -712,7 +712,7 @@ func TestTreeDamage(t *testing.T) {
 		if _, _, err := j.LoadTree(t.Context(), w.root, visit(map[key]entry{})); !errors.Is(err, notify.NotFound) {
 			t.Errorf("a strange checkpoint from %q: %v, want NotFound", from, err)
 		}
-		if has, _ := j.Contains(t.Context(), last.End()); has {
+		if _, has, _ := j.Contains(t.Context(), last.End()); has {
 			t.Errorf("a strange checkpoint from %q: an older cursor is still good", from)
 		}
 	}
@@ -757,16 +757,16 @@ func TestTreeThatCannotBeStored(t *testing.T) {
 	if err == nil {
 		t.Fatal("ResetTree stored a tree without a database")
 	}
-	if has, _ := j.Contains(t.Context(), at.End()); !has || at <= old {
+	if _, has, _ := j.Contains(t.Context(), at.End()); !has || at <= old {
 		t.Errorf("ResetTree says that the tree is of %d, which is no cursor; the older one is %d", at, old)
 	}
 	j.trees.forgetAll(nil)
 	fresh := appendNote(t, j, 7, "b")
 	for range 2 {
-		if has, _ := j.Contains(t.Context(), old.End()); has {
+		if _, has, _ := j.Contains(t.Context(), old.End()); has {
 			t.Error("an older cursor is still good")
 		}
-		if has, _ := j.Contains(t.Context(), fresh.End()); !has {
+		if _, has, _ := j.Contains(t.Context(), fresh.End()); !has {
 			t.Error("a newer cursor is gone")
 		}
 		leave(j)
@@ -829,7 +829,7 @@ func TestNewLifeWakes(t *testing.T) {
 	default:
 		t.Error("nobody was woken")
 	}
-	if has, _ := j.Contains(t.Context(), head.End()); has {
+	if _, has, _ := j.Contains(t.Context(), head.End()); has {
 		t.Error("the head that was is still good")
 	}
 }

@@ -267,9 +267,13 @@ func (j *Journal) expire(ctx context.Context, cutoff notify.BatchNumber) error {
 			folded = true
 			continue
 		}
+		seen := last.End()
+		if b, err := j.Page(ctx, last, 1); err == nil && len(b) > 0 && b[0].Number == last {
+			seen = b[0].Last()
+		}
 		j.appending.Lock()
 		j.mu.Lock()
-		j.moveBase(last)
+		j.moveBase(last, seen)
 		j.onDisk = max(0, j.onDisk-bytes)
 		j.mu.Unlock()
 		j.appending.Unlock()
@@ -332,9 +336,12 @@ func (j *Journal) deleteExpired(ctx context.Context) error {
 	return nil
 }
 
-// moveBase makes everything up to number unreadable. The caller holds appending and mu.
-func (j *Journal) moveBase(number notify.BatchNumber) {
-	j.base, j.whole, j.stateDue = max(j.base, number), false, true
+// moveBase makes everything up to number unreadable, of which seen is the last. The caller holds appending and mu.
+func (j *Journal) moveBase(number notify.BatchNumber, seen notify.Seq) {
+	if number >= j.base {
+		j.base, j.seen = number, seen
+	}
+	j.whole, j.stateDue = false, true
 	j.expired.Store(true)
 	if j.base >= j.saved {
 		j.onDisk = 0
@@ -353,7 +360,7 @@ func (j *Journal) newLife() notify.BatchNumber {
 	j.mu.Lock()
 	number := max(nextNumber(j.o.Now(), j.head), j.first)
 	j.head = number
-	j.moveBase(number)
+	j.moveBase(number, number.End())
 	j.saved = number
 	j.mu.Unlock()
 	j.bell.ring()

@@ -96,8 +96,9 @@ func (a *API) start(r *http.Request, q query) (notify.Seq, error) {
 		a.lost(r, 0, "a position that is newer than the journal")
 		return bounds.Newest(), nil
 	case fromSeq:
-		pos = q.pos.seq
-		kept, err := a.Feed.Log().Contains(ctx, pos)
+		var kept bool
+		var err error
+		pos, kept, err = a.Feed.Log().Contains(ctx, q.pos.seq)
 		switch {
 		case err != nil:
 			return 0, err

@@ -151,8 +151,7 @@ func (a *API) pollFrom(ctx context.Context, p position) (notify.Seq, bool, error
 	case fromFuture:
 		return 0, false, nil
 	}
-	ok, err := a.Feed.Log().Contains(ctx, p.seq)
-	return p.seq, ok, err
+	return a.Feed.Log().Contains(ctx, p.seq)
 }
 
 // finding is what a look for news found.

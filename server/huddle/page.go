@@ -114,13 +114,14 @@ func (a *API) read(ctx context.Context, ws *workspace, q pageRequest, newest *no
 		return nil, a.gone()
 	}
 	if c := q.after; c != nil && *c != 0 { // from here on nothing may be missing
-		ok, err := log.Contains(ctx, *c)
+		at, ok, err := log.Contains(ctx, *c)
 		if err != nil {
 			return nil, err
 		}
 		if !ok {
 			return nil, a.gone()
 		}
+		q.after = &at
 	}
 	s := &scan{ws: ws, size: q.size}
 	var p *page
@@ -138,20 +139,13 @@ func (a *API) read(ctx context.Context, ws *workspace, q pageRequest, newest *no
 		return nil, err
 	}
 	p.changes = s.out
-	p.newest = newest == nil || p.hi >= lastSeq(newest)
+	p.newest = newest == nil || p.hi >= newest.Last()
 	return p, nil
 }
 
 func (a *API) gone() error {
 	return &coded{"ObjectDeleted", &notify.Error{Op: "huddle.changes", Kind: notify.Gone, Bounds: a.Feed.Log().Bounds(),
 		Msg: "this page of the list is no longer kept: begin again with the address that the workspace gives"}}
-}
-
-func lastSeq(b *notify.Batch) notify.Seq {
-	if len(b.Notes) == 0 {
-		return b.Number.End()
-	}
-	return b.Notes[len(b.Notes)-1].Seq
 }
 
 // readDown collects the newest changes up to a cursor, newest first.

@@ -122,19 +122,19 @@ func (s *stream) position(ctx context.Context) error {
 		return s.oldest(ctx)
 	}
 	batch := s.last.Batch()
-	known, err := log.Contains(ctx, s.last)
+	at, known, err := log.Contains(ctx, s.last)
 	if err != nil {
 		return err
 	}
-	if known {
+	if known && at == s.last {
 		s.from = s.last
 		return s.before(ctx, batch)
 	}
 	seen := s.last - 1 // it may be the last line that there is
-	if known, err = log.Contains(ctx, seen); err != nil {
+	if at, known, err = log.Contains(ctx, seen); err != nil {
 		return err
 	} else if known {
-		return s.retry(ctx, s.subscribe(ctx, seen))
+		return s.retry(ctx, s.subscribe(ctx, at))
 	}
 	s.lost(s.last)
 	if seen >= s.Feed.Head() {
@@ -146,7 +146,7 @@ func (s *stream) position(ctx context.Context) error {
 // before subscribes from the beginning of a batch that the log contains.
 func (s *stream) before(ctx context.Context, n notify.BatchNumber) error {
 	if n == s.Feed.Log().Bounds().Base {
-		return s.retry(ctx, s.subscribe(ctx, n.End()))
+		return s.retry(ctx, s.subscribe(ctx, s.last-1))
 	}
 	b, err := s.batch(ctx, n)
 	switch {
@@ -274,7 +274,7 @@ func (s *stream) behind(ctx context.Context, at notify.Seq) error {
 func (s *stream) skip(ctx context.Context) error {
 	pos := s.sub.Cursor().Seq
 	s.lost(pos + 1)
-	known, err := s.Feed.Log().Contains(ctx, pos)
+	_, known, err := s.Feed.Log().Contains(ctx, pos)
 	if err != nil {
 		return err
 	}

@@ -686,9 +686,9 @@ func (l *holey) Page(ctx context.Context, from notify.BatchNumber, limit int) ([
 	return l.without(batches), err
 }
 
-func (l *holey) Contains(ctx context.Context, pos notify.Seq) (bool, error) {
-	ok, err := l.Log.Contains(ctx, pos)
-	return ok && !l.lost[pos.Batch()], err
+func (l *holey) Contains(ctx context.Context, pos notify.Seq) (notify.Seq, bool, error) {
+	at, ok, err := l.Log.Contains(ctx, pos)
+	return at, ok && !l.lost[pos.Batch()], err
 }
 
 // Behind a batch that is missing, all of the next one is told: also what has the very first number in it, and whatever comes behind.

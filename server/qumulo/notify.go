@@ -59,6 +59,7 @@ type stream struct {
 	chunks  bool         // the body is in chunks, of HTTP/1.1
 	conn    *net.TCPConn // what a writer could take over; nil: the stream stays with this goroutine
 	release func()       // what Admit wants to be called in the end
+	handed  func()       // to be called when a writer has the stream
 
 	view    feed.View
 	name    string     // of the directory, for the comment
@@ -98,6 +99,7 @@ func (s *stream) serve(ctx context.Context) error {
 		s.sub.Close()
 	}
 	if err == errHandedOver {
+		s.handed()
 		return nil
 	}
 	if s.stream && !s.head {

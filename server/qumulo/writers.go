@@ -30,11 +30,12 @@ import (
 // What is in memory: a few hundred bytes for a member; one buffer for each shard and each pager, which holds at most maxWrite and the
 // frames of one batch; one page for each pager. What a client did not take is not kept but made again.
 type writers struct {
-	api    *API
-	began  time.Time
-	shards []*shard
-	pages  chan *member  // to the pagers; without room, so that a shard knows whom they have
-	turn   atomic.Uint32 // which shard gets the next one
+	api     *API
+	began   time.Time
+	shards  []*shard
+	handing sync.RWMutex  // for reading while a stream is handed over, which nobody else waits for; for writing when all have ended
+	pages   chan *member  // to the pagers; without room, so that a shard knows whom they have
+	turn    atomic.Uint32 // which shard gets the next one
 }
 
 var (
@@ -85,6 +86,7 @@ func (a *API) Run(ctx context.Context) error {
 	}
 	a.writers.Store(w)
 	shards.Wait()
+	w.handing.Lock()
 	a.writers.Store(nil)
 	close(w.pages)
 	for _, h := range w.shards {
@@ -97,13 +99,15 @@ func (a *API) Run(ctx context.Context) error {
 // handOver gives the stream to a writer, if that is possible now; then it is no longer this goroutine's.
 func (s *stream) handOver(ctx context.Context) bool {
 	w := s.writers.Load()
-	if s.conn == nil || w == nil || !s.inForce || s.gone || ctx.Err() != nil {
+	if s.conn == nil || w == nil || !s.inForce || s.gone || ctx.Err() != nil || !w.handing.TryRLock() {
 		return false
 	}
 	if _, _, err := s.rc.Hijack(); err != nil {
+		w.handing.RUnlock()
 		s.conn = nil // something on the way from net/http to here does not let go
 		return false
 	}
+	s.handed = w.handing.RUnlock
 	now := w.now()
 	m := &member{
 		group: &group{key: key{view: s.sub.View(), form: s.out.form}},

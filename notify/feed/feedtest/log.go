@@ -17,6 +17,7 @@ type Log struct {
 	mu      sync.Mutex
 	batches []*notify.Batch
 	base    notify.BatchNumber
+	seen    notify.Seq // whoever has seen so much of the base has seen all of it
 	whole   bool
 	ring    int // batches that Ring holds; < 0: all
 	closed  bool
@@ -29,7 +30,7 @@ type Log struct {
 
 // New makes an empty log whose base is a given batch; memory holds all of it.
 func New(base notify.BatchNumber) *Log {
-	return &Log{base: base, whole: true, ring: -1, grew: make(chan struct{}), last: map[notify.FileID]notify.BatchNumber{}}
+	return &Log{base: base, seen: base.End(), whole: true, ring: -1, grew: make(chan struct{}), last: map[notify.FileID]notify.BatchNumber{}}
 }
 
 // SkipTo makes the next batch have this number, if that is more than one after the last one: numbers are times.
@@ -88,7 +89,7 @@ func (l *Log) KeepInMemory(n int) {
 func (l *Log) Forget(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.base, l.whole = l.batches[n-1].Number, false
+	l.base, l.seen, l.whole = l.batches[n-1].Number, l.batches[n-1].Last(), false
 	l.batches = slices.Clone(l.batches[n:])
 }
 
@@ -97,7 +98,7 @@ func (l *Log) Renew() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.base, l.whole = l.bounds().Head+1, false
-	l.batches = nil
+	l.seen, l.batches = l.base.End(), nil
 	l.wake()
 }
 
@@ -206,11 +207,13 @@ func (l *Log) PageBack(ctx context.Context, root notify.FileID, before notify.Ba
 }
 
 // Contains is part of feed.Log.
-func (l *Log) Contains(ctx context.Context, pos notify.Seq) (bool, error) {
+func (l *Log) Contains(ctx context.Context, pos notify.Seq) (at notify.Seq, ok bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	found := pos == l.base.End() || slices.ContainsFunc(l.batches, func(b *notify.Batch) bool { return b.Number == pos.Batch() })
-	return found, ctx.Err()
+	if pos.Batch() == l.base {
+		return l.base.End(), pos >= l.seen, ctx.Err()
+	}
+	return pos, slices.ContainsFunc(l.batches, func(b *notify.Batch) bool { return b.Number == pos.Batch() }), ctx.Err()
 }
 
 // SeekTime is part of feed.Log.

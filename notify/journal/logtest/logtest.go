@@ -20,7 +20,7 @@ type Log interface {
 	Ring(from notify.BatchNumber) ([]*notify.Batch, bool)
 	Page(ctx context.Context, from notify.BatchNumber, limit int) ([]*notify.Batch, error)
 	PageBack(ctx context.Context, root notify.FileID, before notify.BatchNumber, limit int) ([]*notify.Batch, error)
-	Contains(ctx context.Context, pos notify.Seq) (bool, error)
+	Contains(ctx context.Context, pos notify.Seq) (at notify.Seq, ok bool, err error)
 	SeekTime(ctx context.Context, t time.Time) (notify.BatchNumber, error)
 	Grew() <-chan struct{}
 	Close() error
@@ -160,7 +160,7 @@ func (s *story) has(l Log, n notify.BatchNumber) bool {
 
 func (s *story) holds(l Log, pos notify.Seq) bool {
 	s.Helper()
-	ok, err := l.Contains(s.Context(), pos)
+	_, ok, err := l.Contains(s.Context(), pos)
 	if err != nil {
 		s.Fatalf("Contains(%d): %v", pos, err)
 	}
@@ -438,7 +438,7 @@ func (s *story) closes() {
 	_, err := l.Append(s.Context(), A, []notify.Notification{Note(notify.ChildFileAdded, A, "b")})
 	_, err2 := l.Page(s.Context(), 0, 1)
 	_, err3 := l.PageBack(s.Context(), 0, 1<<40, 1)
-	_, err4 := l.Contains(s.Context(), 1)
+	_, _, err4 := l.Contains(s.Context(), 1)
 	_, err5 := l.SeekTime(s.Context(), s.clock.Now())
 	for i, err := range []error{err, err2, err3, err4, err5} {
 		if !errors.Is(err, notify.Closed) {
@@ -472,7 +472,7 @@ func (s *story) together() {
 				}
 				for _, b := range batches {
 					if b.Prev != pos { // forgotten before it was read: told, and gone on from there
-						if ok, err := l.Contains(ctx, pos.End()); ok || err != nil {
+						if _, ok, err := l.Contains(ctx, pos.End()); ok || err != nil {
 							s.Errorf("batch %d follows %d, not %d, which is contained: %v", b.Number, b.Prev, pos, err)
 							return
 						}
