@@ -18,6 +18,7 @@ type event struct {
 	note   *notify.Notification // the last one that it tells
 	seq    notify.Seq           // sequence_id of the item
 	entry  *notify.Entry        // where the item is now, if that is not what note says
+	place  int                  // of the note, among the notifications that were looked at
 	before notify.Seq           // the position before its first notification
 	open   bool                 // of a file that is being written
 	hidden bool                 // part of a later one

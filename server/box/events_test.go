@@ -144,7 +144,6 @@ func TestPagesOfAnySizeTellTheSame(t *testing.T) {
 	for _, limit := range []string{"1", "2", "7", "100", "9999", ""} {
 		got, _ := follow(t, base, 0, values("limit", limit))
 		seen, last := map[string]bool{}, map[string]int64{}
-		state := map[string]string{}
 		for i := range got {
 			e := &got[i]
 			if seen[e.EventID] {
@@ -155,24 +154,179 @@ func TestPagesOfAnySizeTellTheSame(t *testing.T) {
 				t.Fatalf("limit=%s: sequence_id of %s goes from %d to %d", limit, e.Source.ID, last[e.Source.ID], e.Source.SequenceID)
 			}
 			last[e.Source.ID] = e.Source.SequenceID
-			state[e.Source.ID] = fmt.Sprint(e.Source.Name, e.Source.Size, e.Source.ItemStatus, e.Source.SequenceID)
 		}
-		for i := range want { // a page that is larger may have more writes in one event, never less in the end
-			delete(last, want[i].Source.ID)
+		if show(got) != show(want) {
+			t.Fatalf("limit=%s tells\n%s\nlimit=500\n%s", limit, show(got), show(want))
 		}
-		if len(last) > 0 {
-			t.Fatalf("limit=%s tells of items that limit=500 does not: %v", limit, last)
-		}
-		for i := len(want) - 1; i >= 0; i-- {
-			s := &want[i].Source
-			if end, ok := state[s.ID]; ok && end != fmt.Sprint(s.Name, s.Size, s.ItemStatus, s.SequenceID) {
-				t.Fatalf("limit=%s leaves %s as %s, limit=500 as %+v", limit, s.ID, end, s)
+		for i := range want {
+			if !seen[want[i].EventID] {
+				t.Fatalf("limit=%s does not tell event %s", limit, want[i].EventID)
 			}
-			delete(state, s.ID)
 		}
 	}
 	if status, _, body := ask(t, "GET", base+"/2.0/events?limit=0&stream_position=0"); status != 200 || readPage(t, body, false).Next != int64(tree.Log.Bounds().Oldest()) {
 		t.Errorf("limit=0: %d %s", status, body)
+	}
+}
+
+// walk pages from a position with one limit until there is nothing more. No event lies behind the page that it is in.
+func walk(t *testing.T, base, stream string, pos int64, limit int) (events []rcloneEvent) {
+	t.Helper()
+	for {
+		p := readPage(t, get(t, fmt.Sprint(base, "/2.0/events?stream_type=", stream, "&limit=", limit, "&stream_position=", pos)), false)
+		for i := range p.Entries {
+			if e := &p.Entries[i]; e.Source.SequenceID <= pos || e.Source.SequenceID > p.Next {
+				t.Errorf("stream_type=%s&limit=%d: %s of %s at %d is told in the page from %d to %d", stream, limit, e.EventType, e.Source.Name, e.Source.SequenceID, pos, p.Next)
+			}
+		}
+		if events = append(events, p.Entries...); p.Next == pos {
+			return events
+		}
+		pos = p.Next
+	}
+}
+
+// sameWalks holds the walks over a whole tree against each other: the same events in the same order, each once, and of each item its creation first.
+func sameWalks(t *testing.T, base, stream string, limits int) (told string) {
+	t.Helper()
+	want := walk(t, base, stream, 0, 500)
+	seen, known := map[string]bool{}, map[string]bool{}
+	for i := range want {
+		e := &want[i]
+		if seen[e.EventID] {
+			t.Errorf("stream_type=%s: event %s, %s of %s, comes twice", stream, e.EventID, e.EventType, e.Source.Name)
+		}
+		if seen[e.EventID] = true; !known[e.Source.ID] && e.EventType != "ITEM_UPLOAD" && e.EventType != "ITEM_CREATE" {
+			t.Errorf("stream_type=%s: %s of %s before it is created", stream, e.EventType, e.Source.Name)
+		}
+		known[e.Source.ID] = true
+	}
+	for limit := 1; limit <= limits; limit++ {
+		got := walk(t, base, stream, 0, limit)
+		if !slices.EqualFunc(got, want, func(a, b rcloneEvent) bool {
+			return a.EventID == b.EventID && a.Source.SequenceID == b.Source.SequenceID
+		}) {
+			t.Errorf("stream_type=%s&limit=%d tells\n%s\nlimit=500\n%s", stream, limit, show(got), show(want))
+		}
+	}
+	return show(want)
+}
+
+// A file's times are set while it is written to, or while another one is, and a page ends anywhere.
+func TestTimesSetBetweenWrites(t *testing.T) {
+	f := func(typ notify.Type, name string, id notify.FileID, size int64) notify.Notification {
+		return notify.Notification{Type: typ, Path: name, Spine: notify.Spine{servertest.RootID, id}, Attr: notify.Attr{Mode: notify.ModeFile | 0o644, Size: size}}
+	}
+	d := func(name string, id notify.FileID) notify.Notification {
+		return notify.Notification{Type: notify.ChildDirAdded, Path: name, Spine: notify.Spine{servertest.RootID, id}}
+	}
+	wrote := func(name string, id notify.FileID, size int64) []notify.Notification {
+		return []notify.Notification{f(notify.ChildDataWritten, name, id, size), f(notify.ChildSizeChanged, name, id, size), f(notify.ChildMtimeChanged, name, id, size)}
+	}
+	for _, c := range []struct {
+		name         string
+		batches      [][]notify.Notification
+		all, changes string
+	}{
+		{"of the one that is written to", [][]notify.Notification{{f(notify.ChildFileAdded, "f", 5, 0)}, wrote("f", 5, 2), {d("q1", 11)}, {d("q2", 12)}, {f(notify.ChildMtimeChanged, "f", 5, 2)},
+			{d("s1", 13)}, {d("s2", 14)}, {d("s3", 15)}, append(wrote("f", 5, 4), f(notify.ChildFileClosed, "f", 5, 4))},
+			"ITEM_UPLOAD file data/f 2\nITEM_CREATE folder data/q1\nITEM_CREATE folder data/q2\nITEM_MODIFY file data/f 2\n" +
+				"ITEM_CREATE folder data/s1\nITEM_CREATE folder data/s2\nITEM_CREATE folder data/s3\nITEM_UPLOAD file data/f 4",
+			"ITEM_CREATE folder data/q1\nITEM_CREATE folder data/q2\nITEM_CREATE folder data/s1\nITEM_CREATE folder data/s2\nITEM_CREATE folder data/s3\nITEM_UPLOAD file data/f 4"},
+		{"of another one", [][]notify.Notification{{f(notify.ChildFileAdded, "u", 5, 0)}, append(wrote("u", 5, 2), f(notify.ChildFileClosed, "u", 5, 2)), {f(notify.ChildFileAdded, "w", 6, 0)}, wrote("w", 6, 2),
+			{f(notify.ChildMtimeChanged, "u", 5, 2)}, {d("v", 11)}, {f(notify.ChildMtimeChanged, "u", 5, 2)}, append(wrote("w", 6, 4), f(notify.ChildFileClosed, "w", 6, 4))},
+			"ITEM_UPLOAD file data/u 2\nITEM_CREATE folder data/v\nITEM_MODIFY file data/u 2\nITEM_UPLOAD file data/w 4", "ITEM_UPLOAD file data/u 2\nITEM_CREATE folder data/v\nITEM_UPLOAD file data/w 4"},
+		{"of one that was unpacked", [][]notify.Notification{{f(notify.ChildFileAdded, "f", 5, 0)}, append(wrote("f", 5, 2), f(notify.ChildFileClosed, "f", 5, 2)), {f(notify.ChildMtimeChanged, "f", 5, 2)}, {d("v", 11)}},
+			"ITEM_UPLOAD file data/f 2\nITEM_CREATE folder data/v", "="},
+	} {
+		if c.changes == "=" {
+			c.changes = c.all
+		}
+		for _, each := range []int{1, 100} { // in a batch
+			tree := servertest.New("/srv/data")
+			tree.SetState(func(s *notify.RootState) { s.Closes = true })
+			base := serve(t, tree, nil)
+			for some := range slices.Chunk(c.batches, each) {
+				tell(tree, slices.Concat(some...)...)
+			}
+			for stream, want := range map[string]string{"all": c.all, "changes": c.changes} {
+				if got := sameWalks(t, base, stream, 9); got != want {
+					t.Errorf("%s: stream_type=%s tells\n%s\nwant\n%s", c.name, stream, got, want)
+				}
+			}
+		}
+	}
+}
+
+// What goes on behind the end of a page is told where it ends, and what a page tells does not depend on where the one before ended.
+func TestPagesEndAnywhere(t *testing.T) {
+	type file struct {
+		id   notify.FileID
+		name string
+		size int64
+	}
+	for _, closes := range []bool{true, false} {
+		for seed := range uint64(2) {
+			tree := servertest.New("/srv/data")
+			tree.SetState(func(s *notify.RootState) { s.Closes = closes })
+			base := serve(t, tree, nil)
+			rnd := rand.New(rand.NewPCG(seed, 7))
+			var files []*file
+			var batch []notify.Notification
+			next := notify.FileID(10)
+			for range 300 {
+				var f *file
+				if len(files) > 0 {
+					f = files[rnd.IntN(len(files))]
+				}
+				add := func(types ...notify.Type) {
+					for _, typ := range types {
+						batch = append(batch, notify.Notification{Type: typ, Path: f.name, Spine: notify.Spine{servertest.RootID, f.id}, Attr: notify.Attr{Mode: notify.ModeFile | 0o644, Size: f.size}})
+					}
+				}
+				switch k := rnd.IntN(16); {
+				case len(files) < 4 || k == 0:
+					f = &file{id: next, name: fmt.Sprint("f", next)}
+					files = append(files, f)
+					next++
+					add(notify.ChildFileAdded)
+				case k < 5:
+					f.size++
+					add(notify.ChildDataWritten, notify.ChildSizeChanged, notify.ChildMtimeChanged)
+				case k < 8:
+					add(notify.ChildMtimeChanged)
+				case k < 10 && closes:
+					add(notify.ChildFileClosed)
+				case k < 11:
+					add(notify.ChildACLChanged)
+				case k < 12:
+					if len(batch) > 0 {
+						tell(tree, batch...)
+						batch = nil
+					}
+					from := notify.Notification{Type: notify.ChildFileMovedFrom, Path: f.name, Spine: notify.Spine{servertest.RootID, f.id}, Link: 2}
+					f.name += "r"
+					tell(tree, from, notify.Notification{Type: notify.ChildFileMovedTo, Path: f.name, Spine: from.Spine, Link: 1, Attr: notify.Attr{Size: f.size}})
+				case k < 13:
+					add(notify.ChildFileRemoved)
+					files = slices.DeleteFunc(files, func(g *file) bool { return g == f })
+				default:
+					for range 1 + rnd.IntN(20)/19*70 { // sometimes more than is looked aside at
+						batch = append(batch, notify.Notification{Type: notify.ChildDirAdded, Path: fmt.Sprint("d", next), Spine: notify.Spine{servertest.RootID, next}})
+						next++
+					}
+				}
+				if len(batch) > 0 && rnd.IntN(3) > 0 {
+					tell(tree, batch...)
+					batch = nil
+				}
+			}
+			for _, stream := range []string{"all", "changes"} {
+				if sameWalks(t, base, stream, 12); t.Failed() {
+					t.Fatalf("with seed %d, and closes: %v", seed, closes)
+				}
+			}
+		}
 	}
 }
 

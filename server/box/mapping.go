@@ -43,7 +43,7 @@ var rules = [numActions]rule{
 	createFile: {what: "a file, symlink, pipe, socket or device is created, linked, or moved into the root or into sight",
 		types: notify.SetOf(notify.ChildFileAdded, notify.ChildFileMovedTo),
 		user:  []string{"ITEM_UPLOAD"}, changes: true, file: []string{"UPLOAD"},
-		note: "with the content that is written to it next, if that lies in the same page"},
+		note: "with the content that is written to it next, see above"},
 	createFolder: {what: "mkdir; a directory is moved into the root or into sight",
 		types: notify.SetOf(notify.ChildDirAdded, notify.ChildDirMovedTo),
 		user:  []string{"ITEM_CREATE"}, changes: true, folder: []string{"UPLOAD"},
@@ -51,7 +51,7 @@ var rules = [numActions]rule{
 	write: {what: "write, append, truncate",
 		types: notify.SetOf(notify.ChildDataWritten, notify.ChildSizeChanged),
 		user:  []string{"ITEM_UPLOAD"}, changes: true, file: []string{"EDIT"},
-		note: "a new version: etag, sequence_id, size and modified_at move. Several of one file in one page are one"},
+		note: "a new version: etag, sequence_id, size and modified_at move. Several of one file may be one, see above"},
 	rename: {what: "rename in the same directory",
 		types: notify.SetOf(notify.ChildFileMovedTo, notify.ChildDirMovedTo),
 		user:  []string{"ITEM_RENAME"}, changes: true, file: []string{"RENAME"}, folder: []string{"RENAME"},
@@ -84,7 +84,7 @@ var rules = [numActions]rule{
 	times: {what: "touch, utimes of a file",
 		types: notify.SetOf(notify.ChildMtimeChanged),
 		user:  []string{"ITEM_MODIFY"}, file: []string{"ITEM_MODIFY"},
-		note: "behind a write in the same page: part of that"},
+		note: "behind a write with nothing told in between, or in enterprise streams in the same page: part of that"},
 	rescan: {what: "the server could not look for a while: it was down, or the kernel's queue overflowed",
 		types: notify.SetOf(notify.SelfRescanned),
 		user:  []string{"ITEM_MODIFY"}, changes: true, folder: []string{"ITEM_MODIFY"},
@@ -128,6 +128,9 @@ func (a action) content() bool { return a == createFile || a == write }
 func (a action) takes(b action) bool {
 	return a.content() && (b == write || b == times) || a == b && a >= permissions && a != rescan
 }
+
+// goesOn says whether an event of a can have more in it than one notification.
+func (a action) goesOn() bool { return a.takes(write) || a.takes(a) }
 
 // classify says what a notification means to one who has this sight.
 func classify(s *sight, r *root, b *notify.Batch, n *notify.Notification) action {

@@ -187,12 +187,16 @@ type collector struct {
 	sight *sight
 	runs  map[notify.FileID]int // of each item, its last event
 	shown int                   // events that are to be told
-	over  int                   // notifications looked at behind those that the page has room for
+	place int                   // notifications looked at
+	over  int                   // of those, behind what the page has room for
 	ctx   context.Context
 }
 
-// lookAhead is how many notifications are looked at behind a full page, for the rest of what was written to the files in it.
-const lookAhead = 1 << 14
+// What goes on in an event over what else is told lies no more than so many notifications behind what it has: so far a full page looks ahead for it.
+const (
+	lookAside = 1 << 6
+	lookAhead = 1 << 14 // of a file that is being written
+)
 
 // collect collects the events between a position and goal.
 func (a *API) collect(r *http.Request, q query, s *sight, pos, goal notify.Seq) (page, error) {
@@ -229,14 +233,10 @@ func (c *collector) compact() {
 	}
 }
 
-// satisfied says that there are more events than the page has room for, and what there is room for is known well enough: no
-// file is open in it, or enough was looked at.
+// satisfied says that there are more events than the page has room for, and that those there is room for are known to their end.
 func (c *collector) satisfied() bool {
 	if c.shown <= c.query.limit {
 		return false
-	}
-	if c.over > lookAhead {
-		return true
 	}
 	n := c.query.limit
 	for i := range c.events {
@@ -244,7 +244,7 @@ func (c *collector) satisfied() bool {
 		if e.hidden {
 			continue
 		}
-		if e.open {
+		if c.runs[e.note.ID()] == i && e.action.goesOn() && c.near(e) {
 			return false
 		}
 		if n--; n == 0 {
@@ -253,6 +253,31 @@ func (c *collector) satisfied() bool {
 	}
 	return true
 }
+
+// near says whether what is looked at now is near enough to an event's last notification to belong to it.
+func (c *collector) near(e *event) bool {
+	if e.open {
+		return c.place-e.place <= lookAhead
+	}
+	return c.place-e.place <= lookAside
+}
+
+// continues says whether what is looked at now belongs to an item's last event, which is c.events[i]. In a user's stream the
+// journal alone decides that, wherever pages begin and end: there an event lies where its last notification does, and a page that begins
+// behind the first ones tells the same. So a change of times, which is called otherwise then, belongs to a write only if nothing is told between the two.
+func (c *collector) continues(i int, act action, n *notify.Notification) bool {
+	e := &c.events[i]
+	switch {
+	case e.note.Path != n.Path || !e.action.takes(act):
+		return false
+	case c.query.inPlace() || c.isLast(i):
+		return true
+	}
+	return (act != times || e.action == times) && c.near(e)
+}
+
+// isLast says whether nothing is told behind an event yet.
+func (c *collector) isLast(i int) bool { return i == len(c.events)-1 }
 
 // collect looks at the journal.
 func (c *collector) collect(r *http.Request, goal notify.Seq) error {
@@ -318,6 +343,7 @@ func (c *collector) batch(b *notify.Batch, goal notify.Seq) (done bool, err erro
 		if n.Seq > goal {
 			return true, nil
 		}
+		c.place++
 		if room, err := c.note(&r, b, n); !room || err != nil {
 			c.full = true
 			return true, err
@@ -359,35 +385,32 @@ func (c *collector) note(r *root, b *notify.Batch, n *notify.Notification) (room
 		}
 	}
 	names := act.names(q.stream, n.Attr.IsDir())
-	stops := q.stream.enterprise() || q.peek
-	if i, ok := c.runs[n.ID()]; ok {
+	written := act.content() && r.closes && n.Attr.IsRegular()
+	if i, ok := c.runs[n.ID()]; ok && (len(names) > 0 || act == times) && c.continues(i, act, n) {
 		e := &c.events[i]
-		if e.note.Path == n.Path && e.action.takes(act) && (len(names) > 0 || act == times) {
-			if stops || act == times { // which, alone, would not be told as the same
-				e.note, e.seq = n, n.Seq
-				e.open = e.open || act == write && r.closes
-				return true, nil
-			}
+		if !q.inPlace() && !c.isLast(i) {
 			// It is told in the place of the later one: so that it is the same, in whichever page it comes.
 			later := *e
-			later.note, later.seq, later.before = n, n.Seq, c.next
-			later.open = e.open || act == write && r.closes
+			later.before = c.next
 			e.hidden = true
 			c.runs[n.ID()] = len(c.events)
 			c.events = append(c.events, later)
-			return true, nil
+			e = &c.events[len(c.events)-1]
 		}
+		e.note, e.seq, e.place = n, n.Seq, c.place
+		e.open = e.open || written
+		return true, nil
 	}
 	names = q.wanted(names)
 	if len(names) > 1 && q.limit == 1 {
 		names = names[:1]
 	}
-	if stops && c.shown+len(names) > q.limit {
+	if q.inPlace() && c.shown+len(names) > q.limit {
 		return false, nil
 	}
 	c.shown += len(names)
 	for k, name := range names {
-		e := event{name: name, action: act, root: b.Root, note: n, seq: n.Seq, entry: entry, before: c.next, open: act.content() && r.closes && n.Attr.IsRegular()}
+		e := event{name: name, action: act, root: b.Root, note: n, seq: n.Seq, place: c.place, entry: entry, before: c.next, open: written}
 		if k < len(names)-1 && n.Link != 0 && n.Link < n.Seq {
 			e.seq = n.Link // it rises from event to event of an item
 		}

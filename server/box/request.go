@@ -53,6 +53,9 @@ type query struct {
 	peek          bool            // only to see whether there is anything
 }
 
+// inPlace says whether an event lies where its first notification does. Then all that the page has of it belongs to it.
+func (q *query) inPlace() bool { return q.stream.enterprise() || q.peek }
+
 // wanted leaves those types of event that were asked for.
 func (q *query) wanted(names []string) []string {
 	if q.types == nil {
