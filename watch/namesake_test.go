@@ -226,6 +226,7 @@ func TestIDThatIsGivenOutAgain(t *testing.T) {
 		want          []string
 	}{
 		{"mkdir -p d/e", "rm -r d; touch a", "d", "a", []string{"child_dir_removed d/e", "child_dir_removed d", "child_file_added a"}},
+		{"mkdir -p d/e/g", "rm -r d; touch a", "d/e/g", "a", []string{"child_dir_removed d/e/g", "child_dir_removed d/e", "child_dir_removed d", "child_file_added a"}},
 		{"touch a", "rm a; mkdir d; touch d/f", "a", "d", []string{"child_file_removed a", "child_dir_added d", "child_file_added d/f"}},
 		{"touch f", "rm f; mkdir f; touch f/g", "f", "f", []string{"child_file_removed f", "child_dir_added f", "child_file_added f/g"}},
 		{"mkdir f; touch f/g", "rm -r f; touch f", "f", "f", []string{"child_file_removed f/g", "child_dir_removed f", "child_file_added f"}},

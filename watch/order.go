@@ -317,19 +317,30 @@ func (p *pass) gain(g *item) bool {
 }
 
 // yields has an object that went told before another one comes that has its ID, and is of another kind: after a power cut xfs may give out an inode
-// number with its generation once more. It would be told as one more name of what went.
+// number with its generation once more. It would be told as one more name of what went. It may have gone with a directory above it.
 func (p *pass) yields(g *item) bool {
-	t := p.t
-	for k := t.s.byID(g.look.id); k != 0; k = t.s.sameID(k) {
-		n := t.s.node(k)
-		if n.parent == 0 || t.s.isDir(k) == g.look.attr.IsDir() {
-			continue
-		}
-		if i := p.item(place{n.parent, t.s.name(k)}); i != nil && i.old == k && i.loses() {
-			return p.lose(i)
+	for i := p.inTheWay(g); i != nil; i = p.inTheWay(g) {
+		if !p.lose(i) {
+			return false
 		}
 	}
 	return true
+}
+
+// inTheWay is what still has to be told to have gone so that nothing of another kind has the ID of g; nil: there is none.
+func (p *pass) inTheWay(g *item) *item {
+	s := &p.t.s
+	for k := s.byID(g.look.id); k != 0; k = s.sameID(k) {
+		if s.isDir(k) == g.look.attr.IsDir() {
+			continue
+		}
+		for up := k; s.node(up).parent != 0; up = s.node(up).parent {
+			if i := p.item(place{s.node(up).parent, s.name(up)}); i != nil && i.old == up && i.to == nil && i.loses() && !i.lostOut {
+				return i
+			}
+		}
+	}
+	return nil
 }
 
 // clear makes a name free: whatever was told there is told to have left.
