@@ -217,6 +217,34 @@ func TestNamesThatFold(t *testing.T) {
 	}
 }
 
+// giveID makes the ID of a node that of what is at a path of the disk now, as the kernel may after a power cut.
+func giveID(t *testing.T, w *Watcher, dir, path string, r ref) {
+	t.Helper()
+	tr, root := w.t, w.t.roots[0].node
+	top, err := openRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeFD(top)
+	var found look
+	tr.look(lookAt{l: tr.lookers[0], root: root, fd: top, m: tr.ms.at(tr.s.dir(root).mount)}, &found, path, OpCreate, 0, 0)
+	tr.s.idIdx.remove(&tr.s, r, idHash(tr.s.node(r).id), byIDChain)
+	tr.s.node(r).id = found.id
+	tr.s.idIdx.insert(&tr.s, r, idHash(found.id), byIDChain)
+}
+
+// toldNames are the notifications of names that were told and nobody has taken yet.
+func toldNames(w *Watcher) (told []string) {
+	for _, o := range w.out.queue {
+		for _, n := range o.notes {
+			if notify.Names.Has(n.Type) {
+				told = append(told, n.Type.String()+" "+n.Path)
+			}
+		}
+	}
+	return told
+}
+
 // After a power cut something may have the ID of what the disk has forgotten and the tree was told. If it is of another kind, that one is told to be gone before
 // it comes; else it is told as having moved.
 func TestIDThatIsGivenOutAgain(t *testing.T) {
@@ -235,17 +263,7 @@ func TestIDThatIsGivenOutAgain(t *testing.T) {
 		dir, w := scanned(t, tt.before)
 		tr, root := w.t, w.t.roots[0].node
 		bash(t, dir, tt.after)
-		var found look
-		top, err := openRoot(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		tr.look(lookAt{l: tr.lookers[0], root: root, fd: top, m: tr.ms.at(tr.s.dir(root).mount)}, &found, tt.found, OpCreate, 0, 0)
-		closeFD(top)
-		r := tr.s.find(root, tt.told)
-		tr.s.idIdx.remove(&tr.s, r, idHash(tr.s.node(r).id), byIDChain)
-		tr.s.node(r).id = found.id
-		tr.s.idIdx.insert(&tr.s, r, idHash(found.id), byIDChain)
+		giveID(t, w, dir, tt.found, tr.s.find(root, tt.told))
 
 		d := newDirt()
 		d.touch(place{root, tt.found}, 0) // the old name is looked at as the ID leads there
@@ -254,14 +272,7 @@ func TestIDThatIsGivenOutAgain(t *testing.T) {
 			if d := w.next(); d != nil {
 				w.pass(d)
 			}
-			var told []string
-			for _, o := range w.out.queue {
-				for _, n := range o.notes {
-					if notify.Names.Has(n.Type) {
-						told = append(told, n.Type.String()+" "+n.Path)
-					}
-				}
-			}
+			told := toldNames(w)
 			if slices.Equal(told, tt.want) {
 				break
 			}
@@ -281,16 +292,7 @@ func TestIDThatIsGivenOutAgainInWhatMoves(t *testing.T) {
 	d := s.find(root, "d")
 	e := s.find(d, "e")
 	bash(t, dir, "mv d/e t; rmdir d; mv t d; touch d/f")
-	var found look
-	top, err := openRoot(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tr.look(lookAt{l: tr.lookers[0], root: root, fd: top, m: tr.ms.at(s.dir(root).mount)}, &found, "d/f", OpCreate, 0, 0)
-	closeFD(top)
-	s.idIdx.remove(s, d, idHash(s.node(d).id), byIDChain)
-	s.node(d).id = found.id
-	s.idIdx.insert(s, d, idHash(found.id), byIDChain)
+	giveID(t, w, dir, "d/f", d)
 	for _, r := range []ref{root, d, e} {
 		s.dir(r).flags &^= dirWatched // no record is waited for
 	}
@@ -299,14 +301,7 @@ func TestIDThatIsGivenOutAgainInWhatMoves(t *testing.T) {
 	in.touch(place{root, "d"}, 0)
 	in.touch(place{d, "e"}, 0)
 	w.pass(in)
-	var told []string
-	for _, o := range w.out.queue {
-		for _, n := range o.notes {
-			if notify.Names.Has(n.Type) {
-				told = append(told, n.Type.String()+" "+n.Path)
-			}
-		}
-	}
+	told := toldNames(w)
 	if want := []string{"child_dir_moved_from d/e", "child_dir_removed d", "child_dir_moved_to d", "child_file_added d/f"}; !slices.Equal(told, want) {
 		t.Errorf("told %q, want %q", told, want)
 	}

@@ -311,21 +311,15 @@ func parseRoots(args []string) ([]watch.Root, error) {
 			switch {
 			case r.Name == name:
 				return nil, misused("--root %s: %s is served already", arg, name)
-			case within(real, r.Dir), within(r.Dir, real):
+			case notify.Within(real, r.Dir), notify.Within(r.Dir, real):
 				return nil, misused("--root %s: %s and %s lie one in the other: serve the outer one, its subdirectories can be watched by their paths", arg, real, r.Dir)
-			case within(name, r.Name), within(r.Name, name):
+			case notify.Within(name, r.Name), notify.Within(r.Name, name):
 				return nil, misused("--root %s: the names %s and %s lie one in the other: give one of them another name", arg, name, r.Name)
 			}
 		}
 		roots = append(roots, watch.Root{Name: name, Dir: real})
 	}
 	return roots, nil
-}
-
-// within says whether path is dir or lies below it.
-func within(path, dir string) bool {
-	rest, ok := strings.CutPrefix(path, strings.TrimSuffix(dir, "/"))
-	return ok && (rest == "" || rest[0] == '/')
 }
 
 // tls gives the TLS side of the server; nil: plain HTTP. A certificate of our own comes from selfSign.

@@ -226,11 +226,11 @@ func (s *Scope) window(root notify.FileID) *window {
 			return nothing
 		}
 		for _, p := range s.prefixes {
-			if below(name, p) {
+			if notify.Within(name, p) {
 				w.all, w.some = true, nil
 				break
 			}
-			if below(p, name) {
+			if notify.Within(p, name) {
 				w.some = append(w.some, strings.TrimPrefix(p[len(strings.TrimSuffix(name, "/")):], "/"))
 			}
 		}
@@ -251,19 +251,13 @@ func (s *Scope) nameOf(root notify.FileID) (string, bool) {
 	return "", false
 }
 
-// below says whether path is dir or lies below it.
-func below(path, dir string) bool {
-	rest, ok := strings.CutPrefix(path, strings.TrimSuffix(dir, "/"))
-	return ok && (rest == "" || rest[0] == '/')
-}
-
 // holds says whether a path, relative to the root, lies in the prefixes.
 func (w *window) holds(path string) bool {
 	if w.all {
 		return true
 	}
 	for _, p := range w.some {
-		if below(path, p) {
+		if notify.Within(path, p) {
 			return true
 		}
 	}
@@ -342,7 +336,7 @@ func (w *window) crosses(b *notify.Batch, n *notify.Notification) bool {
 		return w.leaves(b, n)
 	}
 	for _, p := range w.some {
-		if below(p, n.Path) {
+		if notify.Within(p, n.Path) {
 			return true
 		}
 	}

@@ -236,19 +236,18 @@ func (j *Journal) torn(out *[]*notify.Batch, full bool, err error, from, end not
 // tear gives the last batch number from from on, up or down to end, behind which the file can be read again; end if it can nowhere. A page covers as
 // many milliseconds as its batches took, so the steps double. Two places that are broken may be taken for one.
 func (j *Journal) tear(from, end notify.BatchNumber) notify.BatchNumber {
-	at := func(d notify.BatchNumber) notify.BatchNumber { return from + d }
-	last := end - from
-	reads := func(d notify.BatchNumber) bool {
-		rows, err := j.query.page.Query(int64(from+d), int64(end)+1, 1)
-		return j.oneRow(rows, err)
-	}
-	if end < from {
-		at = func(d notify.BatchNumber) notify.BatchNumber { return from - d }
-		last = from - end
-		reads = func(d notify.BatchNumber) bool {
-			rows, err := j.query.back.Query(int64(from-d), int64(end)-1, 1)
-			return j.oneRow(rows, err)
+	down, last := end < from, max(from, end)-min(from, end)
+	at := func(d notify.BatchNumber) notify.BatchNumber {
+		if down {
+			return from - d
 		}
+		return from + d
+	}
+	reads := func(d notify.BatchNumber) bool {
+		if down {
+			return oneRow(j.query.back.Query(int64(at(d)), int64(end)-1, 1))
+		}
+		return oneRow(j.query.page.Query(int64(at(d)), int64(end)+1, 1))
 	}
 	bad, good := notify.BatchNumber(0), notify.BatchNumber(1)
 	for ; good <= last && !reads(good); good *= 2 {
@@ -266,7 +265,7 @@ func (j *Journal) tear(from, end notify.BatchNumber) notify.BatchNumber {
 }
 
 // oneRow says whether a query goes well that asks for one row at most.
-func (j *Journal) oneRow(rows *sql.Rows, err error) bool {
+func oneRow(rows *sql.Rows, err error) bool {
 	if err != nil {
 		return false
 	}
