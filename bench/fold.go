@@ -303,8 +303,8 @@ func connect(addr, ref, query string) (net.Conn, *bufio.Reader, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	r := bufio.NewReaderSize(c, 1<<16)
-	if err := skipHead(r); err != nil {
+	r, err := skipHead(bufio.NewReaderSize(c, 1<<16))
+	if err != nil {
 		c.Close()
 		return nil, nil, err
 	}
@@ -323,24 +323,61 @@ func request(addr, ref, query string) (net.Conn, error) {
 	return c, nil
 }
 
-// skipHead reads the head of an answer.
-func skipHead(r *bufio.Reader) error {
+// skipHead reads the head of an answer, and returns what reads its body.
+func skipHead(r *bufio.Reader) (*bufio.Reader, error) {
 	status, err := r.ReadString('\n')
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if !strings.Contains(status, " 200 ") {
-		return errors.New(strings.TrimSpace(status))
+		return nil, errors.New(strings.TrimSpace(status))
 	}
+	body := r
 	for {
 		line, err := r.ReadString('\n')
-		if err != nil || line == "\r\n" {
-			return err
+		if err != nil {
+			return nil, err
+		}
+		if line == "\r\n" {
+			return body, nil
 		}
 		if strings.EqualFold(strings.TrimSpace(line), "transfer-encoding: chunked") {
-			return errors.New("the stream is chunked: this client cannot read that")
+			body = bufio.NewReaderSize(&dechunker{lineReader: lineReader{r: r}}, r.Size())
 		}
 	}
+}
+
+// A dechunker reads the content of chunks (RFC 9112, section 7.1). It goes on after an error that passes, such as a deadline, where
+// net/http/httputil's does not.
+type dechunker struct {
+	lineReader
+	left int  // what is still to come of a chunk, in bytes
+	ends bool // and the end of its line
+}
+
+func (d *dechunker) Read(b []byte) (int, error) {
+	for d.left == 0 {
+		line, err := d.next()
+		if err != nil {
+			return 0, err
+		}
+		if d.ends {
+			d.ends = false
+			continue
+		}
+		size, _, _ := strings.Cut(string(line), ";") // an extension
+		n, err := strconv.ParseUint(strings.TrimSpace(size), 16, 31)
+		if err != nil {
+			return 0, fmt.Errorf("the size of a chunk: %w", err)
+		}
+		if n == 0 {
+			return 0, io.EOF
+		}
+		d.left, d.ends = int(n), true
+	}
+	n, err := d.r.Read(b[:min(len(b), d.left)])
+	d.left -= n
+	return n, err
 }
 
 // lineReader reads lines of any length. A line is valid until the next call. One that an error interrupts is completed by
@@ -390,7 +427,7 @@ func roleFold(format, target, root string) error {
 	defer in.Close()
 	lines := &lineReader{r: bufio.NewReaderSize(in, 1<<20)}
 	if format == "sse" {
-		if err := skipHead(lines.r); err != nil {
+		if lines.r, err = skipHead(lines.r); err != nil {
 			return err
 		}
 	}
