@@ -65,7 +65,7 @@ func bulk(b *testing.B, batches int, batch func(i int) []notify.Notification) *J
 		err := j.commit(func(tx *sql.Tx) error {
 			insert := tx.Stmt(j.insert)
 			for end := min(i+10000, batches); i < end; i++ {
-				r := encodeRow(prev+1, prev, prev, loadRoot, batch(i))
+				r := new(rowEncoder).encode(prev+1, prev, prev, loadRoot, batch(i))
 				if _, err := insert.Exec(int64(r.number), int64(r.prev), int64(r.root), int64(r.rootPrev), r.body); err != nil {
 					return err
 				}

@@ -36,10 +36,10 @@ func storedSum(body []byte) uint32 {
 	return binary.LittleEndian.Uint32(body[len(body)-crcSize:])
 }
 
-// encodeChunk makes the stored form of as many entries, sorted by name, as a chunk takes, one at least. It gives how many.
-func encodeChunk(root, dir notify.FileID, first string, entries []entry) ([]byte, int) {
-	b := append(make([]byte, 0, min(chunkBytes+256, 64+64*len(entries))), chunkFormat)
-	var prev entry
+// encodeChunk appends the stored form of as many entries, sorted by name, as a chunk takes, one at least. It gives how many. b is empty.
+func encodeChunk(b []byte, root, dir notify.FileID, first string, entries []entry) ([]byte, int) {
+	b = append(b, chunkFormat)
+	prev := new(entry)
 	n := 0
 	for n < len(entries) && (n == 0 || len(b) < chunkBytes) {
 		e := &entries[n]
@@ -48,7 +48,7 @@ func encodeChunk(root, dir notify.FileID, first string, entries []entry) ([]byte
 		b = appendString(b, e.name[shared:])
 		b = binary.LittleEndian.AppendUint64(b, uint64(e.id))
 		b = appendAttr(b, &e.attr, &prev.attr, false, diffAttr(&e.attr, &prev.attr, false))
-		prev = *e
+		prev = e
 		n++
 	}
 	return binary.LittleEndian.AppendUint32(b, chunkSum(root, dir, first, b)), n

@@ -88,13 +88,26 @@ func (r *row) sum(body []byte) uint32 {
 	return crc32.Update(crc32.Checksum(b[:], castagnoli), castagnoli, body)
 }
 
-// encodeRow makes the stored form of notes that have no Seqs yet: a Link is a place plus one.
-func encodeRow(number, prev, rootPrev notify.BatchNumber, root notify.FileID, notes []notify.Notification) row {
+// rowEncoder makes rows, in memory that it uses again.
+type rowEncoder struct{ plain, packed []byte }
+
+// maxRowRoom bounds what a rowEncoder keeps, in bytes of each kind.
+const maxRowRoom = 1 << 20
+
+// encode makes the stored form of notes that have no Seqs yet: a Link is a place plus one. The body is valid until the next call.
+func (e *rowEncoder) encode(number, prev, rootPrev notify.BatchNumber, root notify.FileID, notes []notify.Notification) row {
 	r := row{number: number, prev: prev, rootPrev: rootPrev, root: root}
-	plain := appendNotes(append(make([]byte, 0, 64+96*len(notes)), bodyPlain), notes)
+	plain := appendNotes(append(e.plain[:0], bodyPlain), notes)
+	if e.plain = plain; cap(plain) > maxRowRoom {
+		e.plain = nil
+	}
 	r.body = plain
 	if n := len(plain) - 1; n > packAbove {
-		packed := make([]byte, 1+s2.MaxEncodedLen(n)+crcSize)
+		packed := slices.Grow(e.packed[:0], 1+s2.MaxEncodedLen(n)+crcSize)
+		if e.packed = packed; cap(packed) > maxRowRoom {
+			e.packed = nil
+		}
+		packed = packed[:cap(packed)]
 		packed[0] = bodyPacked
 		packed = packed[:1+len(s2.Encode(packed[1:], plain[1:]))]
 		if len(packed) < len(plain) {

@@ -127,7 +127,7 @@ func TestBatchComesBackExactly(t *testing.T) {
 		cases = append(cases, tcase{fmt.Sprint("load, phase ", op), newLoad().notes(op, 500, 100)}, tcase{fmt.Sprint("one of phase ", op), newLoad().notes(op, 1, 1)})
 	}
 	for _, tt := range cases {
-		r := encodeRow(1000, 900, 800, 77, tt.notes)
+		r := new(rowEncoder).encode(1000, 900, 800, 77, tt.notes)
 		got, err := r.decode()
 		if err != nil {
 			t.Fatalf("%s: %v", tt.name, err)
@@ -137,7 +137,7 @@ func TestBatchComesBackExactly(t *testing.T) {
 		if !reflect.DeepEqual(got, want) {
 			t.Fatalf("%s:\n got %+v\nwant %+v", tt.name, got, want)
 		}
-		if again := encodeRow(1000, 900, 800, 77, unassigned(got)); !bytes.Equal(again.body, r.body) {
+		if again := new(rowEncoder).encode(1000, 900, 800, 77, unassigned(got)); !bytes.Equal(again.body, r.body) {
 			t.Fatalf("%s: another encoding the second time", tt.name)
 		}
 	}
@@ -146,7 +146,7 @@ func TestBatchComesBackExactly(t *testing.T) {
 // Whatever bit of a stored batch is wrong, and whatever number it is filed under: it is found out.
 func TestBatchDamageIsFound(t *testing.T) {
 	for name, notes := range map[string][]notify.Notification{"plain": strange()[:2], "packed": newLoad().notes(0, 0, 20)} {
-		r := encodeRow(1000, 900, 800, 77, notes)
+		r := new(rowEncoder).encode(1000, 900, 800, 77, notes)
 		for i := range len(r.body) * 8 {
 			bad := r
 			bad.body = bytes.Clone(r.body)
@@ -194,7 +194,7 @@ func FuzzNotes(f *testing.F) {
 // FuzzBody: the outer form, as if its checksum were right.
 func FuzzBody(f *testing.F) {
 	for _, notes := range [][]notify.Notification{strange(), newLoad().notes(0, 0, 100)} {
-		r := encodeRow(1000, 900, 800, 77, notes)
+		r := new(rowEncoder).encode(1000, 900, 800, 77, notes)
 		f.Add(r.body[:len(r.body)-crcSize])
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -213,7 +213,7 @@ func FuzzEntries(f *testing.F) {
 	for i, n := range strange() {
 		entries = append(entries, entry{fmt.Sprint("name-", i), n.ID(), n.Attr})
 	}
-	body, _ := encodeChunk(1, 2, "", entries)
+	body, _ := encodeChunk(nil, 1, 2, "", entries)
 	f.Add(body[1 : len(body)-crcSize])
 	f.Add([]byte{0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -221,7 +221,7 @@ func FuzzEntries(f *testing.F) {
 		if err != nil || len(b) > chunkBytes {
 			return
 		}
-		again, n := encodeChunk(1, 2, "", entries)
+		again, n := encodeChunk(nil, 1, 2, "", entries)
 		if n != len(entries) || !bytes.Equal(again[1:len(again)-crcSize], b) {
 			t.Fatalf("%x was read as %+v, which is written as %x", b, entries, again)
 		}
@@ -252,7 +252,7 @@ func BenchmarkEncode(b *testing.B) {
 			for i := 0; b.Loop(); i++ {
 				notes := batches[i%len(batches)]
 				unlink(notes)
-				r := encodeRow(1, 0, 0, 1, notes)
+				r := new(rowEncoder).encode(1, 0, 0, 1, notes)
 				bytes += len(r.body)
 				count += len(notes)
 			}
@@ -271,7 +271,7 @@ func BenchmarkDecode(b *testing.B) {
 				notes := l.notes(op, i*n, n)
 				notes = notes[:min(n, len(notes))]
 				unlink(notes)
-				rows = append(rows, encodeRow(1, 0, 0, 1, notes))
+				rows = append(rows, new(rowEncoder).encode(1, 0, 0, 1, notes))
 			}
 		}
 		b.Run(fmt.Sprint(n), func(b *testing.B) {

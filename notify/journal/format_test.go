@@ -11,7 +11,7 @@ import (
 
 // The example in docs/journal-format.md is what is written.
 func TestFormatExample(t *testing.T) {
-	r := encodeRow(1000, 900, 0, 1, []notify.Notification{{Type: notify.ChildFileAdded, Path: "a", Spine: notify.Spine{1, 2},
+	r := new(rowEncoder).encode(1000, 900, 0, 1, []notify.Notification{{Type: notify.ChildFileAdded, Path: "a", Spine: notify.Spine{1, 2},
 		Attr: notify.Attr{Mode: notify.ModeFile | 0o644, Nlink: 1}}})
 	doc, err := os.ReadFile("../../docs/journal-format.md")
 	if err != nil {

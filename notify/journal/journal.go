@@ -87,6 +87,7 @@ type Journal struct {
 	replaced  bool               // it is no longer where it was
 	ousted    error              // another process writes to it now: for good
 	stateDue  bool               // the base has moved: the disk has to know before it gets another batch
+	rows      rowEncoder
 
 	mu       sync.RWMutex // guards what follows; taken after appending
 	ring     ring
@@ -429,7 +430,7 @@ func (j *Journal) Append(_ context.Context, root notify.FileID, notes []notify.N
 		return 0, closed(op)
 	}
 	number := max(nextNumber(j.o.Now(), head), j.first)
-	r := encodeRow(number, head, rootPrev, root, notes)
+	r := j.rows.encode(number, head, rootPrev, root, notes)
 	b := &notify.Batch{Root: root, Notes: notes}
 	b.Assign(number, head, rootPrev)
 	var err error
@@ -449,6 +450,7 @@ func (j *Journal) Append(_ context.Context, root notify.FileID, notes []notify.N
 	j.ring.push(b)
 	j.head, j.last[root] = number, number
 	if behind || err != nil {
+		r.body = slices.Clone(r.body)
 		j.unsaved = append(j.unsaved, r)
 		j.waiting += int64(len(r.body) + rowOverhead)
 	} else {

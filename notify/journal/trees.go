@@ -503,10 +503,14 @@ type treeWriter struct {
 	root             notify.FileID
 	r                *treeRoot
 	put, del, delDir *sql.Stmt
+
+	// Room that is used again: entries before and after, and a chunk.
+	old, new []entry
+	body     []byte
 }
 
 func (t *trees) writer(tx *sql.Tx, root notify.FileID, r *treeRoot) *treeWriter {
-	return &treeWriter{t, root, r, tx.Stmt(t.q.put), tx.Stmt(t.q.del), tx.Stmt(t.q.delDir)}
+	return &treeWriter{t: t, root: root, r: r, put: tx.Stmt(t.q.put), del: tx.Stmt(t.q.del), delDir: tx.Stmt(t.q.delDir)}
 }
 
 // change applies what has changed in one directory, chunk by chunk.
@@ -516,8 +520,8 @@ func (w *treeWriter) change(dir notify.FileID, d *dirChange) error {
 		if err := w.empty(dir); err != nil {
 			return err
 		}
-		entries, _ := d.merge(nil, names)
-		return w.write(dir, "", entries)
+		w.new, _ = d.merge(w.new[:0], nil, names)
+		return w.write(dir, "", w.new)
 	}
 	for len(names) > 0 {
 		c, err := w.chunk(dir, names[0])
@@ -528,7 +532,9 @@ func (w *treeWriter) change(dir notify.FileID, d *dirChange) error {
 		if c.bounded {
 			n, _ = slices.BinarySearch(names, c.until)
 		}
-		entries, changed := d.merge(c.entries, names[:n])
+		var changed bool
+		w.new, changed = d.merge(w.new[:0], c.entries, names[:n])
+		entries := w.new
 		names = names[n:]
 		if !changed {
 			continue
@@ -549,10 +555,10 @@ func (w *treeWriter) change(dir notify.FileID, d *dirChange) error {
 // stretch is the part of a directory in which a name lies: a chunk, or the room before the first one.
 type stretch struct {
 	first   string
-	until   string // the first name of the next chunk
-	bounded bool   // there is a next chunk
-	sum     uint32 // of the stored chunk; 0: there is none
-	entries []entry
+	until   string  // the first name of the next chunk
+	bounded bool    // there is a next chunk
+	sum     uint32  // of the stored chunk; 0: there is none
+	entries []entry // valid until the next one is read
 }
 
 func (w *treeWriter) chunk(dir notify.FileID, name string) (c stretch, err error) {
@@ -571,9 +577,10 @@ func (w *treeWriter) chunk(dir notify.FileID, name string) (c stretch, err error
 			break
 		}
 		c.first, c.sum = string(first), storedSum(body)
-		if c.entries, err = decodeChunk(nil, w.root, dir, c.first, body); err != nil {
+		if c.entries, err = decodeChunk(w.old[:0], w.root, dir, c.first, body); err != nil {
 			return c, treeDamage(w.root, err)
 		}
+		w.old = c.entries
 	}
 	return c, rows.Err()
 }
@@ -603,11 +610,12 @@ func (w *treeWriter) empty(dir notify.FileID) error {
 // write stores entries, sorted by name, in chunks, the first one under first.
 func (w *treeWriter) write(dir notify.FileID, first string, entries []entry) error {
 	for len(entries) > 0 {
-		body, n := encodeChunk(w.root, dir, first, entries)
-		if _, err := w.put.Exec(int64(w.root), int64(dir), []byte(first), body); err != nil {
+		var n int
+		w.body, n = encodeChunk(w.body[:0], w.root, dir, first, entries)
+		if _, err := w.put.Exec(int64(w.root), int64(dir), []byte(first), w.body); err != nil {
 			return err
 		}
-		w.r.digest += storedSum(body)
+		w.r.digest += storedSum(w.body)
 		if entries = entries[n:]; len(entries) > 0 {
 			first = entries[0].name
 		}
@@ -687,7 +695,7 @@ func (t *trees) load(ctx context.Context, root notify.FileID, r *treeRoot, c *ro
 	if digest != r.digest {
 		return treeDamage(root, errors.New("entries are missing"))
 	}
-	var entries []entry
+	var entries, merged []entry
 	for todo := []notify.FileID{0, root}; len(todo) > 0; {
 		dir := todo[0]
 		todo = todo[1:]
@@ -706,7 +714,8 @@ func (t *trees) load(ctx context.Context, root notify.FileID, r *treeRoot, c *ro
 			if d.emptied {
 				entries = entries[:0]
 			}
-			entries, _ = d.merge(entries, d.sorted())
+			merged, _ = d.merge(merged[:0], entries, d.sorted())
+			entries, merged = merged, entries
 			delete(c.dirs, dir)
 		}
 		for i := range entries {

@@ -19,6 +19,7 @@ type rootChange struct {
 	dirs  map[notify.FileID]*dirChange
 	// subdirs gives the directories in a directory, as the tree under this window has them.
 	subdirs func(dir notify.FileID, each func(name string, id notify.FileID)) error
+	room    []told // for those that come next
 }
 
 // dirChange is what changes among the names of a directory.
@@ -30,6 +31,11 @@ type dirChange struct {
 // change is the last word about a name.
 type change struct {
 	what whatChange
+	told *told // nil if it is gone
+}
+
+// told is what was told to be at a name.
+type told struct {
 	id   notify.FileID
 	attr notify.Attr
 }
@@ -79,9 +85,16 @@ func (c *rootChange) apply(n *notify.Notification) error {
 	}
 	d := c.dir(parent)
 	name := n.Path[strings.LastIndexByte(n.Path, '/')+1:]
+	now := func(what whatChange) {
+		if len(c.room) == cap(c.room) {
+			c.room = make([]told, 0, 128)
+		}
+		c.room = append(c.room, told{id, n.Attr})
+		d.names[name] = change{what, &c.room[len(c.room)-1]}
+	}
 	switch n.Type {
 	case notify.ChildFileAdded, notify.ChildDirAdded, notify.ChildFileMovedTo, notify.ChildDirMovedTo:
-		d.names[name] = change{isThere, id, n.Attr}
+		now(isThere)
 	case notify.ChildFileRemoved, notify.ChildFileMovedFrom:
 		d.names[name] = change{what: isGone}
 	case notify.ChildDirRemoved, notify.ChildDirMovedFrom:
@@ -92,9 +105,9 @@ func (c *rootChange) apply(n *notify.Notification) error {
 	default:
 		switch old, ok := d.names[name]; {
 		case !ok:
-			d.names[name] = change{isLikely, id, n.Attr}
-		case old.what != isGone && old.id == id:
-			d.names[name] = change{old.what, id, n.Attr}
+			now(isLikely)
+		case old.what != isGone && old.told.id == id:
+			old.told.attr = n.Attr
 		}
 	}
 	return nil
@@ -117,8 +130,8 @@ func (c *rootChange) empty(dir notify.FileID) error {
 			}
 		}
 		for _, now := range d.names {
-			if now.what == isThere && now.attr.IsDir() {
-				todo = append(todo, now.id)
+			if now.what == isThere && now.told.attr.IsDir() {
+				todo = append(todo, now.told.id)
 			}
 		}
 		d.emptied = true
@@ -127,9 +140,9 @@ func (c *rootChange) empty(dir notify.FileID) error {
 	return nil
 }
 
-// merge gives entries, sorted by name, with the changes of names from on and before until ("": no end). It says whether anything differs.
-func (d *dirChange) merge(entries []entry, names []string) ([]entry, bool) {
-	out := make([]entry, 0, len(entries)+len(names))
+// merge appends entries, sorted by name, with the changes of names, sorted, to out. It says whether anything differs.
+func (d *dirChange) merge(out, entries []entry, names []string) ([]entry, bool) {
+	out = slices.Grow(out, len(entries)+len(names))
 	changed := false
 	for len(entries) > 0 || len(names) > 0 {
 		if len(names) == 0 || len(entries) > 0 && entries[0].name < names[0] {
@@ -146,11 +159,11 @@ func (d *dirChange) merge(entries []entry, names []string) ([]entry, bool) {
 			entries = entries[1:]
 		}
 		switch {
-		case c.what == isThere, c.what == isLikely && old != nil && old.id == c.id:
-			if old == nil || old.id != c.id || diffAttr(&old.attr, &c.attr, true) != 0 {
+		case c.what == isThere, c.what == isLikely && old != nil && old.id == c.told.id:
+			if old == nil || old.id != c.told.id || diffAttr(&old.attr, &c.told.attr, true) != 0 {
 				changed = true
 			}
-			out = append(out, entry{name, c.id, c.attr})
+			out = append(out, entry{name, c.told.id, c.told.attr})
 		case c.what == isLikely && old != nil:
 			out = append(out, *old)
 		case c.what == isGone && old != nil:
