@@ -33,7 +33,8 @@ type outbox struct {
 
 type outBatch struct {
 	root    notify.FileID
-	notes   []notify.Notification
+	parts   [][]notify.Notification // they become one slice when it leaves: it may stay in memory for long, and has no room to spare
+	size    int                     // of all parts
 	indexes int
 	weight  int
 	sealed  bool
@@ -69,7 +70,8 @@ func (o *outbox) add(root notify.FileID, notes []notify.Notification, ends []int
 		if end == from {
 			return
 		}
-		b.notes = append(slices.Grow(b.notes, end-from), notes[from:end]...)
+		b.parts = append(b.parts, slices.Clone(notes[from:end]))
+		b.size += end - from
 		from = end
 	}
 	for _, end := range ends {
@@ -86,7 +88,7 @@ func (o *outbox) add(root notify.FileID, notes []notify.Notification, ends []int
 			b = &outBatch{root: root, done: make(chan struct{})}
 			o.queue = append(o.queue, b)
 		}
-		base := notify.Seq(len(b.notes) + begin - from)
+		base := notify.Seq(b.size + begin - from)
 		for i := range g {
 			if g[i].Link != 0 {
 				g[i].Link += base
@@ -138,6 +140,16 @@ func (o *outbox) seal() *outBatch {
 	return o.last
 }
 
+// take gives the notifications, which it has no more.
+func (b *outBatch) take() []notify.Notification {
+	parts := b.parts
+	b.parts = nil
+	if len(parts) == 1 {
+		return parts[0]
+	}
+	return slices.Concat(parts...)
+}
+
 // await blocks until the batch is appended and gives its number.
 func (b *outBatch) await(ctx context.Context) (notify.BatchNumber, error) {
 	select {
@@ -179,14 +191,11 @@ func (o *outbox) run(ctx context.Context, sink Sink) error {
 		o.queue[0] = nil
 		o.queue, o.flying = o.queue[1:], b
 		o.mu.Unlock()
-		if cap(b.notes)-len(b.notes) > len(b.notes)/4 { // they stay in memory for long
-			b.notes = slices.Clone(b.notes)
-		}
-		number, err := sink.Append(context.WithoutCancel(ctx), b.root, b.notes)
+		number, err := sink.Append(context.WithoutCancel(ctx), b.root, b.take())
 		if err != nil {
 			return err
 		}
-		b.number, b.notes = number, nil
+		b.number = number
 		close(b.done)
 		o.mu.Lock()
 		o.weight -= b.weight

@@ -42,7 +42,7 @@ const (
 
 // Options of a Journal; the zero value serves.
 type Options struct {
-	RingBytes   int              // what the batches in memory may weigh together, by Notification.Weight; 0: DefaultRingBytes
+	RingBytes   int              // what the batches in memory may weigh together, by Notification.Weight, those that the disk has half as much; 0: DefaultRingBytes
 	RetainAge   time.Duration    // batches older than this are dropped; 0: DefaultRetainAge; < 0: never
 	RetainBytes int64            // the oldest batches beyond this many bytes on disk are dropped; 0: DefaultRetainBytes; < 0: never
 	Now         func() time.Time // the clock; nil: time.Now
@@ -457,7 +457,7 @@ func (j *Journal) Append(_ context.Context, root notify.FileID, notes []notify.N
 		j.saved, j.syncTime = number, took
 		j.noteSaved(&r)
 	}
-	for j.ring.excess() {
+	for j.ring.excess() || j.spare() {
 		j.forget(j.ring.drop())
 	}
 	wal := j.wal
@@ -470,6 +470,12 @@ func (j *Journal) Append(_ context.Context, root notify.FileID, notes []notify.N
 		j.nudge()
 	}
 	return number, nil
+}
+
+// spare says whether the oldest batch is to go from memory, as the disk has it, though there would be room. The caller holds mu.
+func (j *Journal) spare() bool {
+	r := &j.ring
+	return r.weight > r.limit/2 && len(r.batches) > 1 && r.batches[0].Number <= j.saved
 }
 
 // save makes one row durable. The caller holds appending.

@@ -54,13 +54,13 @@ func (r *ring) move() {
 	r.dropped = 0
 }
 
-// prepend adds older batches, newest first, as far as there is room.
-func (r *ring) prepend(older []*notify.Batch) {
+// prepend adds older batches, newest first, as far as all together weigh no more than limit.
+func (r *ring) prepend(older []*notify.Batch, limit int) {
 	n := 0
 	weights := make([]int32, len(older), len(older)+len(r.weights))
 	for n < len(older) {
 		w := batchWeight(older[n])
-		if r.weight+w > r.limit && len(r.batches)+n > 0 {
+		if r.weight+w > limit && len(r.batches)+n > 0 {
 			break
 		}
 		r.weight += w
@@ -83,7 +83,7 @@ func (r *ring) drop() *notify.Batch {
 	b, w := r.batches[0], int(r.weights[0])
 	r.weight -= w
 	r.batches, r.weights = r.batches[1:], r.weights[1:]
-	if r.dropped += w; r.dropped > r.limit/4 {
+	if r.dropped += w; r.dropped > r.limit/16 {
 		r.move()
 	}
 	return b

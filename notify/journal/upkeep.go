@@ -70,7 +70,7 @@ func (j *Journal) Run(ctx context.Context) error {
 // fill reads the newest batches into memory, backward, until it is as full as it may be.
 func (j *Journal) fill(ctx context.Context) {
 	j.mu.RLock()
-	base, begins, room := j.base, j.begins(), j.ring.limit-j.ring.weight
+	base, begins, room := j.base, j.begins(), j.ring.limit/2-j.ring.weight
 	j.mu.RUnlock()
 	var older []*notify.Batch // newest first
 	for before := begins; before > base && room > 0 && ctx.Err() == nil; before = older[len(older)-1].Number - 1 {
@@ -84,7 +84,7 @@ func (j *Journal) fill(ctx context.Context) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.begins() == begins && j.base == base {
-		j.ring.prepend(older)
+		j.ring.prepend(older, j.ring.limit/2)
 	}
 }
 
