@@ -234,11 +234,7 @@ func (p *srcPump) read() error {
 // wait returns when a queue has something or next should look at its context; under flow, when the pause is over.
 func (p *srcPump) wait() error {
 	if p.flow {
-		polls := [...]unix.PollFd{{Fd: int32(p.wake), Events: unix.POLLIN}}
-		left := unix.NsecToTimespec(max(0, int64(srcPause-time.Since(p.at))))
-		if _, err := unix.Ppoll(polls[:], &left, nil); err != nil && !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("ppoll: %w", err)
-		}
+		time.Sleep(srcPause - time.Since(p.at))
 	} else if err := p.waitIdle(); err != nil {
 		return fmt.Errorf("epoll: %w", err)
 	}
