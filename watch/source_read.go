@@ -67,6 +67,7 @@ type srcPump struct {
 	// What is waited for while there is no flow, by Go's own poller: an epoll of wake, and of each queue for one answer to one question. A
 	// thread that sits in a system call costs a millisecond of CPU after each change that comes alone, as Go's scheduler looks every 20 µs
 	// for ten milliseconds whether it is out again; and were the queues always asked for, each record under flow would wake somebody.
+	// A pause under flow is no system call for the same reason.
 	idle    *os.File
 	idleFd  int
 	idleRaw syscall.RawConn
@@ -234,7 +235,7 @@ func (p *srcPump) read() error {
 // wait returns when a queue has something or next should look at its context; under flow, when the pause is over.
 func (p *srcPump) wait() error {
 	if p.flow {
-		time.Sleep(srcPause - time.Since(p.at))
+		time.Sleep(srcPause - time.Since(p.at)) // in no system call: see idle
 	} else if err := p.waitIdle(); err != nil {
 		return fmt.Errorf("epoll: %w", err)
 	}
