@@ -21,7 +21,7 @@ type writer struct {
 	emitted   int // notifications
 }
 
-// rootOut is what was told of a root and not handed on yet. Its room is used again.
+// rootOut is what was told of a root and not handed on yet.
 type rootOut struct {
 	root  ref
 	notes []notify.Notification
@@ -74,9 +74,8 @@ func (p *pass) outOf(root ref) *rootOut {
 
 // hand gives what was told of a root to the outbox, while the tree cannot be seen.
 func (p *pass) hand(o *rootOut) {
-	p.t.out.add(p.t.s.node(o.root).id, o.notes, o.ends)
-	clear(o.notes)
-	o.notes, o.ends = o.notes[:0], o.ends[:0]
+	o.notes = p.t.out.add(p.t.s.node(o.root).id, o.notes, o.ends)
+	o.ends = o.ends[:0]
 }
 
 // changed forgets where the last entry was, before a name in the tree changes.

@@ -81,7 +81,7 @@ func TestLooksAtTwoNamesThatPassEachOther(t *testing.T) {
 		p.tell()
 		var told []notify.Type
 		for _, o := range w.out.queue {
-			for _, n := range slices.Concat(o.parts...) {
+			for _, n := range o.notes {
 				told = append(told, n.Type)
 			}
 		}
@@ -192,7 +192,7 @@ func TestNamesThatFold(t *testing.T) {
 			told = nil
 			added := make(map[notify.FileID]bool)
 			for _, o := range w.out.queue {
-				for _, n := range slices.Concat(o.parts...) {
+				for _, n := range o.notes {
 					if n.Type == notify.ChildDirAdded {
 						if added[n.ID()] {
 							t.Fatalf("%s, %q: one directory was added twice", tt.script, tt.said)
@@ -236,7 +236,7 @@ func giveID(t *testing.T, w *Watcher, dir, path string, r ref) {
 // toldNames are the notifications of names that were told and nobody has taken yet.
 func toldNames(w *Watcher) (told []string) {
 	for _, o := range w.out.queue {
-		for _, n := range slices.Concat(o.parts...) {
+		for _, n := range o.notes {
 			if notify.Names.Has(n.Type) {
 				told = append(told, n.Type.String()+" "+n.Path)
 			}

@@ -25,16 +25,22 @@ const maxBacklog = 64 << 20
 type outbox struct {
 	mu      sync.Mutex
 	queue   []*outBatch
-	flying  *outBatch     // being appended
-	weight  int           // of all that is not appended
-	last    *outBatch     // the newest one appended
-	changed chan struct{} // closed and replaced when something moves
+	flying  *outBatch               // being appended
+	weight  int                     // of all that is not appended
+	last    *outBatch               // the newest one appended
+	changed chan struct{}           // closed and replaced when something moves
+	rooms   [][]notify.Notification // empty ones, to be used again
 }
+
+// A storm needs two rooms in turn. A larger one than roomNotes, in notifications, is not kept.
+const (
+	keptRooms = 2
+	roomNotes = 2 * notify.BatchIndexes
+)
 
 type outBatch struct {
 	root    notify.FileID
-	parts   [][]notify.Notification // they become one slice when it leaves: it may stay in memory for long, and has no room to spare
-	size    int                     // of all parts
+	notes   []notify.Notification // in a room
 	indexes int
 	weight  int
 	sealed  bool
@@ -54,10 +60,11 @@ func (o *outbox) signal() {
 }
 
 // add puts notifications of one root into the queue. ends are the ends of the groups in notes: a
-// group stays in one batch, and a Link in it is the place in the group plus one. notes stay the caller's.
-func (o *outbox) add(root notify.FileID, notes []notify.Notification, ends []int) {
+// group stays in one batch, and a Link in it is the place in the group plus one. The slice is the outbox's from then on; what it returns,
+// an empty one, is for the next notifications.
+func (o *outbox) add(root notify.FileID, notes []notify.Notification, ends []int) []notify.Notification {
 	if len(ends) == 0 {
-		return
+		return notes[:0]
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -67,11 +74,15 @@ func (o *outbox) add(root notify.FileID, notes []notify.Notification, ends []int
 	}
 	from, begin := 0, 0 // of what goes into b, and of the group
 	put := func(end int) {
-		if end == from {
-			return
+		switch {
+		case end == from:
+		case len(b.notes) > 0:
+			b.notes = append(b.notes, notes[from:end]...)
+		case from == 0 && end == len(notes): // as a rule
+			b.notes, notes = notes, nil
+		default:
+			b.notes = append(o.room(), notes[from:end]...)
 		}
-		b.parts = append(b.parts, slices.Clone(notes[from:end]))
-		b.size += end - from
 		from = end
 	}
 	for _, end := range ends {
@@ -88,7 +99,7 @@ func (o *outbox) add(root notify.FileID, notes []notify.Notification, ends []int
 			b = &outBatch{root: root, done: make(chan struct{})}
 			o.queue = append(o.queue, b)
 		}
-		base := notify.Seq(b.size + begin - from)
+		base := notify.Seq(len(b.notes) + begin - from)
 		for i := range g {
 			if g[i].Link != 0 {
 				g[i].Link += base
@@ -101,6 +112,32 @@ func (o *outbox) add(root notify.FileID, notes []notify.Notification, ends []int
 	}
 	put(begin)
 	o.signal()
+	if notes == nil {
+		return o.room()
+	}
+	clear(notes)
+	return notes[:0]
+}
+
+// room gives an empty slice. The caller holds mu.
+func (o *outbox) room() (notes []notify.Notification) {
+	if n := len(o.rooms); n > 0 {
+		notes, o.rooms = o.rooms[n-1], o.rooms[:n-1]
+	}
+	return notes
+}
+
+// leave gives the notifications of a batch that is queued no more. They may stay in memory for long, and so have no room to spare.
+func (o *outbox) leave(b *outBatch) []notify.Notification {
+	notes, room := slices.Clone(b.notes), b.notes
+	b.notes = nil
+	clear(room)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.rooms) < keptRooms && cap(room) <= roomNotes {
+		o.rooms = append(o.rooms, room[:0])
+	}
+	return notes
 }
 
 // begin notes that the journal stands at this number, if nothing newer was appended.
@@ -138,16 +175,6 @@ func (o *outbox) seal() *outBatch {
 		return o.flying
 	}
 	return o.last
-}
-
-// take gives the notifications, which it has no more.
-func (b *outBatch) take() []notify.Notification {
-	parts := b.parts
-	b.parts = nil
-	if len(parts) == 1 {
-		return parts[0]
-	}
-	return slices.Concat(parts...)
 }
 
 // await blocks until the batch is appended and gives its number.
@@ -191,7 +218,7 @@ func (o *outbox) run(ctx context.Context, sink Sink) error {
 		o.queue[0] = nil
 		o.queue, o.flying = o.queue[1:], b
 		o.mu.Unlock()
-		number, err := sink.Append(context.WithoutCancel(ctx), b.root, b.take())
+		number, err := sink.Append(context.WithoutCancel(ctx), b.root, o.leave(b))
 		if err != nil {
 			return err
 		}
