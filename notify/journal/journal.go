@@ -42,7 +42,7 @@ const (
 
 // Options of a Journal; the zero value serves.
 type Options struct {
-	RingBytes   int              // what the batches in memory may weigh together, by Notification.Weight, those that the disk has half as much; 0: DefaultRingBytes
+	RingBytes   int              // what the batches in memory may weigh together, by Notification.Weight, those that the disk has a quarter as much; 0: DefaultRingBytes
 	RetainAge   time.Duration    // batches older than this are dropped; 0: DefaultRetainAge; < 0: never
 	RetainBytes int64            // the oldest batches beyond this many bytes on disk are dropped; 0: DefaultRetainBytes; < 0: never
 	Now         func() time.Time // the clock; nil: time.Now
@@ -472,10 +472,13 @@ func (j *Journal) Append(_ context.Context, root notify.FileID, notes []notify.N
 	return number, nil
 }
 
+// savedShare of what may be in memory, one part in so many, may be batches that the disk has.
+const savedShare = 4
+
 // spare says whether the oldest batch is to go from memory, as the disk has it, though there would be room. The caller holds mu.
 func (j *Journal) spare() bool {
 	r := &j.ring
-	return r.weight > r.limit/2 && len(r.batches) > 1 && r.batches[0].Number <= j.saved
+	return r.weight > r.limit/savedShare && len(r.batches) > 1 && r.batches[0].Number <= j.saved
 }
 
 // save makes one row durable. The caller holds appending.

@@ -21,8 +21,9 @@ import (
 )
 
 const (
-	defaultFoldLag = 1 << 17 // notifications that wait before they are folded, if there is no other reason
+	defaultFoldLag = 1 << 18 // notifications that wait before they are folded, if there is no other reason
 	windowNotes    = 1 << 18 // notifications folded in one transaction
+	gatherLag      = 1 << 15 // notifications that are appended before they go into the window that is folded next: memory has them still
 )
 
 // trees holds the checkpoint: for each root every entry as it was last told, all as of one batch. It has its own
@@ -37,6 +38,11 @@ type trees struct {
 	q    treeQueries
 
 	broken error // the database cannot be read; guarded by work
+
+	// What is folded next, of the batches behind folded up to gathered: nil, nothing is prepared. Guarded by work. Whatever else changes the
+	// trees drops it.
+	window   *window
+	gathered notify.BatchNumber
 
 	mu     sync.Mutex // guards what follows
 	folded notify.BatchNumber
@@ -212,8 +218,9 @@ func (t *trees) lost() (roots []notify.FileID) {
 	return roots
 }
 
-// forgetAll gives up the checkpoints of all roots in memory, and lists the roots.
+// forgetAll gives up the checkpoints of all roots in memory, and lists the roots. The caller holds work.
 func (t *trees) forgetAll(why error) (known []notify.FileID) {
+	t.window = nil
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.err = why
@@ -278,16 +285,16 @@ func (t *trees) in(f func(tx *sql.Tx) error) error {
 	return errors.Join(err, end(tx, err))
 }
 
-// appended counts, and says whether it is time to fold.
+// appended counts, and says whether it is time to gather.
 func (t *trees) appended(notes int) bool {
-	n := t.lag.Add(int64(notes))
-	return n >= int64(t.j.o.foldLag) && n-int64(notes) < int64(t.j.o.foldLag)
+	n, lag := t.lag.Add(int64(notes)), int64(min(gatherLag, t.j.o.foldLag))
+	return n >= lag && n-int64(notes) < lag
 }
 
-// due says whether it is time to fold, and whether there is anything at all.
-func (t *trees) due(lag int) (now, some bool) {
+// due says whether it is time to gather, and whether there is anything to fold at all.
+func (t *trees) due() (now, some bool) {
 	n := t.lag.Load()
-	return n >= int64(lag), n > 0
+	return n >= int64(min(gatherLag, t.j.o.foldLag)), n > 0
 }
 
 // mayDrop is the newest batch that the checkpoint does not need any more.
@@ -404,47 +411,72 @@ func (t *trees) read(ctx context.Context, w *window, pos, limit notify.BatchNumb
 
 // fold brings the checkpoint up to the newest batch on disk, unless a tree is being handed over or loaded just now:
 // that may take as long as a scan, and upkeep must not wait for it.
-func (t *trees) fold(ctx context.Context) {
+func (t *trees) fold(ctx context.Context) { t.foldOrGather(ctx, true) }
+
+// gather prepares what is folded next while memory has the batches, and folds when it is enough: a directory in which much happens
+// is stored anew once for all of it. It says whether it has folded.
+func (t *trees) gather(ctx context.Context) (folded bool) { return t.foldOrGather(ctx, false) }
+
+func (t *trees) foldOrGather(ctx context.Context, all bool) (folded bool) {
 	if !t.work.TryLock() {
-		return
+		return false
 	}
 	defer t.work.Unlock()
-	if err := t.foldAll(ctx); err != nil && ctx.Err() == nil {
+	folded, err := t.foldSaved(ctx, all)
+	if err != nil && ctx.Err() == nil {
 		t.j.log.Warn("the journal could not be folded into the checkpoint", "dir", t.j.dir, "err", err)
 	}
+	return folded
 }
 
 // foldAll is fold for who holds work.
 func (t *trees) foldAll(ctx context.Context) error {
+	_, err := t.foldSaved(ctx, true)
+	return err
+}
+
+// foldSaved folds what is on disk: all of it, or only if it is enough.
+func (t *trees) foldSaved(ctx context.Context, all bool) (folded bool, err error) {
 	t.j.mu.RLock()
 	saved := t.j.saved
 	t.j.mu.RUnlock()
 	t.lag.Store(0)
 	for ctx.Err() == nil {
-		w := t.newWindow()
+		w, pos := t.window, t.gathered
+		t.window = nil
+		if w == nil {
+			w = t.newWindow()
+			t.mu.Lock()
+			pos = t.folded
+			t.mu.Unlock()
+		}
 		if len(w.roots) == 0 {
-			return nil
+			return folded, nil
 		}
-		t.mu.Lock()
-		pos := t.folded
-		t.mu.Unlock()
-		if pos >= saved {
-			return nil
-		}
-		to, err := t.read(ctx, w, pos, saved, windowNotes)
-		if err == nil {
-			err = t.commit(w, to)
-		}
-		if err != nil {
-			if broken(err) {
-				t.invalidate(err)
+		pos, err := t.read(ctx, w, pos, saved, windowNotes)
+		if err == nil && w.notes > 0 {
+			if all || w.notes >= min(t.j.o.foldLag, windowNotes) {
+				err = t.commit(w, pos)
+				folded = true
 			} else {
-				t.lag.Add(1) // try again
+				t.window, t.gathered = w, pos
 			}
-			return err
+		}
+		switch {
+		case broken(err):
+			t.invalidate(err)
+			return folded, err
+		case err != nil:
+			t.lag.Add(1) // try again
+			return folded, err
+		case pos >= saved:
+			if t.window != nil {
+				t.lag.Add(1) // it waits still
+			}
+			return folded, nil
 		}
 	}
-	return context.Cause(ctx)
+	return folded, context.Cause(ctx)
 }
 
 const checkpointLost = "the checkpoint is lost: the next start scans silently, and older cursors are gone then"
@@ -812,6 +844,7 @@ func (j *Journal) ResetTree(ctx context.Context, root notify.FileID, meta []byte
 		}
 		return err
 	}
+	t.window = nil
 	err := t.broken
 	if err == nil {
 		err = t.in(store)
@@ -993,6 +1026,7 @@ func (j *Journal) ForgetTree(root notify.FileID) error {
 	if !known {
 		return nil
 	}
+	t.window = nil
 	err := t.in(func(tx *sql.Tx) error {
 		if _, err := tx.Exec("DELETE FROM dirs WHERE root = ?", int64(root)); err != nil {
 			return err

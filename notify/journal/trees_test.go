@@ -377,12 +377,75 @@ func TestTreeFollowsWhatWasTold(t *testing.T) {
 					if err := w.amend(j, meta); err != nil {
 						t.Fatal(err)
 					}
+				case 5, 6:
+					j.trees.gather(t.Context())
 				}
 			}
 			w.check(t, j, meta)
 			mustCheck(t, dir)
 		})
 	}
+}
+
+// What is gathered for the next fold belongs to the trees as they were then: a root that begins anew or is forgotten gets none of it.
+func TestWhatIsGatheredEndsWithTheTree(t *testing.T) {
+	w, other := newWorld(5), newWorld(6)
+	other.root, other.next = 1000, 1000
+	other.names = map[key]entry{{0, ""}: {"", other.root, notify.Attr{Mode: notify.ModeDir | 0o755}}}
+	dir := memDir(t)
+	j := reopen(t, dir, Options{})
+	step := func(w *world) {
+		for range 100 {
+			w.step()
+		}
+		if _, err := j.Append(t.Context(), w.root, w.told); err != nil {
+			t.Fatal(err)
+		}
+		w.told = nil
+	}
+	reset := func(w *world) {
+		w.told = nil
+		if _, err := j.ResetTree(t.Context(), w.root, []byte("meta"), w.walk); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 10 {
+		w.step()
+		other.step()
+	}
+	reset(w)
+	reset(other)
+	for range 3 {
+		step(w)
+		step(other)
+		if j.trees.gather(t.Context()) || j.trees.window == nil {
+			t.Fatal("what is little was not gathered, or was folded")
+		}
+		step(other)
+		for range 10 { // nobody tells
+			w.step()
+		}
+		reset(w)
+		j.trees.gather(t.Context())
+		step(w)
+		w.check(t, j, "meta")
+		other.check(t, j, "meta")
+	}
+	step(w)
+	step(other)
+	j.trees.gather(t.Context())
+	if err := j.ForgetTree(w.root); err != nil {
+		t.Fatal(err)
+	}
+	other.check(t, j, "meta")
+	if _, _, err := j.LoadTree(t.Context(), w.root, nil); notify.KindOf(err) != notify.NotFound {
+		t.Errorf("a forgotten tree: %v", err)
+	}
+	var chunks int
+	if err := j.trees.db.read.QueryRow("SELECT count(*) FROM dirs WHERE root = ?", int64(w.root)).Scan(&chunks); err != nil || chunks != 0 {
+		t.Errorf("a forgotten tree has %d chunks, %v", chunks, err)
+	}
+	mustCheck(t, dir)
 }
 
 // mustCheck runs Check beside whoever has the directory open, and wants no problem.

@@ -50,8 +50,11 @@ func (j *Journal) Run(ctx context.Context) error {
 		j.saveUnsaved()
 		j.moveWAL()
 		j.trees.moveWAL()
-		if folded, lag := j.trees.due(j.o.foldLag); folded || lag && now.Sub(fold) >= foldRest {
+		switch much, some := j.trees.due(); {
+		case some && now.Sub(fold) >= foldRest:
 			j.trees.fold(ctx)
+			fold = now
+		case much && j.trees.gather(ctx):
 			fold = now
 		}
 		if slow == now {
@@ -70,7 +73,7 @@ func (j *Journal) Run(ctx context.Context) error {
 // fill reads the newest batches into memory, backward, until it is as full as it may be.
 func (j *Journal) fill(ctx context.Context) {
 	j.mu.RLock()
-	base, begins, room := j.base, j.begins(), j.ring.limit/2-j.ring.weight
+	base, begins, room := j.base, j.begins(), j.ring.limit/savedShare-j.ring.weight
 	j.mu.RUnlock()
 	var older []*notify.Batch // newest first
 	for before := begins; before > base && room > 0 && ctx.Err() == nil; before = older[len(older)-1].Number - 1 {
@@ -84,7 +87,7 @@ func (j *Journal) fill(ctx context.Context) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.begins() == begins && j.base == base {
-		j.ring.prepend(older, j.ring.limit/2)
+		j.ring.prepend(older, j.ring.limit/savedShare)
 	}
 }
 
