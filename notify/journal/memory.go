@@ -2,6 +2,8 @@ package journal
 
 import (
 	"context"
+	"slices"
+	"sort"
 	"sync"
 	"time"
 
@@ -10,19 +12,27 @@ import (
 
 // MemoryOptions of a Memory; the zero value serves.
 type MemoryOptions struct {
-	RingBytes int              // what the batches may weigh together, by Notification.Weight; 0: DefaultRingBytes
-	Now       func() time.Time // the clock; nil: time.Now
+	Bytes int              // what the batches may take together; 0: DefaultRingBytes
+	Now   func() time.Time // the clock; nil: time.Now
 }
 
 // Memory is a journal that ends with its process. It keeps the newest batches within a bound of bytes
 // and forgets the oldest ones. A cursor of an earlier process is gone, as the base is the moment of
 // creation: for one from the future to be misread, the clock must have been set back between the two.
+//
+// Every batch is kept packed, as on disk, where it takes a tenth of its weight; the newest, which most readers
+// read, as they are besides. One goroutine appends; everything else may be called from any goroutine.
 type Memory struct {
 	now  func() time.Time
 	bell *bell
 
-	mu     sync.RWMutex
+	appending sync.Mutex // held while a batch is numbered, packed and published; taken before mu
+	rows      rowEncoder
+
+	mu     sync.RWMutex // guards what follows
+	packed shelf        // all batches above base
 	ring   ring
+	limit  int // bytes of both
 	base   notify.BatchNumber
 	seen   notify.Seq // whoever has seen so much of the base has seen all of it
 	whole  bool       // as Bounds has it
@@ -36,8 +46,11 @@ func NewMemory(o MemoryOptions) *Memory {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Bytes <= 0 {
+		o.Bytes = DefaultRingBytes
+	}
 	base := notify.NumberAt(o.Now())
-	return &Memory{now: o.Now, bell: newBell(), ring: newRing(o.RingBytes), base: base, seen: base.End(), whole: true, head: base,
+	return &Memory{now: o.Now, bell: newBell(), ring: newRing(o.Bytes / savedShare), limit: o.Bytes, base: base, seen: base.End(), whole: true, head: base,
 		last: make(map[notify.FileID]notify.BatchNumber)}
 }
 
@@ -47,25 +60,37 @@ func (m *Memory) Append(_ context.Context, root notify.FileID, notes []notify.No
 	if err := checkNotes("journal.Append", root, notes); err != nil {
 		return 0, err
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.closed {
-		return 0, closed("journal.Append")
-	}
-	rootPrev := m.last[root]
+	m.appending.Lock()
+	defer m.appending.Unlock()
+	m.mu.RLock()
+	isClosed, head, rootPrev := m.closed, m.head, m.last[root]
 	if rootPrev <= m.base {
 		rootPrev = 0
 	}
-	b := &notify.Batch{Root: root, Notes: notes}
-	b.Assign(nextNumber(m.now(), m.head), m.head, rootPrev)
-	m.ring.push(b)
-	m.head, m.last[root] = b.Number, b.Number
-	for m.ring.excess() {
-		b := m.ring.drop()
-		m.base, m.seen, m.whole = b.Number, b.Last(), false
+	m.mu.RUnlock()
+	if isClosed {
+		return 0, closed("journal.Append")
 	}
+	number := nextNumber(m.now(), head)
+	r := m.rows.encode(number, head, rootPrev, root, notes)
+	r.body = slices.Clone(r.body)
+	b := &notify.Batch{Root: root, Notes: notes}
+	b.Assign(number, head, rootPrev)
+
+	m.mu.Lock()
+	m.packed.push(packedBatch{r, b.Last()})
+	m.ring.push(b)
+	m.head, m.last[root] = number, number
+	for m.packed.weight+m.ring.weight > m.limit && len(m.packed.batches) > 1 {
+		p := m.packed.drop()
+		m.base, m.seen, m.whole = p.number, p.last, false
+	}
+	for m.ring.excess() || m.ring.batches[0].Number <= m.base {
+		m.ring.drop()
+	}
+	m.mu.Unlock()
 	m.bell.ring()
-	return b.Number, nil
+	return number, nil
 }
 
 // Close wakes all readers for good; reading a page and appending are Closed from then on.
@@ -84,32 +109,64 @@ func (m *Memory) Bounds() notify.Bounds {
 	return notify.Bounds{Base: m.base, Head: m.head, Whole: m.whole}
 }
 
-// Ring gives the batches numbered from or higher, oldest first. It is always true: what is not in memory is nowhere.
+// begins gives the number before the oldest batch in the ring. The caller holds mu.
+func (m *Memory) begins() notify.BatchNumber {
+	if len(m.ring.batches) == 0 {
+		return m.head
+	}
+	return max(m.ring.batches[0].Prev, m.base)
+}
+
+// Ring gives the batches numbered from or higher, oldest first. It is false if some of them have to be unpacked.
 func (m *Memory) Ring(from notify.BatchNumber) ([]*notify.Batch, bool) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
+	if begins := m.begins(); from <= begins && begins > m.base {
+		return nil, false
+	}
 	return m.ring.from(from), true
 }
 
-// Page gives at most limit batches numbered from or higher, oldest first.
+// Page gives at most limit batches numbered from or higher, oldest first; fewer if they weigh more than 512 KiB together, but
+// at least one if there is one.
 func (m *Memory) Page(ctx context.Context, from notify.BatchNumber, limit int) ([]*notify.Batch, error) {
 	m.mu.RLock()
-	defer m.mu.RUnlock()
 	if err := m.refuse(ctx, "journal.Page"); err != nil {
+		m.mu.RUnlock()
 		return nil, err
 	}
-	b := m.ring.from(from)
-	return b[:min(len(b), max(limit, 0))], nil
+	begins, held := m.begins(), m.ring.from(from)
+	rows, all := m.packed.between(from, begins, limit)
+	m.mu.RUnlock()
+	room := pageWeight
+	out, full := unpackRows(nil, rows, &room)
+	if full || !all {
+		return out, nil
+	}
+	for _, b := range held {
+		if len(out) >= limit || room < 0 {
+			break
+		}
+		out = append(out, b)
+		room -= batchWeight(b)
+	}
+	return out, nil
 }
 
-// PageBack gives at most limit batches of a root (0: of any) numbered before or lower, newest first.
+// PageBack gives at most limit batches of a root (0: of any) numbered before or lower, newest first; fewer if they weigh more
+// than 8 MiB together, but at least one if there is one.
 func (m *Memory) PageBack(ctx context.Context, root notify.FileID, before notify.BatchNumber, limit int) ([]*notify.Batch, error) {
 	m.mu.RLock()
-	defer m.mu.RUnlock()
 	if err := m.refuse(ctx, "journal.PageBack"); err != nil {
+		m.mu.RUnlock()
 		return nil, err
 	}
-	return m.ring.back(root, before, limit), nil
+	out := m.ring.back(root, before, limit)
+	rows := m.packed.back(root, min(before, m.begins()), limit-len(out))
+	m.mu.RUnlock()
+	room := backWeight
+	out, _ = unpackRows(out, rows, &room)
+	return out, nil
 }
 
 // Contains says whether a cursor can be read on from, and where: its batch is kept, or it has seen all of the base.
@@ -122,7 +179,7 @@ func (m *Memory) Contains(ctx context.Context, pos notify.Seq) (at notify.Seq, o
 	if pos.Batch() == m.base {
 		return m.base.End(), pos >= m.seen, nil
 	}
-	return pos, m.ring.has(pos.Batch()), nil
+	return pos, m.packed.has(pos.Batch()), nil
 }
 
 // SeekTime gives the number of the last batch written in a millisecond before that of t; the base if there is none.
@@ -132,7 +189,7 @@ func (m *Memory) SeekTime(ctx context.Context, t time.Time) (notify.BatchNumber,
 	if err := m.refuse(ctx, "journal.SeekTime"); err != nil {
 		return 0, err
 	}
-	if n, ok := m.ring.before(notify.NumberAt(t)); ok {
+	if n, ok := m.packed.before(notify.NumberAt(t)); ok {
 		return n, nil
 	}
 	return m.base, nil
@@ -150,3 +207,92 @@ func (m *Memory) refuse(ctx context.Context, op string) error {
 }
 
 func closed(op string) error { return &notify.Error{Op: op, Kind: notify.Closed} }
+
+// shelf holds packed batches, oldest first.
+type shelf struct {
+	batches []packedBatch
+	weight  int
+}
+
+// packedBatch is a batch as it is stored. Its body is never altered.
+type packedBatch struct {
+	row
+	last notify.Seq
+}
+
+// packedSize is what a packed batch takes besides its body, in bytes.
+const packedSize = 72
+
+func (s *shelf) push(p packedBatch) {
+	s.batches = append(s.batches, p)
+	s.weight += packedSize + len(p.body)
+}
+
+// drop removes the oldest batch and gives it. Nobody has a part of the array: who reads has a copy.
+func (s *shelf) drop() packedBatch {
+	p := s.batches[0]
+	s.batches[0] = packedBatch{}
+	s.batches = s.batches[1:]
+	s.weight -= packedSize + len(p.body)
+	return p
+}
+
+// at gives the place of the first batch numbered n or higher.
+func (s *shelf) at(n notify.BatchNumber) int {
+	return sort.Search(len(s.batches), func(i int) bool { return s.batches[i].number >= n })
+}
+
+func (s *shelf) has(n notify.BatchNumber) bool {
+	i := s.at(n)
+	return i < len(s.batches) && s.batches[i].number == n
+}
+
+// before gives the number of the last batch numbered below n.
+func (s *shelf) before(n notify.BatchNumber) (notify.BatchNumber, bool) {
+	i := s.at(n)
+	if i == 0 {
+		return 0, false
+	}
+	return s.batches[i-1].number, true
+}
+
+// between gives at most limit batches numbered from to upto, oldest first, and fewer if that is more than a page will have in any case. all
+// says that it gives all.
+func (s *shelf) between(from, upto notify.BatchNumber, limit int) (rows []row, all bool) {
+	size := 0
+	for i := s.at(from); i < len(s.batches) && s.batches[i].number <= upto; i++ {
+		if len(rows) >= limit || size > pageWeight {
+			return rows, false
+		}
+		rows = append(rows, s.batches[i].row)
+		size += packedSize + len(s.batches[i].body)
+	}
+	return rows, true
+}
+
+// back gives at most limit batches of root (0: of any) numbered n or lower, newest first, and fewer if that is more than a page will have.
+func (s *shelf) back(root notify.FileID, n notify.BatchNumber, limit int) (rows []row) {
+	size := 0
+	for i := s.at(n+1) - 1; i >= 0 && len(rows) < limit && size <= backWeight; i-- {
+		if p := &s.batches[i]; root == 0 || p.root == root {
+			rows = append(rows, p.row)
+			size += packedSize + len(p.body)
+		}
+	}
+	return rows
+}
+
+// unpackRows appends the batches of rows, until they weigh more than room.
+func unpackRows(out []*notify.Batch, rows []row, room *int) (_ []*notify.Batch, full bool) {
+	for i := range rows {
+		b, err := rows[i].decode()
+		if err != nil { // memory is broken
+			b = &notify.Batch{Number: rows[i].number, Prev: rows[i].prev}
+		}
+		out = append(out, b)
+		if *room -= batchWeight(b); *room < 0 {
+			return out, true
+		}
+	}
+	return out, false
+}
