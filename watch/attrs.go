@@ -23,9 +23,10 @@ type writer struct {
 
 // rootOut is what was told of a root and not handed on yet.
 type rootOut struct {
-	root  ref
-	notes []notify.Notification
-	ends  []int // of the groups
+	root    ref
+	notes   []notify.Notification
+	ends    []int // of the groups
+	indexes int   // that they need
 }
 
 func (o *rootOut) begin() int {
@@ -74,8 +75,8 @@ func (p *pass) outOf(root ref) *rootOut {
 
 // hand gives what was told of a root to the outbox, while the tree cannot be seen.
 func (p *pass) hand(o *rootOut) {
-	o.notes = p.t.out.add(p.t.s.node(o.root).id, o.notes, o.ends)
-	o.ends = o.ends[:0]
+	p.t.out.add(p.t.s.node(o.root).id, o.notes, o.ends)
+	o.notes, o.ends, o.indexes = p.t.out.room(), o.ends[:0], 0
 }
 
 // changed forgets where the last entry was, before a name in the tree changes.
@@ -94,8 +95,9 @@ func (p *pass) close() {
 		p.cutLoose()
 	}
 	if o != nil && p.floating == 0 && len(o.notes) > o.begin() {
+		o.indexes += indexes(o.notes[o.begin():])
 		o.ends = append(o.ends, len(o.notes))
-		if len(o.notes) > notify.BatchIndexes*7/8 {
+		if o.indexes > notify.BatchIndexes*7/8 {
 			p.hand(o)
 		}
 		p.cur = nil

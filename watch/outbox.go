@@ -32,10 +32,11 @@ type outbox struct {
 	rooms   [][]notify.Notification // empty ones, to be used again
 }
 
-// A storm needs two rooms in turn. A larger one than roomNotes, in notifications, is not kept.
+// A storm needs two rooms in turn. A smaller or a larger one, in notifications, is not kept.
 const (
 	keptRooms = 2
-	roomNotes = 2 * notify.BatchIndexes
+	leastRoom = 64
+	mostRoom  = 2 * notify.BatchIndexes
 )
 
 type outBatch struct {
@@ -60,17 +61,20 @@ func (o *outbox) signal() {
 }
 
 // add puts notifications of one root into the queue. ends are the ends of the groups in notes: a
-// group stays in one batch, and a Link in it is the place in the group plus one. The slice is the outbox's from then on; what it returns,
-// an empty one, is for the next notifications.
-func (o *outbox) add(root notify.FileID, notes []notify.Notification, ends []int) []notify.Notification {
+// group stays in one batch, and a Link in it is the place in the group plus one. notes are the outbox's from then on: room gives others.
+func (o *outbox) add(root notify.FileID, notes []notify.Notification, ends []int) {
 	if len(ends) == 0 {
-		return notes[:0]
+		return
 	}
+	all := indexes(notes)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var b *outBatch
 	if n := len(o.queue); n > 0 && !o.queue[n-1].sealed && o.queue[n-1].root == root {
 		b = o.queue[n-1]
+		if b.indexes > notify.BatchIndexes/2 && b.indexes+all > notify.BatchIndexes { // then notes need not be copied
+			b = nil
+		}
 	}
 	from, begin := 0, 0 // of what goes into b, and of the group
 	put := func(end int) {
@@ -81,7 +85,7 @@ func (o *outbox) add(root notify.FileID, notes []notify.Notification, ends []int
 		case from == 0 && end == len(notes): // as a rule
 			b.notes, notes = notes, nil
 		default:
-			b.notes = append(o.room(), notes[from:end]...)
+			b.notes = append(o.takeRoom(), notes[from:end]...)
 		}
 		from = end
 	}
@@ -111,32 +115,40 @@ func (o *outbox) add(root notify.FileID, notes []notify.Notification, ends []int
 		begin = end
 	}
 	put(begin)
+	o.giveRoom(notes)
 	o.signal()
-	if notes == nil {
-		return o.room()
-	}
-	clear(notes)
-	return notes[:0]
 }
 
-// room gives an empty slice. The caller holds mu.
-func (o *outbox) room() (notes []notify.Notification) {
+// room gives an empty slice for notifications.
+func (o *outbox) room() []notify.Notification {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.takeRoom()
+}
+
+// takeRoom is room for who holds mu.
+func (o *outbox) takeRoom() (notes []notify.Notification) {
 	if n := len(o.rooms); n > 0 {
 		notes, o.rooms = o.rooms[n-1], o.rooms[:n-1]
 	}
 	return notes
 }
 
+// giveRoom has the memory of notes used again. The caller holds mu.
+func (o *outbox) giveRoom(notes []notify.Notification) {
+	if c := cap(notes); c >= leastRoom && c <= mostRoom && len(o.rooms) < keptRooms {
+		clear(notes)
+		o.rooms = append(o.rooms, notes[:0])
+	}
+}
+
 // leave gives the notifications of a batch that is queued no more. They may stay in memory for long, and so have no room to spare.
 func (o *outbox) leave(b *outBatch) []notify.Notification {
-	notes, room := slices.Clone(b.notes), b.notes
-	b.notes = nil
-	clear(room)
+	notes := slices.Clone(b.notes)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.rooms) < keptRooms && cap(room) <= roomNotes {
-		o.rooms = append(o.rooms, room[:0])
-	}
+	o.giveRoom(b.notes)
+	b.notes = nil
 	return notes
 }
 

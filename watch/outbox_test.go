@@ -2,6 +2,8 @@ package watch
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
 	"sync"
 	"testing"
 	"time"
@@ -48,4 +50,88 @@ func TestNumbersKeepToTheClock(t *testing.T) {
 	if s.count != 300 || s.ahead != 0 {
 		t.Errorf("%d batches, the numbers up to %d ms ahead of the clock: want 300, 0", s.count, s.ahead)
 	}
+}
+
+// keepSink keeps what it is given, as the journal does, and numbers it.
+type keepSink struct {
+	last notify.BatchNumber
+	kept [][]notify.Notification
+	slow <-chan struct{}
+}
+
+func (s *keepSink) Append(_ context.Context, root notify.FileID, notes []notify.Notification) (notify.BatchNumber, error) {
+	<-s.slow
+	s.kept = append(s.kept, notes)
+	s.last++
+	return s.last, nil
+}
+
+// Memory for notifications is used again, but never while somebody has what is in it: of two roots in turn, in groups of all sizes, while
+// batches grow behind a slow sink, each notification comes out once, in its order, as it was.
+func TestNotificationsStayWhatTheyAre(t *testing.T) {
+	slow := make(chan struct{})
+	o, s := newOutbox(0), &keepSink{slow: slow}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- o.run(ctx, s) }()
+	rnd := rand.New(rand.NewPCG(1, 2))
+	told := make([]int, 2)
+	rooms := make([][]notify.Notification, 2)
+	for i := range 400 {
+		r := rnd.IntN(2)
+		notes, ends, start := rooms[r], []int(nil), told[r]
+		for range 1 + rnd.IntN(1<<rnd.IntN(8)) {
+			for range 1 + rnd.IntN(1<<rnd.IntN(6)) {
+				typ := notify.ChildFileAdded
+				if rnd.IntN(3) > 0 {
+					typ = notify.ChildDataWritten
+				}
+				notes = append(notes, notify.Notification{Type: typ, Path: fmt.Sprint(r, "/", told[r]), Spine: notify.Spine{notify.FileID(1 + r), notify.FileID(told[r])},
+					Link: notify.Seq(len(notes) + 1 - begin(ends))})
+				told[r]++
+			}
+			ends = append(ends, len(notes))
+		}
+		if o.add(notify.FileID(1+r), notes, ends); told[r] == start {
+			t.Fatal("nothing was told")
+		}
+		rooms[r] = o.room()
+		if i%3 == 0 {
+			select {
+			case slow <- struct{}{}:
+			default:
+			}
+		}
+	}
+	close(slow)
+	if _, err := o.seal().await(ctx); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	next := make([]int, 2)
+	for _, notes := range s.kept {
+		if n := indexes(notes); n > notify.BatchIndexes {
+			t.Errorf("a batch needs %d indexes", n)
+		}
+		for i, n := range notes {
+			r := int(n.Spine[0]) - 1
+			if want := fmt.Sprint(r, "/", next[r]); n.Path != want || n.ID() != notify.FileID(next[r]) || n.Link != notify.Seq(i+1) {
+				t.Fatalf("got %q with ID %d and link %d at place %d, want %q", n.Path, n.ID(), n.Link, i, want)
+			}
+			next[r]++
+		}
+	}
+	if next[0] != told[0] || next[1] != told[1] {
+		t.Errorf("%v came out, want %v", next, told)
+	}
+}
+
+func begin(ends []int) int {
+	if len(ends) == 0 {
+		return 0
+	}
+	return ends[len(ends)-1]
 }

@@ -36,9 +36,9 @@ func storedSum(body []byte) uint32 {
 	return binary.LittleEndian.Uint32(body[len(body)-crcSize:])
 }
 
-// encodeChunk appends the stored form of as many entries, sorted by name, as a chunk takes, one at least. It gives how many. b is empty.
+// encodeChunk makes the stored form of as many entries, sorted by name, as a chunk takes, one at least, in the place of b. It gives how many.
 func encodeChunk(b []byte, root, dir notify.FileID, first string, entries []entry) ([]byte, int) {
-	b = append(b, chunkFormat)
+	b = append(b[:0], chunkFormat)
 	prev := new(entry)
 	n := 0
 	for n < len(entries) && (n == 0 || len(b) < chunkBytes) {

@@ -120,7 +120,7 @@ func TestEveryCrashPoint(t *testing.T) {
 		s.append(j, d)
 		switch i {
 		case 3:
-			j.trees.fold(t.Context())
+			j.trees.fold(t.Context(), true)
 		case 5:
 			j.db.checkpoint()
 			j.trees.db.checkpoint()
@@ -232,7 +232,7 @@ func failures(t *testing.T, first int, rc int32, times int) {
 			}
 			switch i {
 			case 2:
-				j.trees.fold(t.Context())
+				j.trees.fold(t.Context(), true)
 			case 3:
 				j.db.checkpoint()
 				j.trees.db.checkpoint()

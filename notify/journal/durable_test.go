@@ -824,7 +824,7 @@ func TestIdleJournalRests(t *testing.T) {
 		j.saveUnsaved()
 		j.moveWAL()
 		j.trees.moveWAL()
-		j.trees.fold(t.Context())
+		j.trees.fold(t.Context(), true)
 		j.retain(t.Context())
 		j.noteHead()
 		return fileBytes(filepath.Join(dir, "journal.db")) + fileBytes(filepath.Join(dir, "tree.db"))

@@ -623,7 +623,7 @@ func (j *Journal) Close() error {
 		}
 		err = &notify.Error{Op: "journal.Close", Path: j.dir, Kind: notify.Unavailable, Err: why, Msg: batches + " could not be saved"}
 	} else {
-		j.trees.fold(context.Background())
+		j.trees.fold(context.Background(), true)
 		j.appending.Lock()
 		err = j.saveState()
 		j.appending.Unlock()

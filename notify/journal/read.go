@@ -53,22 +53,26 @@ func (j *Journal) look(ctx context.Context, op string, f func()) error {
 // at least one if there is one. A batch whose stored form is damaged has no notifications and Root 0.
 func (j *Journal) Page(ctx context.Context, from notify.BatchNumber, limit int) ([]*notify.Batch, error) {
 	const op = "journal.Page"
-	var begins notify.BatchNumber
-	var held []*notify.Batch
-	if err := j.look(ctx, op, func() {
-		begins, held = j.begins(), j.ring.from(from)
-		from = max(from, j.base+1)
-	}); err != nil {
+	if err := j.look(ctx, op, func() {}); err != nil {
 		return nil, err
 	}
-	var out []*notify.Batch
+	out, err := j.page(from, limit)
+	return out, readError(op, err)
+}
+
+// page is Page for the journal itself, which folds when it is closed.
+func (j *Journal) page(from notify.BatchNumber, limit int) (out []*notify.Batch, err error) {
+	j.mu.RLock()
+	begins, held := j.begins(), j.ring.from(from)
+	from = max(from, j.base+1)
+	j.mu.RUnlock()
 	room := pageWeight
 	if from <= begins && limit > 0 {
 		rows, err := j.query.page.Query(int64(from), int64(begins)+1, limit)
 		var full bool
 		out, full, err = j.scan(rows, err, &room)
 		if full, err = j.torn(&out, full, err, from, begins); err != nil || full {
-			return out, readError(op, err)
+			return out, err
 		}
 	}
 	for _, b := range held {

@@ -51,7 +51,7 @@ func TestReaderBesideTheWriter(t *testing.T) {
 		}
 		break
 	}
-	j.trees.fold(t.Context())
+	j.trees.fold(t.Context(), true)
 	s, err := r.Stat(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -228,7 +228,7 @@ func TestScanHoldsNobodyUp(t *testing.T) {
 	for i := range 20 {
 		appendNote(t, j, 2, fmt.Sprint("meanwhile", i))
 	}
-	j.trees.fold(t.Context())
+	j.trees.fold(t.Context(), true)
 	j.trees.moveWAL()
 	j.retain(t.Context())
 	j.State()

@@ -21,9 +21,9 @@ import (
 )
 
 const (
-	defaultFoldLag = 1 << 18 // notifications that wait before they are folded, if there is no other reason
-	windowNotes    = 1 << 18 // notifications folded in one transaction
-	gatherLag      = 1 << 15 // notifications that are appended before they go into the window that is folded next: memory has them still
+	defaultFoldLag = 1 << 18  // notifications that wait before they are folded, in one transaction, if there is no other reason
+	windowBytes    = 32 << 20 // what is known of them in memory, about, before that
+	gatherLag      = 1 << 15  // notifications that are appended before they go into the window that is folded next: memory has them still
 )
 
 // trees holds the checkpoint: for each root every entry as it was last told, all as of one batch. It has its own
@@ -33,14 +33,14 @@ type trees struct {
 	db *database
 
 	work sync.Mutex   // one fold, load or reset at a time
-	lag  atomic.Int64 // notifications appended since the last fold, about
+	lag  atomic.Int64 // notifications appended since the last fold or gather, about; above 0 if anything waits
 	wal  atomic.Bool  // something was written since the WAL was last moved
 	q    treeQueries
 
 	broken error // the database cannot be read; guarded by work
 
 	// What is folded next, of the batches behind folded up to gathered: nil, nothing is prepared. Guarded by work. Whatever else changes the
-	// trees drops it.
+	// trees folds it or drops it.
 	window   *window
 	gathered notify.BatchNumber
 
@@ -291,6 +291,13 @@ func (t *trees) appended(notes int) bool {
 	return n >= lag && n-int64(notes) < lag
 }
 
+// leaveOut takes a root out of what is gathered. The caller holds work, and folds before the root has a tree again.
+func (t *trees) leaveOut(root notify.FileID) {
+	if t.window != nil {
+		delete(t.window.roots, root)
+	}
+}
+
 // due says whether it is time to gather, and whether there is anything to fold at all.
 func (t *trees) due() (now, some bool) {
 	n := t.lag.Load()
@@ -379,22 +386,28 @@ func treeDamage(root notify.FileID, err error) error {
 	return &notify.Error{Op: "journal.LoadTree", Kind: notify.Corrupt, Err: err, Msg: fmt.Sprintf("the checkpoint of root %d is damaged", root)}
 }
 
-// read puts batches behind pos into w, up to limit, until it holds enough. It gives how far it came. A hole or
-// a damaged batch is Corrupt: what was told is not known then.
-func (t *trees) read(ctx context.Context, w *window, pos, limit notify.BatchNumber, enough int) (notify.BatchNumber, error) {
-	for pos < limit && w.notes < enough {
+// full says whether a window is to be folded, whatever comes.
+func (t *trees) full(w *window) bool { return w.notes >= t.j.o.foldLag || w.size() >= windowBytes }
+
+// read puts batches behind pos into w, up to limit, until it is full if it may be that only. It gives how far it came. A hole or
+// a damaged batch is Corrupt: what was told is not known then. After any error but one of w itself, w is good up to there.
+func (t *trees) read(ctx context.Context, w *window, pos, limit notify.BatchNumber, bounded bool) (notify.BatchNumber, error) {
+	for pos < limit && !(bounded && t.full(w)) {
+		if err := context.Cause(ctx); err != nil {
+			return pos, err
+		}
 		batches, ok := t.j.Ring(pos + 1)
 		if !ok {
 			var err error
-			if batches, err = t.j.Page(ctx, pos+1, 256); err != nil {
-				return pos, err
+			if batches, err = t.j.page(pos+1, 256); err != nil {
+				return pos, readError("journal.fold", err)
 			}
 		}
 		if len(batches) == 0 {
 			return pos, &notify.Error{Op: "journal.fold", Kind: notify.Corrupt, Msg: fmt.Sprintf("the journal ends before batch %d", limit)}
 		}
 		for _, b := range batches {
-			if pos >= limit || w.notes >= enough {
+			if pos >= limit || bounded && t.full(w) {
 				break
 			}
 			if b.Root == 0 || b.Prev != pos {
@@ -409,39 +422,33 @@ func (t *trees) read(ctx context.Context, w *window, pos, limit notify.BatchNumb
 	return pos, nil
 }
 
-// fold brings the checkpoint up to the newest batch on disk, unless a tree is being handed over or loaded just now:
-// that may take as long as a scan, and upkeep must not wait for it.
-func (t *trees) fold(ctx context.Context) { t.foldOrGather(ctx, true) }
-
-// gather prepares what is folded next while memory has the batches, and folds when it is enough: a directory in which much happens
-// is stored anew once for all of it. It says whether it has folded.
-func (t *trees) gather(ctx context.Context) (folded bool) { return t.foldOrGather(ctx, false) }
-
-func (t *trees) foldOrGather(ctx context.Context, all bool) (folded bool) {
+// fold brings the checkpoint up to the newest batch on disk; or, if not all is to be, it only gathers that for the next time, while memory
+// has the batches still, unless it is enough: a directory in which much happens is stored anew once for all of it. It does nothing while a tree
+// is being handed over or loaded: that may take as long as a scan, and upkeep must not wait for it. It says whether something was to be stored.
+func (t *trees) fold(ctx context.Context, all bool) (stored bool) {
 	if !t.work.TryLock() {
 		return false
 	}
 	defer t.work.Unlock()
-	folded, err := t.foldSaved(ctx, all)
+	stored, err := t.foldSaved(ctx, all)
 	if err != nil && ctx.Err() == nil {
 		t.j.log.Warn("the journal could not be folded into the checkpoint", "dir", t.j.dir, "err", err)
 	}
-	return folded
+	return stored
 }
 
-// foldAll is fold for who holds work.
-func (t *trees) foldAll(ctx context.Context) error {
-	_, err := t.foldSaved(ctx, true)
-	return err
-}
-
-// foldSaved folds what is on disk: all of it, or only if it is enough.
-func (t *trees) foldSaved(ctx context.Context, all bool) (folded bool, err error) {
+// foldSaved is fold for who holds work.
+func (t *trees) foldSaved(ctx context.Context, all bool) (stored bool, err error) {
+	t.lag.Store(0) // first: what is appended meanwhile counts
 	t.j.mu.RLock()
-	saved := t.j.saved
+	saved, head := t.j.saved, t.j.head
 	t.j.mu.RUnlock()
-	t.lag.Store(0)
-	for ctx.Err() == nil {
+	defer func() {
+		if err != nil || t.window != nil || saved < head {
+			t.lag.Add(1) // something waits
+		}
+	}()
+	for {
 		w, pos := t.window, t.gathered
 		t.window = nil
 		if w == nil {
@@ -451,32 +458,25 @@ func (t *trees) foldSaved(ctx context.Context, all bool) (folded bool, err error
 			t.mu.Unlock()
 		}
 		if len(w.roots) == 0 {
-			return folded, nil
+			return stored, nil
 		}
-		pos, err := t.read(ctx, w, pos, saved, windowNotes)
-		if err == nil && w.notes > 0 {
-			if all || w.notes >= min(t.j.o.foldLag, windowNotes) {
-				err = t.commit(w, pos)
-				folded = true
-			} else {
-				t.window, t.gathered = w, pos
+		if pos, err = t.read(ctx, w, pos, saved, true); err == nil && w.notes > 0 && (all || t.full(w)) {
+			stored = true
+			if err = t.commit(w, pos); err == nil {
+				w = nil
 			}
+		}
+		if w != nil && w.notes > 0 && !w.torn && !broken(err) {
+			t.window, t.gathered = w, pos
 		}
 		switch {
 		case broken(err):
 			t.invalidate(err)
-			return folded, err
-		case err != nil:
-			t.lag.Add(1) // try again
-			return folded, err
-		case pos >= saved:
-			if t.window != nil {
-				t.lag.Add(1) // it waits still
-			}
-			return folded, nil
+			return stored, err
+		case err != nil || pos >= saved:
+			return stored, err
 		}
 	}
-	return folded, context.Cause(ctx)
 }
 
 const checkpointLost = "the checkpoint is lost: the next start scans silently, and older cursors are gone then"
@@ -643,7 +643,7 @@ func (w *treeWriter) empty(dir notify.FileID) error {
 func (w *treeWriter) write(dir notify.FileID, first string, entries []entry) error {
 	for len(entries) > 0 {
 		var n int
-		w.body, n = encodeChunk(w.body[:0], w.root, dir, first, entries)
+		w.body, n = encodeChunk(w.body, w.root, dir, first, entries)
 		if _, err := w.put.Exec(int64(w.root), int64(dir), []byte(first), w.body); err != nil {
 			return err
 		}
@@ -667,7 +667,7 @@ func (j *Journal) LoadTree(ctx context.Context, root notify.FileID, each func(di
 	t := j.trees
 	t.work.Lock()
 	defer t.work.Unlock()
-	if err := t.foldAll(ctx); err != nil && ctx.Err() != nil {
+	if _, err := t.foldSaved(ctx, true); err != nil && ctx.Err() != nil {
 		return nil, 0, err
 	}
 	t.mu.Lock()
@@ -686,7 +686,7 @@ func (j *Journal) LoadTree(ctx context.Context, root notify.FileID, each func(di
 			delete(w.roots, other)
 		}
 	}
-	if at, err = t.read(ctx, w, folded, j.Bounds().Head, math.MaxInt); err == nil {
+	if at, err = t.read(ctx, w, folded, j.Bounds().Head, false); err == nil {
 		err = t.load(ctx, root, r, w.roots[root], each)
 	}
 	if err != nil {
@@ -844,7 +844,7 @@ func (j *Journal) ResetTree(ctx context.Context, root notify.FileID, meta []byte
 		}
 		return err
 	}
-	t.window = nil
+	t.leaveOut(root)
 	err := t.broken
 	if err == nil {
 		err = t.in(store)
@@ -859,7 +859,7 @@ func (j *Journal) ResetTree(ctx context.Context, root notify.FileID, meta []byte
 		_, known := t.roots[root]
 		t.roots[root] = &treeRoot{}
 		t.mu.Unlock()
-		if err = t.foldAll(ctx); err == nil {
+		if _, err = t.foldSaved(ctx, true); err == nil {
 			err = t.begin(ctx, root, r, known)
 		}
 	}
@@ -903,7 +903,7 @@ func (t *trees) begin(ctx context.Context, root notify.FileID, r *treeRoot, know
 		return &notify.Error{Op: "journal.ResetTree", Kind: notify.Unavailable, Err: down, Retry: time.Second, Msg: "the journal is down"}
 	}
 	if known || told {
-		if err := t.foldAll(ctx); err != nil { // what the other trees need is out of reach then
+		if _, err := t.foldSaved(ctx, true); err != nil { // what the other trees need is out of reach then
 			return err
 		}
 		j.newLife()
@@ -951,7 +951,7 @@ func (j *Journal) AmendTree(ctx context.Context, root notify.FileID, meta []byte
 	t.work.Lock()
 	defer t.work.Unlock()
 	head := j.Bounds().Head
-	if err := t.foldAll(ctx); err != nil && ctx.Err() != nil {
+	if _, err := t.foldSaved(ctx, true); err != nil && ctx.Err() != nil {
 		return err
 	}
 	t.mu.Lock()
@@ -1026,7 +1026,7 @@ func (j *Journal) ForgetTree(root notify.FileID) error {
 	if !known {
 		return nil
 	}
-	t.window = nil
+	t.leaveOut(root)
 	err := t.in(func(tx *sql.Tx) error {
 		if _, err := tx.Exec("DELETE FROM dirs WHERE root = ?", int64(root)); err != nil {
 			return err

@@ -361,7 +361,7 @@ func TestTreeFollowsWhatWasTold(t *testing.T) {
 				w.told = nil
 				switch w.rnd.IntN(8) {
 				case 0:
-					j.trees.fold(t.Context())
+					j.trees.fold(t.Context(), true)
 				case 1:
 					w.check(t, j, meta)
 				case 2:
@@ -378,7 +378,7 @@ func TestTreeFollowsWhatWasTold(t *testing.T) {
 						t.Fatal(err)
 					}
 				case 5, 6:
-					j.trees.gather(t.Context())
+					j.trees.fold(t.Context(), false)
 				}
 			}
 			w.check(t, j, meta)
@@ -418,7 +418,7 @@ func TestWhatIsGatheredEndsWithTheTree(t *testing.T) {
 	for range 3 {
 		step(w)
 		step(other)
-		if j.trees.gather(t.Context()) || j.trees.window == nil {
+		if j.trees.fold(t.Context(), false) || j.trees.window == nil {
 			t.Fatal("what is little was not gathered, or was folded")
 		}
 		step(other)
@@ -426,14 +426,14 @@ func TestWhatIsGatheredEndsWithTheTree(t *testing.T) {
 			w.step()
 		}
 		reset(w)
-		j.trees.gather(t.Context())
+		j.trees.fold(t.Context(), false)
 		step(w)
 		w.check(t, j, "meta")
 		other.check(t, j, "meta")
 	}
 	step(w)
 	step(other)
-	j.trees.gather(t.Context())
+	j.trees.fold(t.Context(), false)
 	if err := j.ForgetTree(w.root); err != nil {
 		t.Fatal(err)
 	}
@@ -446,6 +446,106 @@ func TestWhatIsGatheredEndsWithTheTree(t *testing.T) {
 		t.Errorf("a forgotten tree has %d chunks, %v", chunks, err)
 	}
 	mustCheck(t, dir)
+}
+
+// Close folds all that was told, also what memory has dropped since and only the disk has.
+func TestCloseFoldsWhatMemoryDropped(t *testing.T) {
+	w := newWorld(11)
+	dir := memDir(t)
+	j := reopen(t, dir, Options{RingBytes: 20 << 10})
+	if _, err := j.ResetTree(t.Context(), w.root, []byte("meta"), w.walk); err != nil {
+		t.Fatal(err)
+	}
+	for range 50 {
+		for range 20 {
+			w.step()
+		}
+		if _, err := j.Append(t.Context(), w.root, w.told); err != nil {
+			t.Fatal(err)
+		}
+		w.told = nil
+	}
+	head := j.Bounds().Head
+	if _, ok := j.Ring(j.Bounds().Base + 1); ok {
+		t.Fatal("memory has all of it: it should not")
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	j = reopen(t, dir, Options{})
+	if folded, _, err := j.trees.state(); folded != head || err != nil {
+		t.Errorf("folded up to %d, %v: want %d", folded, err, head)
+	}
+	w.check(t, j, "meta")
+}
+
+// What was gathered stays so while the database of the trees does not take it.
+func TestWhatIsGatheredOutlivesAFullDisk(t *testing.T) {
+	w := newWorld(12)
+	dir := memDir(t)
+	j := reopen(t, dir, Options{RingBytes: 20 << 10})
+	if _, err := j.ResetTree(t.Context(), w.root, []byte("meta"), w.walk); err != nil {
+		t.Fatal(err)
+	}
+	tell := func() {
+		for range 20 {
+			w.step()
+		}
+		if _, err := j.Append(t.Context(), w.root, w.told); err != nil {
+			t.Fatal(err)
+		}
+		w.told = nil
+	}
+	only := func(on int) {
+		if _, err := j.trees.db.write.Exec(fmt.Sprint("PRAGMA query_only = ", on)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tell()
+	only(1)
+	j.trees.fold(t.Context(), true)
+	tell()
+	if j.trees.fold(t.Context(), true); j.trees.window == nil || j.trees.gathered != j.Bounds().Head {
+		t.Errorf("gathered up to %d, want %d", j.trees.gathered, j.Bounds().Head)
+	}
+	if _, some := j.trees.due(); !some {
+		t.Error("nothing waits to be folded")
+	}
+	only(0)
+	tell()
+	j.trees.fold(t.Context(), true)
+	if folded, _, err := j.trees.state(); folded != j.Bounds().Head || err != nil {
+		t.Errorf("folded up to %d, %v: want %d", folded, err, j.Bounds().Head)
+	}
+	w.check(t, j, "meta")
+	mustCheck(t, dir)
+}
+
+// What is gathered is bounded in bytes, too: names may be long.
+func TestWhatIsGatheredIsBounded(t *testing.T) {
+	w := newWorld(13)
+	j := reopen(t, memDir(t), Options{})
+	if _, err := j.ResetTree(t.Context(), w.root, nil, w.walk); err != nil {
+		t.Fatal(err)
+	}
+	const each = 1000
+	batches := windowBytes / (each * (changeSize + 250))
+	for i := range batches + 2 {
+		notes := make([]notify.Notification, each)
+		for k := range notes {
+			notes[k] = notify.Notification{Type: notify.ChildFileAdded, Path: fmt.Sprintf("%0250d", i*each+k), Spine: notify.Spine{w.root, notify.FileID(10 + i*each + k)},
+				Attr: notify.Attr{Mode: notify.ModeFile}}
+		}
+		if _, err := j.Append(t.Context(), w.root, notes); err != nil {
+			t.Fatal(err)
+		}
+		if i == batches/2 && j.trees.fold(t.Context(), false) {
+			t.Fatal("half of it was stored")
+		}
+	}
+	if !j.trees.fold(t.Context(), false) {
+		t.Fatalf("%d bytes are gathered and were not stored", j.trees.window.size())
+	}
 }
 
 // mustCheck runs Check beside whoever has the directory open, and wants no problem.

@@ -52,9 +52,9 @@ func (j *Journal) Run(ctx context.Context) error {
 		j.trees.moveWAL()
 		switch much, some := j.trees.due(); {
 		case some && now.Sub(fold) >= foldRest:
-			j.trees.fold(ctx)
+			j.trees.fold(ctx, true)
 			fold = now
-		case much && j.trees.gather(ctx):
+		case much && j.trees.fold(ctx, false):
 			fold = now
 		}
 		if slow == now {
@@ -136,6 +136,9 @@ func (j *Journal) saveSome() bool {
 		j.saved = some[n-1].number
 	}
 	j.unsaved = j.unsaved[n:]
+	for j.spare() {
+		j.ring.drop()
+	}
 	up := len(j.unsaved) == 0
 	since, lost := j.down, j.lost
 	if up {
@@ -266,7 +269,7 @@ func (j *Journal) expire(ctx context.Context, cutoff notify.BatchNumber) error {
 			if folded {
 				return nil
 			}
-			j.trees.fold(ctx)
+			j.trees.fold(ctx, true)
 			folded = true
 			continue
 		}

@@ -12,6 +12,7 @@ import (
 type window struct {
 	roots map[notify.FileID]*rootChange
 	notes int
+	torn  bool // a batch could not be applied as a whole
 }
 
 type rootChange struct {
@@ -19,23 +20,19 @@ type rootChange struct {
 	dirs  map[notify.FileID]*dirChange
 	// subdirs gives the directories in a directory, as the tree under this window has them.
 	subdirs func(dir notify.FileID, each func(name string, id notify.FileID)) error
-	room    []told // for those that come next
+	room    []change // for those that come next
+	size    int      // bytes of names and changes, about
 }
 
 // dirChange is what changes among the names of a directory.
 type dirChange struct {
 	emptied bool // nothing of what was there before the window stays
-	names   map[string]change
+	names   map[string]*change
 }
 
 // change is the last word about a name.
 type change struct {
 	what whatChange
-	told *told // nil if it is gone
-}
-
-// told is what was told to be at a name.
-type told struct {
 	id   notify.FileID
 	attr notify.Attr
 }
@@ -48,13 +45,38 @@ const (
 	isLikely            // has these attributes, if it is there with this ID
 )
 
+// changeSize is what a name takes in memory besides itself, about, in bytes.
+const changeSize = 160
+
+// size is what a window takes in memory, about, in bytes.
+func (w *window) size() (n int) {
+	for _, c := range w.roots {
+		n += c.size
+	}
+	return n
+}
+
 func (c *rootChange) dir(id notify.FileID) *dirChange {
 	d := c.dirs[id]
 	if d == nil {
-		d = &dirChange{names: make(map[string]change)}
+		d = &dirChange{names: make(map[string]*change)}
 		c.dirs[id] = d
 	}
 	return d
+}
+
+// set makes c the last word about a name.
+func (c *rootChange) set(d *dirChange, name string, to change) {
+	if was := d.names[name]; was != nil {
+		*was = to
+		return
+	}
+	if len(c.room) == cap(c.room) {
+		c.room = make([]change, 0, 128)
+	}
+	c.room = append(c.room, to)
+	d.names[strings.Clone(name)] = &c.room[len(c.room)-1] // not a part of a path that may be long
+	c.size += changeSize + len(name)
 }
 
 // add applies a batch.
@@ -66,6 +88,7 @@ func (w *window) add(b *notify.Batch) error {
 	}
 	for i := range b.Notes {
 		if err := c.apply(&b.Notes[i]); err != nil {
+			w.torn = true
 			return err
 		}
 	}
@@ -85,29 +108,22 @@ func (c *rootChange) apply(n *notify.Notification) error {
 	}
 	d := c.dir(parent)
 	name := n.Path[strings.LastIndexByte(n.Path, '/')+1:]
-	now := func(what whatChange) {
-		if len(c.room) == cap(c.room) {
-			c.room = make([]told, 0, 128)
-		}
-		c.room = append(c.room, told{id, n.Attr})
-		d.names[name] = change{what, &c.room[len(c.room)-1]}
-	}
 	switch n.Type {
 	case notify.ChildFileAdded, notify.ChildDirAdded, notify.ChildFileMovedTo, notify.ChildDirMovedTo:
-		now(isThere)
+		c.set(d, name, change{isThere, id, n.Attr})
 	case notify.ChildFileRemoved, notify.ChildFileMovedFrom:
-		d.names[name] = change{what: isGone}
+		c.set(d, name, change{what: isGone})
 	case notify.ChildDirRemoved, notify.ChildDirMovedFrom:
-		d.names[name] = change{what: isGone}
+		c.set(d, name, change{what: isGone})
 		if n.Type == notify.ChildDirRemoved || n.Link == 0 {
 			return c.empty(id)
 		}
 	default:
-		switch old, ok := d.names[name]; {
-		case !ok:
-			now(isLikely)
-		case old.what != isGone && old.told.id == id:
-			old.told.attr = n.Attr
+		switch old := d.names[name]; {
+		case old == nil:
+			c.set(d, name, change{isLikely, id, n.Attr})
+		case old.what != isGone && old.id == id:
+			old.attr = n.Attr
 		}
 	}
 	return nil
@@ -121,7 +137,7 @@ func (c *rootChange) empty(dir notify.FileID) error {
 		d := c.dir(id)
 		if !d.emptied {
 			err := c.subdirs(id, func(name string, sub notify.FileID) {
-				if now, ok := d.names[name]; !ok || now.what == isLikely {
+				if now := d.names[name]; now == nil || now.what == isLikely {
 					todo = append(todo, sub)
 				}
 			})
@@ -130,8 +146,8 @@ func (c *rootChange) empty(dir notify.FileID) error {
 			}
 		}
 		for _, now := range d.names {
-			if now.what == isThere && now.told.attr.IsDir() {
-				todo = append(todo, now.told.id)
+			if now.what == isThere && now.attr.IsDir() {
+				todo = append(todo, now.id)
 			}
 		}
 		d.emptied = true
@@ -159,11 +175,11 @@ func (d *dirChange) merge(out, entries []entry, names []string) ([]entry, bool) 
 			entries = entries[1:]
 		}
 		switch {
-		case c.what == isThere, c.what == isLikely && old != nil && old.id == c.told.id:
-			if old == nil || old.id != c.told.id || diffAttr(&old.attr, &c.told.attr, true) != 0 {
+		case c.what == isThere, c.what == isLikely && old != nil && old.id == c.id:
+			if old == nil || old.id != c.id || diffAttr(&old.attr, &c.attr, true) != 0 {
 				changed = true
 			}
-			out = append(out, entry{name, c.told.id, c.told.attr})
+			out = append(out, entry{name, c.id, c.attr})
 		case c.what == isLikely && old != nil:
 			out = append(out, *old)
 		case c.what == isGone && old != nil:
