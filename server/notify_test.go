@@ -1156,3 +1156,18 @@ func TestHTTP2(t *testing.T) {
 	tree.Create("f")
 	s.skip("data: [{\"type\":\"child_file_added\"")
 }
+
+// A root that is served no more: who resumes it is told what the journal keeps, and then why the stream ends.
+func TestResumeOfARootThatIsNoLongerServed(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	const other, file = 7000, 7001
+	note := func(name string) notify.Notification {
+		return notify.Notification{Type: notify.ChildFileAdded, Path: name, Spine: notify.Spine{other, file}, Attr: notify.Attr{Mode: notify.ModeFile | 0o644}}
+	}
+	seen := tree.Log.Append(other, note("seen")).Number.End()
+	tree.Log.Append(other, note("unseen"))
+	status, body := get(t, serve(t, tree, nil)+fmt.Sprintf("/v1/files/%d/notify?since=%d.%d", other, seen, other), eventStream)
+	if status != 200 || !strings.Contains(body, `"path":"unseen"`) || strings.Contains(body, `"path":"seen"`) || !strings.Contains(body, "\n: closed: all that is kept of what is gone was told\n") {
+		t.Errorf("got %d\n%s", status, body)
+	}
+}

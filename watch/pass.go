@@ -939,7 +939,8 @@ func (p *pass) unfinished() (next, hopeless *dirt, unasked []place) {
 				continue
 			}
 		}
-		if t.drained && !p.hold && p.tooLong(w.since) {
+		late := t.drained && !p.hold && p.tooLong(w.since)
+		if late && (w.echo != 0 && w.echo <= t.echoed || p.now.Sub(w.since) > longestLag) {
 			hopeless.touch(i.at, i.ops)
 			continue
 		}
@@ -949,7 +950,7 @@ func (p *pass) unfinished() (next, hopeless *dirt, unasked []place) {
 		}
 		n := &next.names[next.touch(i.at, ops)]
 		n.pid, n.closed = i.pid, i.closed
-		if t.patience[i.at] = w; w.echo == 0 && i.held {
+		if t.patience[i.at] = w; w.echo == 0 && (i.held || late) {
 			unasked = append(unasked, i.at)
 		}
 	}
@@ -1021,8 +1022,12 @@ func (p *pass) carryOn(next *dirt) (waiting bool) {
 }
 
 // stuckAfter is how long a name may stay undecided although nothing new is heard of it and nothing waits to be looked
-// at, and how long directories may although nothing is heard or told at all.
-const stuckAfter = 5 * time.Second
+// at, and how long directories may although nothing is heard or told at all. Where reading the records is longestLag behind at most, what they say
+// is waited for first: an echo tells.
+const (
+	stuckAfter = 5 * time.Second
+	longestLag = time.Minute
+)
 
 // tooLong says whether something has been so for longer than stuckAfter, while there were passes that could have changed it.
 func (p *pass) tooLong(since time.Time) bool {

@@ -466,14 +466,17 @@ func (s *stream) patience() time.Duration {
 	return wait
 }
 
-var errTimeout = errors.New("no notification for as long as the client asked to wait")
+var (
+	errTimeout  = errors.New("no notification for as long as the client asked to wait")
+	errReplayed = errors.New("all that is kept of what is gone was told")
+)
 
 // idle is called when nothing came.
 func (s *stream) idle(ctx context.Context) error {
 	now := time.Now()
 	switch {
 	case s.gone:
-		return feed.ErrEnded
+		return errReplayed
 	case s.timeout >= 0 && now.Sub(s.told) >= s.timeout:
 		return errTimeout
 	case !s.inForce:
@@ -622,6 +625,8 @@ func ending(err error) (reason, text string) {
 		return reasonClient, ""
 	case errors.Is(err, feed.ErrEnded), isLeft(err):
 		return reasonRemoved, ""
+	case errors.Is(err, errReplayed):
+		return reasonRemoved, "closed: " + errReplayed.Error()
 	case errors.Is(err, errTimeout):
 		return reasonTimeout, "closed: no notification for as long as was asked"
 	case errors.Is(err, notify.Closed):
