@@ -75,6 +75,9 @@ func (p *pass) outOf(root ref) *rootOut {
 
 // hand gives what was told of a root to the outbox, while the tree cannot be seen.
 func (p *pass) hand(o *rootOut) {
+	if len(o.ends) == 0 { // it was handed on already
+		return
+	}
 	p.t.out.add(p.t.s.node(o.root).id, o.notes, o.ends)
 	o.notes, o.ends, o.indexes = p.t.out.room(), o.ends[:0], 0
 }

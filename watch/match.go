@@ -368,8 +368,9 @@ func (t *tree) wake(d *dirt, now time.Time) (older *dirt) {
 		at := c.names[i].at
 		w, waiting := t.patience[at]
 		_, heard := d.find(at)
+		age := now.Sub(w.since)
 		switch {
-		case heard || t.carryAll || waiting && (w.echo <= echoed || now.Sub(w.since) >= maxWait):
+		case heard || t.carryAll || waiting && (w.echo <= echoed || age >= maxWait && age < stuckAfter || age >= longestLag):
 			chosen[group[i]] = true
 		case waiting:
 			waits[group[i]] = true

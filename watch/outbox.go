@@ -115,6 +115,7 @@ func (o *outbox) add(root notify.FileID, notes []notify.Notification, ends []int
 		begin = end
 	}
 	put(begin)
+	clear(notes)
 	o.giveRoom(notes)
 	o.signal()
 }
@@ -134,10 +135,9 @@ func (o *outbox) takeRoom() (notes []notify.Notification) {
 	return notes
 }
 
-// giveRoom has the memory of notes used again. The caller holds mu.
+// giveRoom has the memory of notes, which are cleared, used again. The caller holds mu.
 func (o *outbox) giveRoom(notes []notify.Notification) {
 	if c := cap(notes); c >= leastRoom && c <= mostRoom && len(o.rooms) < keptRooms {
-		clear(notes)
 		o.rooms = append(o.rooms, notes[:0])
 	}
 }
@@ -145,6 +145,7 @@ func (o *outbox) giveRoom(notes []notify.Notification) {
 // leave gives the notifications of a batch that is queued no more. They may stay in memory for long, and so have no room to spare.
 func (o *outbox) leave(b *outBatch) []notify.Notification {
 	notes := slices.Clone(b.notes)
+	clear(b.notes)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.giveRoom(b.notes)

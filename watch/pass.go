@@ -886,7 +886,7 @@ func (p *pass) tellTime(r ref, mtime int64, filled bool) {
 // settle keeps what could not be decided for the next pass, and gives back what was found but not told.
 func (p *pass) settle() (waiting bool) {
 	t := p.t
-	next, hopeless, unasked := p.unfinished()
+	next, hopeless, unasked, echoing := p.unfinished()
 	p.undecided(next)
 	for _, g := range p.followed {
 		if g.gainIn {
@@ -902,12 +902,14 @@ func (p *pass) settle() (waiting bool) {
 		}
 		clear(t.parked)
 	}
-	if echo := t.echoBehind(unasked); echo != 0 {
+	if len(unasked) > 0 {
+		echo := t.echoBehind(unasked)
 		for _, at := range unasked {
 			t.patience[at] = wait{t.patience[at].since, echo}
 		}
+		t.mute, echoing = echo == 0, echoing || echo != 0
 	}
-	if next.empty() || p.told || p.heardNew() {
+	if next.empty() || p.told || p.heardNew() || echoing {
 		t.stuckSince = p.now
 	} else if p.tooLong(t.stuckSince) {
 		hopeless.before(next)
@@ -919,9 +921,9 @@ func (p *pass) settle() (waiting bool) {
 	return p.carryOn(next)
 }
 
-// unfinished gives the names that could not be decided: those that the next pass looks at, those that have waited too long, and which of the former wait
-// for an echo that is still to be asked for.
-func (p *pass) unfinished() (next, hopeless *dirt, unasked []place) {
+// unfinished gives the names that could not be decided: those that the next pass looks at, those that have waited too long, which of the former wait
+// for an echo that is still to be asked for, and whether others wait for one that is under way.
+func (p *pass) unfinished() (next, hopeless *dirt, unasked []place, echoing bool) {
 	t := p.t
 	next, hopeless = newDirt(), newDirt()
 	for _, i := range p.order {
@@ -940,10 +942,11 @@ func (p *pass) unfinished() (next, hopeless *dirt, unasked []place) {
 			}
 		}
 		late := t.drained && !p.hold && p.tooLong(w.since)
-		if late && (w.echo != 0 && w.echo <= t.echoed || p.now.Sub(w.since) > longestLag) {
+		if late && (w.echo != 0 && w.echo <= t.echoed || w.echo == 0 && t.mute || p.now.Sub(w.since) >= longestLag) {
 			hopeless.touch(i.at, i.ops)
 			continue
 		}
+		echoing = echoing || w.echo > t.echoed && p.now.Sub(w.since) < longestLag
 		ops := i.ops
 		if i.object != "" && !i.closed {
 			ops &^= OpCloseWrite
@@ -954,7 +957,7 @@ func (p *pass) unfinished() (next, hopeless *dirt, unasked []place) {
 			unasked = append(unasked, i.at)
 		}
 	}
-	return next, hopeless, unasked
+	return next, hopeless, unasked, echoing
 }
 
 // unopened keeps the directories that were not where they should be, and the listings that are left to the next pass.

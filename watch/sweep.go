@@ -38,6 +38,9 @@ func (w *Watcher) begin(s *sweep) {
 	w.fullDue = time.Now().Add(w.cfg.SweepInterval)
 	if s.loss {
 		w.t.rescanned()
+		for at, waits := range w.t.patience { // the echo may be lost, too
+			w.t.patience[at] = wait{since: waits.since}
+		}
 	}
 }
 

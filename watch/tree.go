@@ -67,6 +67,7 @@ type tree struct {
 	patience map[place]wait     // what they wait for
 	echo     func() uint64      // sets a barrier; 0: it cannot
 	echoed   uint64             // the newest barrier before which all was looked at, or is in the pass under way
+	mute     bool               // there was none to be had when one was asked for last
 	missing  map[place]struct{} // held back until the sweep under way ends
 	parked   map[ref]struct{}   // directories that were not where they should be during the sweep
 	checks   checks             // of what was believed

@@ -81,12 +81,15 @@ func (m *Memory) Append(_ context.Context, root notify.FileID, notes []notify.No
 	m.packed.push(packedBatch{r, b.Last()})
 	m.ring.push(b)
 	m.head, m.last[root] = number, number
+	for m.ring.excess() {
+		m.ring.drop()
+	}
 	for m.packed.weight+m.ring.weight > m.limit && len(m.packed.batches) > 1 {
 		p := m.packed.drop()
 		m.base, m.seen, m.whole = p.number, p.last, false
-	}
-	for m.ring.excess() || m.ring.batches[0].Number <= m.base {
-		m.ring.drop()
+		if m.ring.batches[0].Number == p.number {
+			m.ring.drop()
+		}
 	}
 	m.mu.Unlock()
 	m.bell.ring()

@@ -291,11 +291,17 @@ func (t *trees) appended(notes int) bool {
 	return n >= lag && n-int64(notes) < lag
 }
 
-// leaveOut takes a root out of what is gathered. The caller holds work, and folds before the root has a tree again.
-func (t *trees) leaveOut(root notify.FileID) {
+// drop is for a root whose tree is not on disk any more: what is gathered says nothing of it from now on. It says whether the root was known. The
+// caller holds work, and folds before the root has a tree again.
+func (t *trees) drop(root notify.FileID) (known bool) {
 	if t.window != nil {
 		delete(t.window.roots, root)
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, known = t.roots[root]
+	t.roots[root] = &treeRoot{}
+	return known
 }
 
 // due says whether it is time to gather, and whether there is anything to fold at all.
@@ -844,7 +850,6 @@ func (j *Journal) ResetTree(ctx context.Context, root notify.FileID, meta []byte
 		}
 		return err
 	}
-	t.leaveOut(root)
 	err := t.broken
 	if err == nil {
 		err = t.in(store)
@@ -855,10 +860,7 @@ func (j *Journal) ResetTree(ctx context.Context, root notify.FileID, meta []byte
 		}
 	}
 	if err == nil {
-		t.mu.Lock()
-		_, known := t.roots[root]
-		t.roots[root] = &treeRoot{}
-		t.mu.Unlock()
+		known := t.drop(root)
 		if _, err = t.foldSaved(ctx, true); err == nil {
 			err = t.begin(ctx, root, r, known)
 		}
@@ -1026,7 +1028,6 @@ func (j *Journal) ForgetTree(root notify.FileID) error {
 	if !known {
 		return nil
 	}
-	t.leaveOut(root)
 	err := t.in(func(tx *sql.Tx) error {
 		if _, err := tx.Exec("DELETE FROM dirs WHERE root = ?", int64(root)); err != nil {
 			return err
@@ -1036,9 +1037,7 @@ func (j *Journal) ForgetTree(root notify.FileID) error {
 	if err != nil {
 		return openError("journal.ForgetTree", t.db.path, err)
 	}
-	t.mu.Lock()
-	t.roots[root] = &treeRoot{}
-	t.mu.Unlock()
+	t.drop(root)
 	return nil
 }
 

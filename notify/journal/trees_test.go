@@ -431,6 +431,29 @@ func TestWhatIsGatheredEndsWithTheTree(t *testing.T) {
 		w.check(t, j, "meta")
 		other.check(t, j, "meta")
 	}
+	// Where that fails, nothing has changed.
+	step(w)
+	step(other)
+	j.trees.fold(t.Context(), false)
+	step(w)
+	failed := errors.New("the walk has failed")
+	if _, err := j.ResetTree(t.Context(), w.root, nil, func(func(notify.FileID, string, notify.FileID, *notify.Attr) error) error { return failed }); !errors.Is(err, failed) {
+		t.Fatalf("ResetTree: %v", err)
+	}
+	w.check(t, j, "meta")
+	step(w)
+	j.trees.fold(t.Context(), false)
+	if _, err := j.trees.db.write.Exec("PRAGMA query_only = 1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.ForgetTree(w.root); err == nil {
+		t.Fatal("a tree was forgotten on a disk that cannot be written to")
+	}
+	if _, err := j.trees.db.write.Exec("PRAGMA query_only = 0"); err != nil {
+		t.Fatal(err)
+	}
+	w.check(t, j, "meta")
+
 	step(w)
 	step(other)
 	j.trees.fold(t.Context(), false)

@@ -45,8 +45,11 @@ const (
 	isLikely            // has these attributes, if it is there with this ID
 )
 
-// changeSize is what a name takes in memory besides itself, about, in bytes.
-const changeSize = 160
+// changeSize and dirSize are what a name takes in memory besides itself, and a directory, about, in bytes.
+const (
+	changeSize = 160
+	dirSize    = 250
+)
 
 // size is what a window takes in memory, about, in bytes.
 func (w *window) size() (n int) {
@@ -61,6 +64,7 @@ func (c *rootChange) dir(id notify.FileID) *dirChange {
 	if d == nil {
 		d = &dirChange{names: make(map[string]*change)}
 		c.dirs[id] = d
+		c.size += dirSize
 	}
 	return d
 }

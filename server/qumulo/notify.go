@@ -85,7 +85,7 @@ type stream struct {
 const (
 	reasonClient  = "client"  // the client left
 	reasonDrain   = "drain"   // the server stops
-	reasonRemoved = "removed" // self_removed was told
+	reasonRemoved = "removed" // self_removed was told, or all that is kept of what is gone
 	reasonTimeout = "timeout" // nothing came for as long as the client asked
 	reasonStalled = "stalled" // the client took nothing for too long
 	reasonRevoked = "revoked" // the token or the session that let it in has ended
