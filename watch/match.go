@@ -344,6 +344,11 @@ type wait struct {
 	echo uint64
 }
 
+// coming says whether the echo is under way still, and not for too long.
+func (w wait) coming(echoed uint64, now time.Time) bool {
+	return w.echo > echoed && now.Sub(w.since) < longestLag
+}
+
 // waitOf is what a name has waited for so far.
 func (p *pass) waitOf(i *item) wait {
 	if w, ok := p.t.patience[i.at]; ok && (i.carried || !i.records) {
@@ -370,7 +375,7 @@ func (t *tree) wake(d *dirt, now time.Time) (older *dirt) {
 		_, heard := d.find(at)
 		age := now.Sub(w.since)
 		switch {
-		case heard || t.carryAll || waiting && (w.echo <= echoed || age >= maxWait && age < stuckAfter || age >= longestLag):
+		case heard || t.carryAll || waiting && (!w.coming(echoed, now) || age >= maxWait && age < stuckAfter):
 			chosen[group[i]] = true
 		case waiting:
 			waits[group[i]] = true

@@ -66,13 +66,12 @@ func (o *outbox) add(root notify.FileID, notes []notify.Notification, ends []int
 	if len(ends) == 0 {
 		return
 	}
-	all := indexes(notes)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var b *outBatch
 	if n := len(o.queue); n > 0 && !o.queue[n-1].sealed && o.queue[n-1].root == root {
 		b = o.queue[n-1]
-		if b.indexes > notify.BatchIndexes/2 && b.indexes+all > notify.BatchIndexes { // then notes need not be copied
+		if b.indexes > notify.BatchIndexes/2 && b.indexes+indexes(notes) > notify.BatchIndexes { // then notes need not be copied
 			b = nil
 		}
 	}

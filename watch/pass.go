@@ -942,11 +942,11 @@ func (p *pass) unfinished() (next, hopeless *dirt, unasked []place, echoing bool
 			}
 		}
 		late := t.drained && !p.hold && p.tooLong(w.since)
-		if late && (w.echo != 0 && w.echo <= t.echoed || w.echo == 0 && t.mute || p.now.Sub(w.since) >= longestLag) {
+		if late && !w.coming(t.echoed, p.now) && (w.echo != 0 || t.mute || p.now.Sub(w.since) >= longestLag) {
 			hopeless.touch(i.at, i.ops)
 			continue
 		}
-		echoing = echoing || w.echo > t.echoed && p.now.Sub(w.since) < longestLag
+		echoing = echoing || w.coming(t.echoed, p.now)
 		ops := i.ops
 		if i.object != "" && !i.closed {
 			ops &^= OpCloseWrite
