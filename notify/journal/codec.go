@@ -150,6 +150,14 @@ func (r *row) decode() (*notify.Batch, error) {
 	return b, nil
 }
 
+// batch is decode where one that is damaged is given as a batch without notifications and root.
+func (r *row) batch() (b *notify.Batch, damage error) {
+	if b, damage = r.decode(); damage != nil {
+		b = &notify.Batch{Number: r.number, Prev: r.prev}
+	}
+	return b, damage
+}
+
 // unpack gives the notes in a body that has lost its checksum.
 func unpack(body []byte) ([]byte, error) {
 	switch body[0] {

@@ -457,9 +457,7 @@ func (j *Journal) Append(_ context.Context, root notify.FileID, notes []notify.N
 		j.saved, j.syncTime = number, took
 		j.noteSaved(&r)
 	}
-	for j.ring.excess() || j.spare() {
-		j.forget(j.ring.drop())
-	}
+	j.trim()
 	wal := j.wal
 	j.mu.Unlock()
 	j.bell.ring()
@@ -472,13 +470,11 @@ func (j *Journal) Append(_ context.Context, root notify.FileID, notes []notify.N
 	return number, nil
 }
 
-// savedShare of what may be in memory, one part in so many, may be batches that the disk has.
-const savedShare = 4
-
-// spare says whether the oldest batch is to go from memory, as the disk has it, though there would be room. The caller holds mu.
-func (j *Journal) spare() bool {
-	r := &j.ring
-	return r.weight > r.limit/savedShare && len(r.batches) > 1 && r.batches[0].Number <= j.saved
+// trim drops from memory what has no room there. The caller holds mu.
+func (j *Journal) trim() {
+	for j.ring.excess(j.saved) {
+		j.forget(j.ring.drop())
+	}
 }
 
 // save makes one row durable. The caller holds appending.

@@ -32,7 +32,6 @@ type Memory struct {
 	mu     sync.RWMutex // guards what follows
 	packed shelf        // all batches above base
 	ring   ring
-	limit  int // bytes of both
 	base   notify.BatchNumber
 	seen   notify.Seq // whoever has seen so much of the base has seen all of it
 	whole  bool       // as Bounds has it
@@ -46,11 +45,8 @@ func NewMemory(o MemoryOptions) *Memory {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.Bytes <= 0 {
-		o.Bytes = DefaultRingBytes
-	}
 	base := notify.NumberAt(o.Now())
-	return &Memory{now: o.Now, bell: newBell(), ring: newRing(o.Bytes / savedShare), limit: o.Bytes, base: base, seen: base.End(), whole: true, head: base,
+	return &Memory{now: o.Now, bell: newBell(), ring: newRing(o.Bytes), base: base, seen: base.End(), whole: true, head: base,
 		last: make(map[notify.FileID]notify.BatchNumber)}
 }
 
@@ -81,10 +77,10 @@ func (m *Memory) Append(_ context.Context, root notify.FileID, notes []notify.No
 	m.packed.push(packedBatch{r, b.Last()})
 	m.ring.push(b)
 	m.head, m.last[root] = number, number
-	for m.ring.excess() {
+	for m.ring.excess(number) {
 		m.ring.drop()
 	}
-	for m.packed.weight+m.ring.weight > m.limit && len(m.packed.batches) > 1 {
+	for m.packed.weight+m.ring.weight > m.ring.limit && len(m.packed.batches) > 1 {
 		p := m.packed.drop()
 		m.base, m.seen, m.whole = p.number, p.last, false
 		if m.ring.batches[0].Number == p.number {
@@ -112,22 +108,11 @@ func (m *Memory) Bounds() notify.Bounds {
 	return notify.Bounds{Base: m.base, Head: m.head, Whole: m.whole}
 }
 
-// begins gives the number before the oldest batch in the ring. The caller holds mu.
-func (m *Memory) begins() notify.BatchNumber {
-	if len(m.ring.batches) == 0 {
-		return m.head
-	}
-	return max(m.ring.batches[0].Prev, m.base)
-}
-
 // Ring gives the batches numbered from or higher, oldest first. It is false if some of them have to be unpacked.
 func (m *Memory) Ring(from notify.BatchNumber) ([]*notify.Batch, bool) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	if begins := m.begins(); from <= begins && begins > m.base {
-		return nil, false
-	}
-	return m.ring.from(from), true
+	return m.ring.reaches(from, m.base, m.head)
 }
 
 // Page gives at most limit batches numbered from or higher, oldest first; fewer if they weigh more than 512 KiB together, but
@@ -138,22 +123,15 @@ func (m *Memory) Page(ctx context.Context, from notify.BatchNumber, limit int) (
 		m.mu.RUnlock()
 		return nil, err
 	}
-	begins, held := m.begins(), m.ring.from(from)
-	rows, all := m.packed.between(from, begins, limit)
+	held := m.ring.from(from)
+	rows, all := m.packed.between(from, m.ring.begins(m.base, m.head), limit)
 	m.mu.RUnlock()
 	room := pageWeight
 	out, full := unpackRows(nil, rows, &room)
 	if full || !all {
 		return out, nil
 	}
-	for _, b := range held {
-		if len(out) >= limit || room < 0 {
-			break
-		}
-		out = append(out, b)
-		room -= batchWeight(b)
-	}
-	return out, nil
+	return fillPage(out, held, limit, room), nil
 }
 
 // PageBack gives at most limit batches of a root (0: of any) numbered before or lower, newest first; fewer if they weigh more
@@ -165,7 +143,7 @@ func (m *Memory) PageBack(ctx context.Context, root notify.FileID, before notify
 		return nil, err
 	}
 	out := m.ring.back(root, before, limit)
-	rows := m.packed.back(root, min(before, m.begins()), limit-len(out))
+	rows := m.packed.back(root, min(before, m.ring.begins(m.base, m.head)), limit-len(out))
 	m.mu.RUnlock()
 	room := backWeight
 	out, _ = unpackRows(out, rows, &room)
@@ -288,10 +266,7 @@ func (s *shelf) back(root notify.FileID, n notify.BatchNumber, limit int) (rows 
 // unpackRows appends the batches of rows, until they weigh more than room.
 func unpackRows(out []*notify.Batch, rows []row, room *int) (_ []*notify.Batch, full bool) {
 	for i := range rows {
-		b, err := rows[i].decode()
-		if err != nil { // memory is broken
-			b = &notify.Batch{Number: rows[i].number, Prev: rows[i].prev}
-		}
+		b, _ := rows[i].batch() // damaged only if memory is
 		out = append(out, b)
 		if *room -= batchWeight(b); *room < 0 {
 			return out, true

@@ -18,10 +18,7 @@ func (j *Journal) Bounds() notify.Bounds {
 
 // begins gives the number before the oldest batch in memory: what is above it is in memory or nowhere. The caller holds mu.
 func (j *Journal) begins() notify.BatchNumber {
-	if len(j.ring.batches) == 0 {
-		return j.head
-	}
-	return max(j.ring.batches[0].Prev, j.base)
+	return j.ring.begins(j.base, j.head)
 }
 
 // Ring gives the batches numbered from or higher, oldest first, without waiting. It is false if memory
@@ -29,10 +26,7 @@ func (j *Journal) begins() notify.BatchNumber {
 func (j *Journal) Ring(from notify.BatchNumber) ([]*notify.Batch, bool) {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
-	if begins := j.begins(); from <= begins && begins > j.base {
-		return nil, false
-	}
-	return j.ring.from(from), true
+	return j.ring.reaches(from, j.base, j.head)
 }
 
 // Grew gives a channel that is closed at the next append, and at Close. Fetch it before looking, then wait on it.
@@ -75,14 +69,7 @@ func (j *Journal) page(from notify.BatchNumber, limit int) (out []*notify.Batch,
 			return out, err
 		}
 	}
-	for _, b := range held {
-		if len(out) >= limit || room < 0 {
-			break
-		}
-		out = append(out, b)
-		room -= batchWeight(b)
-	}
-	return out, nil
+	return fillPage(out, held, limit, room), nil
 }
 
 // PageBack gives at most limit batches of a root (0: of any) numbered before or lower, newest first; fewer if they weigh more
@@ -212,10 +199,9 @@ func (j *Journal) scan(rows *sql.Rows, err error, room *int) (out []*notify.Batc
 		if err != nil {
 			return out, false, err
 		}
-		b, bad := r.decode()
+		b, bad := r.batch()
 		if bad != nil {
 			j.noteDamage(r.number, bad)
-			b = &notify.Batch{Number: r.number, Prev: r.prev}
 		}
 		out = append(out, b)
 		*room -= batchWeight(b)

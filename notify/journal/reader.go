@@ -142,9 +142,8 @@ func (r *Reader) Batches(ctx context.Context, from notify.BatchNumber) iter.Seq2
 			}
 			for i := range page {
 				row := &page[i]
-				b, bad := row.decode()
+				b, bad := row.batch()
 				if bad != nil {
-					b = &notify.Batch{Number: row.number, Prev: row.prev}
 					bad = &notify.Error{Op: "journal.Reader", Kind: notify.Corrupt, Err: bad, Msg: fmt.Sprintf("batch %d is damaged", row.number)}
 				}
 				if !yield(b, bad) {

@@ -20,6 +20,9 @@ func batchWeight(b *notify.Batch) int {
 	return w
 }
 
+// savedShare of what may be in memory, one part in so many, may be batches that are kept elsewhere too: on disk, or packed.
+const savedShare = 4
+
 // ring holds the newest batches. The newest one always stays, however heavy it is. Slices
 // that were given out stay valid: the array behind them is only written where nobody reads yet.
 type ring struct {
@@ -54,13 +57,16 @@ func (r *ring) move() {
 	r.dropped = 0
 }
 
-// prepend adds older batches, newest first, as far as all together weigh no more than limit.
-func (r *ring) prepend(older []*notify.Batch, limit int) {
+// share is what batches that are kept elsewhere too may weigh together.
+func (r *ring) share() int { return r.limit / savedShare }
+
+// prepend adds older batches, newest first, which are kept elsewhere too, as far as there is room.
+func (r *ring) prepend(older []*notify.Batch) {
 	n := 0
 	weights := make([]int32, len(older), len(older)+len(r.weights))
 	for n < len(older) {
 		w := batchWeight(older[n])
-		if r.weight+w > limit && len(r.batches)+n > 0 {
+		if r.weight+w > r.share() && len(r.batches)+n > 0 {
 			break
 		}
 		r.weight += w
@@ -75,8 +81,10 @@ func (r *ring) prepend(older []*notify.Batch, limit int) {
 	r.weights = append(weights[len(older)-n:], r.weights...)
 }
 
-// excess says whether the oldest batch has to go.
-func (r *ring) excess() bool { return r.weight > r.limit && len(r.batches) > 1 }
+// excess says whether the oldest batch has to go. Those numbered saved or lower are kept elsewhere too.
+func (r *ring) excess(saved notify.BatchNumber) bool {
+	return len(r.batches) > 1 && (r.weight > r.limit || r.weight > r.share() && r.batches[0].Number <= saved)
+}
 
 // drop removes the oldest batch and gives it.
 func (r *ring) drop() *notify.Batch {
@@ -87,6 +95,34 @@ func (r *ring) drop() *notify.Batch {
 		r.move()
 	}
 	return b
+}
+
+// begins gives the number before the oldest batch in memory: what is above it is here or nowhere. base and head are those of the journal.
+func (r *ring) begins(base, head notify.BatchNumber) notify.BatchNumber {
+	if len(r.batches) == 0 {
+		return head
+	}
+	return max(r.batches[0].Prev, base)
+}
+
+// reaches gives what is numbered n or higher; false: memory begins behind n, and some of it is kept elsewhere only.
+func (r *ring) reaches(n, base, head notify.BatchNumber) ([]*notify.Batch, bool) {
+	if begins := r.begins(base, head); n <= begins && begins > base {
+		return nil, false
+	}
+	return r.from(n), true
+}
+
+// fillPage appends batches in memory to a page of at most limit batches in which there is room for so much weight.
+func fillPage(page, held []*notify.Batch, limit, room int) []*notify.Batch {
+	for _, b := range held {
+		if len(page) >= limit || room < 0 {
+			break
+		}
+		page = append(page, b)
+		room -= batchWeight(b)
+	}
+	return page
 }
 
 // from gives what is numbered n or higher.

@@ -13,7 +13,7 @@ func TestRingLetsGo(t *testing.T) {
 	push := func(path int) {
 		n++
 		r.push(&notify.Batch{Number: n, Notes: []notify.Notification{{Path: string(make([]byte, path)), Spine: notify.Spine{1}}}})
-		for r.excess() {
+		for r.excess(0) {
 			r.drop()
 		}
 	}

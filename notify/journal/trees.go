@@ -285,10 +285,13 @@ func (t *trees) in(f func(tx *sql.Tx) error) error {
 	return errors.Join(err, end(tx, err))
 }
 
+// much says whether so many notifications are to be gathered.
+func (t *trees) much(notes int64) bool { return notes >= int64(min(gatherLag, t.j.o.foldLag)) }
+
 // appended counts, and says whether it is time to gather.
 func (t *trees) appended(notes int) bool {
-	n, lag := t.lag.Add(int64(notes)), int64(min(gatherLag, t.j.o.foldLag))
-	return n >= lag && n-int64(notes) < lag
+	n := t.lag.Add(int64(notes))
+	return t.much(n) && !t.much(n-int64(notes))
 }
 
 // drop is for a root whose tree is not on disk any more: what is gathered says nothing of it from now on. It says whether the root was known. The
@@ -307,7 +310,7 @@ func (t *trees) drop(root notify.FileID) (known bool) {
 // due says whether it is time to gather, and whether there is anything to fold at all.
 func (t *trees) due() (now, some bool) {
 	n := t.lag.Load()
-	return n >= int64(min(gatherLag, t.j.o.foldLag)), n > 0
+	return t.much(n), n > 0
 }
 
 // mayDrop is the newest batch that the checkpoint does not need any more.
@@ -570,10 +573,8 @@ func (w *treeWriter) change(dir notify.FileID, d *dirChange) error {
 		if c.bounded {
 			n, _ = slices.BinarySearch(names, c.until)
 		}
-		var changed bool
-		w.new, changed = d.merge(w.new[:0], c.entries, names[:n])
-		entries := w.new
-		names = names[n:]
+		entries, changed := d.merge(w.new[:0], c.entries, names[:n])
+		w.new, names = entries, names[n:]
 		if !changed {
 			continue
 		}

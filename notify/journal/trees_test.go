@@ -99,6 +99,18 @@ func (w *world) place(dir notify.FileID) (string, notify.Spine) {
 	panic("no such directory")
 }
 
+// tellSteps makes n steps and appends what they tell, as one batch.
+func (w *world) tellSteps(t *testing.T, j *Journal, n int) {
+	t.Helper()
+	for range n {
+		w.step()
+	}
+	if _, err := j.Append(t.Context(), w.root, w.told); err != nil {
+		t.Fatal(err)
+	}
+	w.told = nil
+}
+
 func (w *world) tell(t notify.Type, dir notify.FileID, e entry) *notify.Notification {
 	path, spine := w.place(dir)
 	w.told = append(w.told, notify.Notification{Type: t, Path: strings.TrimPrefix(path+"/"+e.name, "/"), Spine: append(spine, e.id), Attr: e.attr})
@@ -394,15 +406,7 @@ func TestWhatIsGatheredEndsWithTheTree(t *testing.T) {
 	other.names = map[key]entry{{0, ""}: {"", other.root, notify.Attr{Mode: notify.ModeDir | 0o755}}}
 	dir := memDir(t)
 	j := reopen(t, dir, Options{})
-	step := func(w *world) {
-		for range 100 {
-			w.step()
-		}
-		if _, err := j.Append(t.Context(), w.root, w.told); err != nil {
-			t.Fatal(err)
-		}
-		w.told = nil
-	}
+	step := func(w *world) { w.tellSteps(t, j, 100) }
 	reset := func(w *world) {
 		w.told = nil
 		if _, err := j.ResetTree(t.Context(), w.root, []byte("meta"), w.walk); err != nil {
@@ -480,13 +484,7 @@ func TestCloseFoldsWhatMemoryDropped(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 50 {
-		for range 20 {
-			w.step()
-		}
-		if _, err := j.Append(t.Context(), w.root, w.told); err != nil {
-			t.Fatal(err)
-		}
-		w.told = nil
+		w.tellSteps(t, j, 20)
 	}
 	head := j.Bounds().Head
 	if _, ok := j.Ring(j.Bounds().Base + 1); ok {
@@ -510,15 +508,7 @@ func TestWhatIsGatheredOutlivesAFullDisk(t *testing.T) {
 	if _, err := j.ResetTree(t.Context(), w.root, []byte("meta"), w.walk); err != nil {
 		t.Fatal(err)
 	}
-	tell := func() {
-		for range 20 {
-			w.step()
-		}
-		if _, err := j.Append(t.Context(), w.root, w.told); err != nil {
-			t.Fatal(err)
-		}
-		w.told = nil
-	}
+	tell := func() { w.tellSteps(t, j, 20) }
 	only := func(on int) {
 		if _, err := j.trees.db.write.Exec(fmt.Sprint("PRAGMA query_only = ", on)); err != nil {
 			t.Fatal(err)
@@ -602,13 +592,7 @@ func TestTreeLoadsWithoutFolding(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 20 {
-		for range 30 {
-			w.step()
-		}
-		if _, err := j.Append(t.Context(), w.root, w.told); err != nil {
-			t.Fatal(err)
-		}
-		w.told = nil
+		w.tellSteps(t, j, 30)
 		w.check(t, j, "")
 	}
 	if s := j.State(); s.Folded == s.Bounds.Head || s.TreeErr != nil {

@@ -73,7 +73,7 @@ func (j *Journal) Run(ctx context.Context) error {
 // fill reads the newest batches into memory, backward, until it is as full as it may be.
 func (j *Journal) fill(ctx context.Context) {
 	j.mu.RLock()
-	base, begins, room := j.base, j.begins(), j.ring.limit/savedShare-j.ring.weight
+	base, begins, room := j.base, j.begins(), j.ring.share()-j.ring.weight
 	j.mu.RUnlock()
 	var older []*notify.Batch // newest first
 	for before := begins; before > base && room > 0 && ctx.Err() == nil; before = older[len(older)-1].Number - 1 {
@@ -87,7 +87,7 @@ func (j *Journal) fill(ctx context.Context) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.begins() == begins && j.base == base {
-		j.ring.prepend(older, j.ring.limit/savedShare)
+		j.ring.prepend(older)
 	}
 }
 
@@ -136,9 +136,7 @@ func (j *Journal) saveSome() bool {
 		j.saved = some[n-1].number
 	}
 	j.unsaved = j.unsaved[n:]
-	for j.spare() {
-		j.ring.drop()
-	}
+	j.trim()
 	up := len(j.unsaved) == 0
 	since, lost := j.down, j.lost
 	if up {
