@@ -55,6 +55,7 @@ type Watcher struct {
 	pollDue   time.Time
 	fullDue   time.Time
 	restAfter time.Time // sweeps pause until then
+	rested    time.Time // when the last pass ended, and the rest after it
 
 	amending  sync.WaitGroup // what is remembered
 	barrier   barrier
@@ -293,13 +294,14 @@ func (w *Watcher) work(ctx context.Context) {
 		if d := w.next(); d != nil {
 			start := time.Now()
 			w.pass(d)
-			if rest := w.gather(time.Since(start)); rest > 0 {
+			if rest := w.gather(start, len(d.names)); rest > 0 {
 				timer.Reset(rest)
 				select {
 				case <-timer.C:
 				case <-ctx.Done():
 				}
 			}
+			w.rested = time.Now()
 			continue
 		}
 		timer.Reset(min(w.pause(), time.Until(rootsDue)))
@@ -311,18 +313,24 @@ func (w *Watcher) work(ctx context.Context) {
 	}
 }
 
+// Flow is passes over flowNames names or more, within flowGap of each other: the reader hands over once in srcPause. Then there is a rest
+// after each.
 const (
-	longPass    = 2 * time.Millisecond
-	longestRest = 10 * time.Millisecond
+	flowNames = 16
+	flowGap   = 4 * time.Millisecond
+	flowRest  = 20 * time.Millisecond
 )
 
-// gather is how long to rest after a pass that took so long, if more waits already, but not yet enough for a full one: what comes meanwhile is
-// looked at together with it, in directories that are opened once for all of it.
-func (w *Watcher) gather(took time.Duration) time.Duration {
-	if n := w.in.size(); took < longPass || n == 0 || n >= passNames {
+// gather is how long to rest after a pass over so many names that began at start. What comes meanwhile is looked at together, in directories that are
+// opened once for all of it, and goes into one batch.
+func (w *Watcher) gather(start time.Time, names int) time.Duration {
+	if names < flowNames {
 		return 0
 	}
-	return min(took, longestRest)
+	if n := w.in.size(); n == 0 && start.Sub(w.rested) > flowGap || n >= passNames {
+		return 0
+	}
+	return flowRest
 }
 
 // next collects what is to be looked at now; nil: nothing.
