@@ -32,8 +32,8 @@ Each --root is served under its own absolute path, or under another name: --root
 restart, and clients go on where they were.
 
 With --tokens or --users, those are served who have a token or log in, each as far as it says
-("fs_notify token --help"). Without, only this machine itself is; and if the server runs as root, only
-root, since it sees what others may not.
+("fs_notify token --help"). Without, only this machine itself is; and if the server runs as root, or may
+read everything, only root, since it sees what others may not.
 
 SIGINT, SIGTERM and SIGQUIT end the streams and the server, with exit code 0. SIGHUP reads the
 configuration file again: the log level follows it, the rest takes a restart. Tokens, users and
@@ -85,7 +85,7 @@ func (a *app) serveCommand() *cobra.Command {
 	f.Var(&o.sweep, "sweep-interval", "compare everything with the disk so often")
 	f.Var(&o.poll, "poll-interval", "compare so often what cannot be watched: network file systems, degraded directories")
 	f.BoolVar(&o.atime, "atime", false, "tell child_atime_changed of reads too: costs a record for each read")
-	f.Var(&o.retainAge, "retain-age", "keep notifications in the journal for so long")
+	f.Var(&o.retainAge, "retain-age", "with --state-dir, keep notifications for so long")
 	f.Var(&o.retainBytes, "retain-bytes", "and at most so much of them")
 	f.StringArrayVar(&o.exclude, "exclude", nil, "leave out what matches this `glob` below a root, such as '**/.git/**'; may be repeated")
 	f.StringVar(&o.admin, "admin-listen", "", "serve profiles, /metrics and /debug/ (who is connected, what happened last) at this loopback `address`, such as 127.0.0.1:6060")
