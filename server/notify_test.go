@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -587,6 +588,49 @@ func TestIndexing(t *testing.T) {
 		t.Errorf("during the indexing came %q", b)
 	}
 	resumed.skip(": watching /srv/data")
+}
+
+// A resumed stream hears that its watch is in force also where there is no silence.
+func TestIndexingUnderTraffic(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	old := head(tree, servertest.RootID)
+	tree.SetState(func(s *notify.RootState) { s.Phase, s.Progress = notify.Indexing, 0.42 })
+	resumed := open(t, serve(t, tree, nil)+root+"/notify", eventStream, "Last-Event-ID: "+old)
+	ctx, cancel := context.WithCancel(t.Context())
+	var traffic sync.WaitGroup
+	traffic.Go(func() {
+		for i := 0; ctx.Err() == nil; i++ {
+			tree.Create(fmt.Sprint(i))
+			time.Sleep(10 * time.Millisecond)
+		}
+	})
+	defer traffic.Wait()
+	defer cancel()
+	resumed.skip(": indexing 42 %")
+	tree.SetState(func(s *notify.RootState) { s.Phase = notify.Live })
+	resumed.skip(": watching /srv/data")
+	resumed.skip("data: ")
+}
+
+// Who asks for the oldest gets what is the oldest when it is read, however fast it is dropped.
+func TestOldestWhileItIsDropped(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	for i := range 9 {
+		tree.Create(fmt.Sprint(i))
+	}
+	tree.Log.KeepInMemory(1)
+	url := serve(t, tree, nil) + root + "/notify?since=oldest"
+	left := 3
+	tree.Log.OnPage(func() {
+		if left > 0 {
+			left--
+			tree.Log.Forget(2)
+		}
+	})
+	s := open(t, url, eventStream)
+	if notes, _, _ := fields(t, s.skip("data: ")); len(notes) == 0 || notes[0].Path != "6" {
+		t.Errorf("it begins with %v", notes)
+	}
 }
 
 // late is a tree that does not know the IDs of a root before it is indexed, as a real one that has just started, and that ends its index at

@@ -66,10 +66,11 @@ type stream struct {
 	gone    bool       // the directory is in no tree: only the past can be told
 	present bool       // the stream begins with the present, and so has to wait until the watch is in force
 	inForce bool       // the root is live
+	asked   time.Time  // when it was last asked for that
 	looked  notify.Seq // the head before the directory was last looked up: if that has ended, it is told behind this
 	sub     *feed.Sub
 	snap    *notify.Snapshot // what is to be told first
-	unsnap  func()           // says that it was told
+	room    *holding         // of it
 	out     frames
 
 	opened time.Time
@@ -129,8 +130,7 @@ func (s *stream) run(ctx context.Context) error {
 	if err := s.locate(ctx); err != nil {
 		return err
 	}
-	s.unsnap = func() {}
-	defer func() { s.unsnap() }()
+	defer func() { s.room.release() }()
 	first, err := s.position(ctx)
 	if err != nil {
 		return err
@@ -258,6 +258,14 @@ func (s *stream) position(ctx context.Context) (first beginning, err error) {
 	if err == nil {
 		s.sub, err = s.Feed.Subscribe(ctx, s.view, after)
 	}
+	for s.since.Kind == feed.SinceOldest && errors.Is(err, notify.Gone) { // the oldest was dropped since it was asked for
+		oldest := s.Feed.Log().Bounds().Oldest()
+		if oldest == after {
+			break
+		}
+		after = oldest
+		s.sub, err = s.Feed.Subscribe(ctx, s.view, after)
+	}
 	if errors.Is(err, notify.Gone) && s.reset && !s.gone { // it begins with the present after all
 		s.present = true
 		if e := s.find(ctx); e != nil {
@@ -375,7 +383,7 @@ func (s *stream) takeSnapshot(ctx context.Context) (err error) {
 	if s.head {
 		return nil // nobody would see it
 	}
-	if s.snap, s.unsnap, err = s.copyTree(ctx, s.view.Dir, s.recursive); err != nil {
+	if s.snap, s.room, err = s.copyTree(ctx, s.view.Dir, s.recursive); err != nil {
 		return err
 	}
 	s.out.noIDs = true // until all of it was told
@@ -387,7 +395,7 @@ func (s *stream) takeSnapshot(ctx context.Context) (err error) {
 func (s *stream) sendSnapshot(ctx context.Context, reason string) error {
 	snap := s.snap
 	s.snap = nil // not to be held for as long as the stream lasts
-	defer s.unsnap()
+	defer s.room.release()
 	if err := s.watching(); err != nil {
 		return err
 	}
@@ -418,6 +426,9 @@ func (s *stream) sendSnapshot(ctx context.Context, reason string) error {
 			if err := s.flushFrames(); err != nil {
 				return err
 			}
+			if err := s.room.overdue(); err != nil {
+				return err
+			}
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -442,7 +453,10 @@ func (s *stream) follow(ctx context.Context) error {
 		case err == nil:
 			err = s.deliver(part)
 		case errors.Is(err, feed.ErrIdle):
-			err = s.idle(ctx)
+			err = s.idle()
+		}
+		if err == nil && !s.inForce && !s.gone && time.Since(s.asked) >= askAgain {
+			err = s.ask(ctx)
 		}
 		if err != nil {
 			return err
@@ -458,7 +472,7 @@ func (s *stream) patience() time.Duration {
 	now := time.Now()
 	wait := max(s.KeepAlive-now.Sub(s.wrote), time.Millisecond)
 	if !s.inForce {
-		wait = min(wait, askAgain)
+		wait = min(wait, max(askAgain-now.Sub(s.asked), 0))
 	}
 	if s.timeout >= 0 {
 		wait = min(wait, max(s.timeout-now.Sub(s.told), 0))
@@ -472,26 +486,22 @@ var (
 )
 
 // idle is called when nothing came.
-func (s *stream) idle(ctx context.Context) error {
+func (s *stream) idle() error {
 	now := time.Now()
 	switch {
 	case s.gone:
 		return errReplayed
 	case s.timeout >= 0 && now.Sub(s.told) >= s.timeout:
 		return errTimeout
-	case !s.inForce:
-		if err := s.ask(ctx); err != nil || s.inForce {
-			return err
-		}
+	case now.Sub(s.wrote) >= s.KeepAlive:
+		return s.keepalive()
 	}
-	if now.Sub(s.wrote) < s.KeepAlive {
-		return nil
-	}
-	return s.keepalive()
+	return nil
 }
 
 // ask looks whether the watch of a resumed stream is in force meanwhile.
 func (s *stream) ask(ctx context.Context) error {
+	s.asked = time.Now()
 	ref := Ref{ID: s.view.Dir}
 	progress, indexing := s.indexing(ref) // before the look, as in find
 	e, err := s.lookup(ctx, ref)
