@@ -32,15 +32,16 @@ func (a *API) serveEntries(w http.ResponseWriter, r *http.Request, c call) error
 	if err != nil {
 		return err
 	}
-	snap, release, err := a.copyTree(r.Context(), dir.ID(), recursive)
+	head := r.Method == http.MethodHead // whether it can be had is seen without all that is below
+	snap, room, err := a.copyTree(r.Context(), dir.ID(), recursive && !head)
 	if err != nil {
 		return err
 	}
-	defer release()
+	defer room.release()
 	at := len(snap.Entries[0].Spine) - 1
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	if r.Method == http.MethodHead {
+	if head {
 		return nil
 	}
 	b := append([]byte(`{"seq":`), snap.Seq.String()...)
@@ -59,7 +60,7 @@ func (a *API) serveEntries(w http.ResponseWriter, r *http.Request, c call) error
 		first = false
 		b = appendEntry(append(b, '\n'), e, at)
 		if len(b) >= maxWrite {
-			if _, err := w.Write(b); err != nil {
+			if _, err := w.Write(b); err != nil || room.overdue() != nil {
 				panic(http.ErrAbortHandler) // a list that is cut short must not look whole
 			}
 			b = b[:0]

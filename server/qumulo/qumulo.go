@@ -100,8 +100,8 @@ func New(o Options) *API {
 	return &API{Options: o, snaps: newSnapshots()}
 }
 
-// copyTree copies what is below a directory. release says that it is not needed any more.
-func (a *API) copyTree(ctx context.Context, dir notify.FileID, recursive bool) (snap *notify.Snapshot, release func(), err error) {
+// copyTree copies what is below a directory.
+func (a *API) copyTree(ctx context.Context, dir notify.FileID, recursive bool) (*notify.Snapshot, *holding, error) {
 	return a.snaps.take(ctx, func() (*notify.Snapshot, error) { return a.Files.Snapshot(ctx, dir, recursive) })
 }
 

@@ -3,10 +3,13 @@ package qumulo
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"fs_notify/notify"
 	"fs_notify/notify/feed"
@@ -35,11 +38,11 @@ func TestSnapshotsWaitForRoom(t *testing.T) {
 	}
 	begun, done := make(chan struct{}), make(chan error)
 	go func() {
-		_, release, err := s.take(t.Context(), func() (*notify.Snapshot, error) {
+		_, room, err := s.take(t.Context(), func() (*notify.Snapshot, error) {
 			close(begun)
 			return nil, notify.NotFound
 		})
-		release()
+		room.release()
 		done <- err
 	}()
 	select {
@@ -47,8 +50,8 @@ func TestSnapshotsWaitForRoom(t *testing.T) {
 		t.Error("a snapshot is taken although there is no room")
 	default:
 	}
-	first()
-	first() // has no effect
+	first.release()
+	first.release() // has no effect
 	if err := <-done; !errors.Is(err, notify.NotFound) {
 		t.Error(err)
 	}
@@ -83,6 +86,64 @@ func TestNoRoomForASnapshot(t *testing.T) {
 					case method == "GET" && accept != "text/event-stream" && (!errors.Is(err, notify.Unavailable) || told != ""):
 						t.Errorf("%s for a client without event streams: %v, %q, want Unavailable", query, err, told)
 					}
+				}
+			}
+		}
+	})
+}
+
+// slow is a client that takes a minute for each write.
+type slow struct{ *httptest.ResponseRecorder }
+
+func (s slow) Write(b []byte) (int, error) {
+	time.Sleep(time.Minute)
+	return s.ResponseRecorder.Write(b)
+}
+
+// A client that takes its snapshot slowly may do so, unless others wait for room.
+func TestSlowSnapshots(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tree := servertest.New("/srv/data")
+		for i := range 40_000 { // some 20 writes
+			tree.Create(fmt.Sprintf("%080d", i))
+		}
+		api := New(Options{Files: tree, Feed: feed.New(tree.Log, feed.Options{Places: tree})})
+		api.snaps.held = maxHeld - 1
+		get := func(what string) string {
+			w := slow{httptest.NewRecorder()}
+			r := httptest.NewRequest("GET", "/v1/files/%2Fsrv%2Fdata/"+what, nil)
+			r.Header.Set("Accept", "text/event-stream")
+			func() {
+				defer func() {
+					if e := recover(); e != nil && e != http.ErrAbortHandler {
+						panic(e)
+					}
+				}()
+				if err := api.ServeFiles(w, r); err != nil {
+					t.Error(err)
+				}
+			}()
+			return w.Body.String()
+		}
+		for _, what := range []string{"entries", "notify?since=snapshot&timeout=0"} {
+			for _, wanted := range []time.Duration{0, 90 * time.Second, 870 * time.Second} {
+				if wanted > 0 {
+					time.AfterFunc(wanted, func() {
+						if _, _, err := api.snaps.take(t.Context(), func() (*notify.Snapshot, error) { return nil, notify.NotFound }); !errors.Is(err, errFull) {
+							t.Error(err)
+						}
+					})
+				}
+				told := get(what)
+				last := fmt.Sprintf("%080d", 39_999)
+				if whole := strings.Contains(told, last); whole != (wanted < snapshotTime) {
+					t.Errorf("%s, and somebody else wants room after %v: all told: %v", what, wanted, whole)
+				}
+				if stream := what[0] == 'n'; stream && wanted > snapshotTime && !strings.HasSuffix(told, ": closed: "+notify.Message(errSlow)+"\n\n") {
+					t.Errorf("%s ends with %q", what, told[max(0, len(told)-200):])
+				}
+				if api.snaps.held != maxHeld-1 {
+					t.Errorf("%d entries are held for nobody", api.snaps.held-maxHeld+1)
 				}
 			}
 		}
