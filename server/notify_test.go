@@ -37,13 +37,13 @@ func TestEventStreamToTheByte(t *testing.T) {
 	}
 	s.want(": watching /srv/data recursively", "retry: 2000\nid: "+head(tree, servertest.RootID))
 	d := tree.Mkdir("a")
-	s.want(fmt.Sprintf(`data: [{"type":"child_dir_added","spine":["2","%d"],"path":"a","stream_name":null}]`, d) + "\nid: 4100099.2")
+	s.want(fmt.Sprintf(`data: [{"type":"child_dir_added","spine":["2","%d"],"path":"a","stream_name":null}]`, d) + "\nid: 4108291.2")
 	f := tree.Create("a/new\nline \"quoted\" \xff")
 	s.want(fmt.Sprintf(`data: [{"type":"child_file_added","spine":["2","%d","%d"],"path":"a/new\nline \"quoted\" \udcff","stream_name":null}]`, d, f) +
-		"\nid: 4104195.2")
+		"\nid: 4120579.2")
 	tree.Rename("a", "b")
 	s.want(fmt.Sprintf(`data: [{"type":"child_dir_moved_from","spine":["2","%d"],"path":"a","stream_name":null},`+
-		`{"type":"child_dir_moved_to","spine":["2","%d"],"path":"b","stream_name":null}]`, d, d) + "\nid: 4108289.2")
+		`{"type":"child_dir_moved_to","spine":["2","%d"],"path":"b","stream_name":null}]`, d, d) + "\nid: 4132865.2")
 }
 
 // Qumulo's own clients send no Accept; they get text/event-source and nothing but comments and data lines.
@@ -536,9 +536,9 @@ func TestFieldsAll(t *testing.T) {
 	s := open(t, serve(t, tree, nil)+root+"/notify?fields=all", eventStream)
 	s.skip("retry")
 	f := tree.Create("f")
-	want := fmt.Sprintf(`data: [{"type":"child_file_added","spine":["2","%d"],"path":"f","stream_name":null,"seq":4100099,"time":"2020-01-01T00:00:01.001Z",`+
+	want := fmt.Sprintf(`data: [{"type":"child_file_added","spine":["2","%d"],"path":"f","stream_name":null,"seq":4108291,"time":"2020-01-01T00:00:01.003Z",`+
 		`"kind":"file","size":0,"mode":"0644","owner":1000,"group":100,"mtime":"2023-11-14T22:13:20.123456789Z","link":null,"actor":null}]`, f)
-	s.want(want + "\nid: 4100099.2")
+	s.want(want + "\nid: 4108291.2")
 }
 
 func TestKeepaliveAndTimeout(t *testing.T) {
@@ -989,7 +989,7 @@ func TestR3labsClient(t *testing.T) {
 		case 1:
 			tree.Create("during")
 		case 2:
-			if want := "4104195.2"; string(e.ID) != want {
+			if want := "4120579.2"; string(e.ID) != want {
 				t.Errorf("the id is %q, want %q", e.ID, want)
 			}
 			cancel()

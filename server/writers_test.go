@@ -78,7 +78,7 @@ func TestWritersNeedNoGoroutineForAStream(t *testing.T) {
 	}
 	tree.Create("f")
 	for _, c := range clients {
-		c.until("\"path\":\"f\",\"stream_name\":null}]\nid: 4100099.2\n\n")
+		c.until("\"path\":\"f\",\"stream_name\":null}]\nid: 4108291.2\n\n")
 	}
 }
 

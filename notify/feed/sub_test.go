@@ -453,7 +453,8 @@ func TestStart(t *testing.T) {
 	log := feedtest.New(100)
 	f := feed.New(log, feed.Options{})
 	for i := range notify.FileID(10) {
-		log.Append(root, added(100+i)) // numbers 101 to 110: a millisecond each
+		log.SkipTo(notify.BatchNumber(101 + i)) // a millisecond each
+		log.Append(root, added(100+i))
 	}
 	at := func(n notify.BatchNumber) feed.Since { return feed.Since{Kind: feed.SinceTime, Time: n.Time()} }
 	if got, err := f.Start(t.Context(), at(50)); err != nil || got != notify.BatchNumber(100).End() {

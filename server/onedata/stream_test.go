@@ -647,7 +647,8 @@ func TestDamage(t *testing.T) {
 	if got := show(all); got != "fileMeta a\nfileMeta b\n" {
 		t.Errorf("around the damage:\n%s", got)
 	}
-	for _, from := range []notify.Seq{all[0].Seq + 1, all[0].Seq + notify.BatchIndexes, all[0].Seq + 2*notify.BatchIndexes, all[1].Seq} {
+	apart := (all[1].Seq - all[0].Seq) / 3 // two damaged ones are between them
+	for _, from := range []notify.Seq{all[0].Seq + 1, all[0].Seq + apart, all[0].Seq + 2*apart, all[1].Seq} {
 		if got := show(lines(t, s.read(fmt.Sprint("last_seq=", from), meta))); got != "fileMeta b\n" {
 			t.Errorf("from %d on:\n%s", from, got)
 		}

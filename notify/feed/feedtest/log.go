@@ -24,7 +24,7 @@ type Log struct {
 	grew    chan struct{}
 	onPage  func()
 	pages   int
-	skip    notify.BatchNumber                   // the next batch has this number at least
+	skip    notify.BatchNumber                   // the next batch has this number, if that is above the last one
 	last    map[notify.FileID]notify.BatchNumber // of each root
 }
 
@@ -33,18 +33,29 @@ func New(base notify.BatchNumber) *Log {
 	return &Log{base: base, seen: base.End(), whole: true, ring: -1, grew: make(chan struct{}), last: map[notify.FileID]notify.BatchNumber{}}
 }
 
-// SkipTo makes the next batch have this number, if that is more than one after the last one: numbers are times.
+// gap is how far apart the numbers of batches are. They are times: in a journal, hardly any is one after the last one.
+const gap = 3
+
+// number is that of the next batch. l.mu is held.
+func (l *Log) number() notify.BatchNumber {
+	head := l.bounds().Head
+	if l.skip > head {
+		return l.skip
+	}
+	return head + gap
+}
+
+// SkipTo makes the next batch have this number, if that is above the last one.
 func (l *Log) SkipTo(n notify.BatchNumber) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.skip = n
 }
 
-// Append adds a batch, numbered one after the last one, and gives it back. It panics if there are too many notifications for one.
+// Append adds a batch and gives it back. It panics if there are too many notifications for one.
 func (l *Log) Append(root notify.FileID, notes ...notify.Notification) *notify.Batch {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	head := l.bounds().Head
 	b := &notify.Batch{Root: root, Notes: notes}
 	indexes := 0
 	for i := range notes {
@@ -53,7 +64,7 @@ func (l *Log) Append(root notify.FileID, notes ...notify.Notification) *notify.B
 	if indexes > notify.BatchIndexes {
 		panic(fmt.Sprintf("a batch of %d indexes", indexes))
 	}
-	b.Assign(max(head+1, l.skip), head, l.last[root])
+	b.Assign(l.number(), l.bounds().Head, l.last[root])
 	l.last[root] = b.Number
 	l.batches = append(l.batches, b)
 	l.wake()
@@ -64,8 +75,7 @@ func (l *Log) Append(root notify.FileID, notes ...notify.Notification) *notify.B
 func (l *Log) AppendDamaged() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	head := l.bounds().Head
-	l.batches = append(l.batches, &notify.Batch{Number: head + 1, Prev: head})
+	l.batches = append(l.batches, &notify.Batch{Number: l.number(), Prev: l.bounds().Head})
 	l.wake()
 }
 
@@ -73,7 +83,7 @@ func (l *Log) AppendDamaged() {
 func (l *Log) AppendForgotten() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.base = l.bounds().Head + 1
+	l.base = l.number()
 	l.batches = nil
 	l.wake()
 }
@@ -97,20 +107,17 @@ func (l *Log) Forget(n int) {
 func (l *Log) Renew() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.base, l.whole = l.bounds().Head+1, false
+	l.base, l.whole = l.number(), false
 	l.seen, l.batches = l.base.End(), nil
 	l.wake()
 }
 
-// Damage makes batch n unreadable.
+// Damage makes batch n unreadable. It panics if there is none.
 func (l *Log) Damage(n notify.BatchNumber) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for i, b := range l.batches {
-		if b.Number == n {
-			l.batches[i] = &notify.Batch{Number: n, Prev: b.Prev}
-		}
-	}
+	i := slices.IndexFunc(l.batches, func(b *notify.Batch) bool { return b.Number == n })
+	l.batches[i] = &notify.Batch{Number: n, Prev: l.batches[i].Prev}
 }
 
 // OnPage has f called, without a lock, inside each Page.
