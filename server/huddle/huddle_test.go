@@ -277,6 +277,56 @@ func TestAWalkUnderConstantChangeSeesEachChangeOnce(t *testing.T) {
 	}
 }
 
+// From each page there is a way back to what is above it, wherever the page ended and whatever retention takes below that.
+func TestPrevOfAPageThatNextLedTo(t *testing.T) {
+	files := func(c *client, n int) {
+		for range n {
+			c.tree.Create("f" + strconv.Itoa(len(c.tree.Paths())))
+		}
+	}
+	for _, tt := range []struct {
+		name   string
+		make   func(c *client)
+		forget int // batches, once the link is there
+		want   int // changes above the page; < 0: it is gone
+	}{
+		{"between two batches", func(c *client) { files(c, 120) }, 0, 50},
+		{"inside a batch", func(c *client) {
+			for range 60 {
+				c.tree.Log.Append(servertest.RootID, notify.Notification{Type: notify.ChildFileAdded, Path: "a", Spine: notify.Spine{servertest.RootID, 9}},
+					notify.Notification{Type: notify.ChildFileRemoved, Path: "a", Spine: notify.Spine{servertest.RootID, 9}},
+					notify.Notification{Type: notify.ChildFileAdded, Path: "a", Spine: notify.Spine{servertest.RootID, 10}})
+			}
+		}, 0, 50},
+		{"with nothing to show", func(c *client) { files(c, 10); c.appendUnshown(scanBatches + 10); files(c, 7) }, 0, 7},
+		{"beside damage", func(c *client) {
+			files(c, 70)
+			c.tree.Log.AppendDamaged()
+			c.api.Feed = feed.New(lost{torn{c.tree.Log, c.tree.Log.Bounds().Head}}, feed.Options{})
+			files(c, 50)
+		}, 0, 50},
+		{"all below is dropped", func(c *client) { files(c, 120) }, 70, 50},
+		{"some of it is dropped", func(c *client) { files(c, 120) }, 71, -1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := newClient(t)
+			tt.make(c)
+			first := c.page(list)
+			prev := rel(c.page(rel(first.Links, "next")).Links, "prev")
+			if tt.forget > 0 {
+				c.tree.Log.Forget(tt.forget)
+			}
+			if tt.want < 0 {
+				c.wantError(prev, 410, "ObjectDeleted")
+				return
+			}
+			if got, above := told(c.page(prev).Changes), told(first.Changes); len(above) != tt.want || !slices.Equal(got, above) {
+				t.Errorf("GET %s: %d changes %q, want the %d of the first page", prev, len(got), got, tt.want)
+			}
+		})
+	}
+}
+
 func lastSegment(href string) string { return href[strings.LastIndexByte(href, '/')+1:] }
 
 func TestPagesize(t *testing.T) {
@@ -433,7 +483,7 @@ func TestDamageAtTheEnd(t *testing.T) {
 	}
 }
 
-// lost gives, for a batch that cannot be read, one that knows nothing, not even the one before it.
+// lost gives, for a batch that cannot be read, one that knows nothing, not even the one before it; and does not find it.
 type lost struct{ torn }
 
 func (l lost) PageBack(ctx context.Context, root notify.FileID, before notify.BatchNumber, limit int) ([]*notify.Batch, error) {
@@ -446,7 +496,14 @@ func (l lost) PageBack(ctx context.Context, root notify.FileID, before notify.Ba
 	return all, err
 }
 
-// Wherever a page ends beside a batch that cannot be read, its next one has what is older.
+func (l lost) Contains(ctx context.Context, pos notify.Seq) (at notify.Seq, ok bool, err error) {
+	if pos.Batch() == l.is {
+		return pos, false, nil
+	}
+	return l.torn.Contains(ctx, pos)
+}
+
+// Wherever a page ends beside a batch that cannot be read, the one beside it has what is beyond.
 func TestDamageInTheMiddle(t *testing.T) {
 	for above := range 60 {
 		c := newClient(t)
@@ -459,14 +516,16 @@ func TestDamageInTheMiddle(t *testing.T) {
 		}
 		c.tree.Log.Damage(damaged)
 		c.api.Feed = feed.New(lost{torn{c.tree.Log, damaged}}, feed.Options{})
-		n := 0
-		for at := list; at != ""; {
-			p := c.page(at)
-			n += len(p.Changes)
-			at = rel(p.Links, "next")
-		}
-		if n != 99 {
-			t.Fatalf("with %d batches above it: %d changes, want 99", above, n)
+		for by, from := range map[string]string{"next": list, "prev": list + "?after=0"} {
+			n := 0
+			for at := from; at != ""; {
+				p := c.page(at)
+				n += len(p.Changes)
+				at = rel(p.Links, by)
+			}
+			if n != 99 {
+				t.Fatalf("with %d batches above it, by %s: %d changes, want 99", above, by, n)
+			}
 		}
 	}
 }

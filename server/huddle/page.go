@@ -114,12 +114,9 @@ func (a *API) read(ctx context.Context, ws *workspace, q pageRequest, newest *no
 		return nil, a.gone()
 	}
 	if c := q.after; c != nil && *c != 0 { // from here on nothing may be missing
-		at, ok, err := log.Contains(ctx, *c)
+		at, err := a.behind(ctx, *c)
 		if err != nil {
 			return nil, err
-		}
-		if !ok {
-			return nil, a.gone()
 		}
 		q.after = &at
 	}
@@ -141,6 +138,24 @@ func (a *API) read(ctx context.Context, ws *workspace, q pageRequest, newest *no
 	p.changes = s.out
 	p.newest = newest == nil || p.hi >= newest.Last()
 	return p, nil
+}
+
+// behind says where to read on behind a cursor. Numbers of batches have gaps, and pages may end in one: it is as good as the end of the batch below.
+func (a *API) behind(ctx context.Context, c notify.Seq) (notify.Seq, error) {
+	log := a.Feed.Log()
+	bounds := log.Bounds()
+	at, ok, err := log.Contains(ctx, c)
+	if err != nil || ok {
+		return at, err
+	}
+	if c.Batch() <= bounds.Base || c.Batch() > bounds.Head {
+		return 0, a.gone()
+	}
+	below, err := a.Feed.PageBack(ctx, 0, c.Batch(), 1)
+	if err != nil || len(below) == 0 {
+		return bounds.Oldest(), err
+	}
+	return below[0].Number.End(), nil
 }
 
 func (a *API) gone() error {
