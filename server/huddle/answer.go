@@ -129,7 +129,7 @@ func encode(r *http.Request, v any) (body []byte, isJSON bool, err error) {
 func headers(w http.ResponseWriter) {
 	h := w.Header()
 	h.Set("Cache-Control", "private, no-cache")
-	h.Set("Vary", "Accept, Accept-Encoding, Authorization")
+	h.Add("Vary", "Accept, Accept-Encoding, Authorization")
 }
 
 // answer sends a value. A zero time is none.

@@ -750,6 +750,22 @@ func TestForms(t *testing.T) {
 	}
 }
 
+// What others said of the answer before stays said.
+func TestVaryIsAdded(t *testing.T) {
+	c := newClient(t)
+	for _, at := range []string{list, "/users/0/profile"} {
+		r := httptest.NewRequest("GET", base+at, nil)
+		w := httptest.NewRecorder()
+		w.Header().Add("Vary", "Origin")
+		if err := c.api.Serve(w, r.WithContext(notify.WithGrant(r.Context(), c.grant))); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(w.Result().Header.Values("Vary"), ", "); got != "Origin, Accept, Accept-Encoding, Authorization" {
+			t.Errorf("GET %s: Vary: %s", at, got)
+		}
+	}
+}
+
 // names that XML and HTML make trouble with
 var names = []string{"a&b<c>\"'", "new\nline", "bell\a", "\xff\xfe", "é😀", "]]>", "\ufffe"}
 
