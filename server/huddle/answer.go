@@ -91,25 +91,47 @@ func title(name string) string {
 	return b.String()
 }
 
-// wantsJSON says whether a client likes JSON better than XML.
-func wantsJSON(r *http.Request) bool {
-	best, isJSON := 0.0, false
-	for _, header := range r.Header.Values("Accept") {
-		for part := range strings.SplitSeq(header, ",") {
-			t, params, err := mime.ParseMediaType(part)
-			if err != nil {
-				continue
-			}
-			q := 1.0
-			if v, err := strconv.ParseFloat(params["q"], 64); err == nil {
-				q = v
-			}
-			if q > best {
-				best, isJSON = q, t == "application/json" || strings.HasPrefix(t, "application/vnd.huddle.") && strings.HasSuffix(t, "+json")
-			}
+// liking gives how much a client likes something, from 0 to 1, and the place in a header of the part that says so: of those that name it, the most exact.
+// exact says how exactly one does, 0 is not at all.
+func liking(header []string, exact func(name string) int) (quality float64, place int) {
+	best := 0
+	for i, part := range strings.Split(strings.Join(header, ","), ",") {
+		name, params, err := mime.ParseMediaType(part)
+		n := exact(name)
+		if err != nil || n == 0 {
+			continue
+		}
+		q := 1.0
+		if v, err := strconv.ParseFloat(params["q"], 64); err == nil {
+			q = v
+		}
+		if n > best || n == best && q > quality {
+			best, quality, place = n, q, i
 		}
 	}
-	return isJSON
+	return quality, place
+}
+
+// wantsJSON says whether a client likes JSON better than XML. Of two that it likes as much, it is the first one.
+func wantsJSON(r *http.Request) bool {
+	of := func(form string) (quality float64, place int) {
+		return liking(r.Header.Values("Accept"), func(t string) int {
+			switch {
+			case strings.HasPrefix(t, "application/vnd.huddle.") && strings.HasSuffix(t, "+"+form):
+				return 4
+			case t == "application/"+form, t == "text/"+form:
+				return 3
+			case t == "application/*":
+				return 2
+			case t == "*/*":
+				return 1
+			}
+			return 0
+		})
+	}
+	asJSON, first := of("json")
+	asXML, second := of("xml")
+	return asJSON > asXML || asJSON == asXML && first < second
 }
 
 // encode gives a value in the form that the client asked for.
@@ -184,19 +206,10 @@ func write(w http.ResponseWriter, r *http.Request, status int, contentType strin
 }
 
 func takesGzip(r *http.Request) bool {
-	for part := range strings.SplitSeq(strings.Join(r.Header.Values("Accept-Encoding"), ","), ",") {
-		name, params, _ := strings.Cut(part, ";")
-		if name = strings.TrimSpace(strings.ToLower(name)); name != "gzip" && name != "*" {
-			continue
-		}
-		if v, ok := strings.CutPrefix(strings.TrimSpace(params), "q="); ok {
-			if q, err := strconv.ParseFloat(v, 64); err == nil && q <= 0 {
-				continue
-			}
-		}
-		return true
-	}
-	return false
+	quality, _ := liking(r.Header.Values("Accept-Encoding"), func(name string) int {
+		return map[string]int{"*": 1, "gzip": 2}[name]
+	})
+	return quality > 0
 }
 
 // coded is an error with the code that Huddle has for it.

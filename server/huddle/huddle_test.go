@@ -715,6 +715,16 @@ func TestForms(t *testing.T) {
 		"application/vnd.huddle.data.v2+json": dataJSON,
 		"application/vnd.huddle.data+xml;q=0.5, application/vnd.huddle.data+json": dataJSON,
 		"application/vnd.huddle.data+xml, application/json;q=0.9":                 dataXML,
+		"text/plain, application/json":                                            dataJSON, // there is no plain text
+		"text/plain, image/*":                                                     dataXML,
+		"text/html, application/json;q=0.1, application/xml;q=0.2":                dataXML,
+		"application/json, application/xml":                                       dataJSON,
+		"application/xml, application/json":                                       dataXML,
+		"application/json, */*;q=0.1":                                             dataJSON,
+		"*/*, application/json;q=0.9":                                             dataXML,
+		"*/*, application/xml;q=0.9":                                              dataJSON, // what is named does not count as anything
+		"application/*, application/xml;q=0":                                      dataJSON,
+		"application/json;q=0":                                                    dataXML,
 	} {
 		resp := c.request("GET", list, "Accept: "+accept)
 		if got := resp.Header.Get("Content-Type"); got != want {
@@ -730,8 +740,13 @@ func TestForms(t *testing.T) {
 	if got, err := io.ReadAll(z); err != nil || string(got) != string(whole) {
 		t.Errorf("unpacked it differs: %v", err)
 	}
-	if resp := c.request("GET", list, "Accept-Encoding: gzip;q=0"); resp.Header.Get("Content-Encoding") != "" {
-		t.Error("gzip although it was refused")
+	for encoding, want := range map[string]string{
+		"": "", "identity": "", "*": "gzip", "deflate, GZIP;q=0.1": "gzip", "*;q=0, gzip": "gzip", "gzip, *;q=0": "gzip",
+		"gzip;q=0": "", "gzip;q=0, *": "", "*, gzip;q=0": "", "*;q=0": "", "gzip; q=0.0, *;q=1": "",
+	} {
+		if got := c.request("GET", list, "Accept-Encoding: "+encoding).Header.Get("Content-Encoding"); got != want {
+			t.Errorf("Accept-Encoding %q gives %q, want %q", encoding, got, want)
+		}
 	}
 	head := c.request("HEAD", list)
 	if b, _ := io.ReadAll(head.Body); len(b) != 0 || head.Header.Get("Content-Length") != strconv.Itoa(len(whole)) {
