@@ -416,6 +416,36 @@ func TestLinksThatAreGoneOrNone(t *testing.T) {
 	}
 }
 
+// The oldest page is the oldest one that is kept, wherever retention is by the time that it is read.
+func TestTheLastPageWhileRetentionGoesBy(t *testing.T) {
+	c := newClient(t)
+	for i := range 200 {
+		c.tree.Create("f" + strconv.Itoa(i))
+	}
+	times := 0 // that something is dropped between a look at the bounds and the reading of a page
+	c.tree.Log.OnPage(func() {
+		if times > 0 {
+			times--
+			c.tree.Log.Forget(1)
+		}
+	})
+	for n := range 3 {
+		times = n
+		if got, want := told(c.page(list+"?after=0").Changes), fmt.Sprint("ObjectCreated f", []int{0, 1, 3}[n]); len(got) != 50 || got[0] != want {
+			t.Errorf("dropped %d times: %d changes %q, want 50 from %s on", n, len(got), got, want)
+		}
+	}
+	after := rel(c.page(list+"?after=0").Links, "prev")
+	times = 1 << 20
+	c.wantError(list+"?after=0", 410, "ObjectDeleted") // it has to end some time
+	times = 0
+	if got := c.page(after).Changes; len(got) != 50 {
+		t.Errorf("GET %s: %d changes, want 50", after, len(got))
+	}
+	c.tree.Log.Forget(60)
+	c.wantError(after, 410, "ObjectDeleted") // it begins where it says, or not at all
+}
+
 func (c *client) wantError(address string, status int, code string) {
 	c.Helper()
 	for _, accept := range []string{"", "application/json"} {

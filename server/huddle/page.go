@@ -2,6 +2,7 @@ package huddle
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -113,24 +114,18 @@ func (a *API) read(ctx context.Context, ws *workspace, q pageRequest, newest *no
 	if c := q.upTo; c != nil && (c.Batch() <= bounds.Base || c.Batch() > bounds.Head) {
 		return nil, a.gone()
 	}
-	if c := q.after; c != nil && *c != 0 { // from here on nothing may be missing
-		at, err := a.behind(ctx, *c)
-		if err != nil {
-			return nil, err
-		}
-		q.after = &at
-	}
 	s := &scan{ws: ws, size: q.size}
 	var p *page
 	var err error
-	if q.after != nil {
-		p, err = a.readUp(ctx, s, max(*q.after, bounds.Oldest()))
-	} else {
-		upTo := bounds.Newest()
-		if q.upTo != nil {
-			upTo = *q.upTo
-		}
-		p, err = a.readDown(ctx, s, upTo)
+	switch {
+	case q.upTo != nil:
+		p, err = a.readDown(ctx, s, *q.upTo)
+	case q.after == nil:
+		p, err = a.readDown(ctx, s, bounds.Newest())
+	case *q.after == 0:
+		p, err = a.readOldest(ctx, s)
+	default:
+		p, err = a.readBehind(ctx, s, *q.after)
 	}
 	if err != nil {
 		return nil, err
@@ -138,24 +133,6 @@ func (a *API) read(ctx context.Context, ws *workspace, q pageRequest, newest *no
 	p.changes = s.out
 	p.newest = newest == nil || p.hi >= newest.Last()
 	return p, nil
-}
-
-// behind says where to read on behind a cursor. Numbers of batches have gaps, and pages may end in one: it is as good as the end of the batch below.
-func (a *API) behind(ctx context.Context, c notify.Seq) (notify.Seq, error) {
-	log := a.Feed.Log()
-	bounds := log.Bounds()
-	at, ok, err := log.Contains(ctx, c)
-	if err != nil || ok {
-		return at, err
-	}
-	if c.Batch() <= bounds.Base || c.Batch() > bounds.Head {
-		return 0, a.gone()
-	}
-	below, err := a.Feed.PageBack(ctx, 0, c.Batch(), 1)
-	if err != nil || len(below) == 0 {
-		return bounds.Oldest(), err
-	}
-	return below[0].Number.End(), nil
 }
 
 func (a *API) gone() error {
@@ -197,6 +174,45 @@ func (a *API) readDown(ctx context.Context, s *scan, upTo notify.Seq) (*page, er
 			from = b.Number - 1
 		}
 	}
+}
+
+// lastTries is how often the oldest page is begun.
+const lastTries = 8
+
+// readOldest collects the oldest changes that are kept. If retention goes by meanwhile, these are others.
+func (a *API) readOldest(ctx context.Context, s *scan) (p *page, err error) {
+	for range lastTries {
+		*s = scan{ws: s.ws, size: s.size}
+		if p, err = a.readUp(ctx, s, a.Feed.Log().Bounds().Oldest()); !errors.Is(err, notify.Gone) {
+			break
+		}
+	}
+	return p, err
+}
+
+// readBehind collects the oldest changes above a cursor of a link, from which on nothing may be missing. Numbers of batches have gaps, and pages may end
+// in one: that is as good as the end of the batch below.
+func (a *API) readBehind(ctx context.Context, s *scan, c notify.Seq) (*page, error) {
+	log := a.Feed.Log()
+	bounds := log.Bounds()
+	at, ok, err := log.Contains(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		if c.Batch() <= bounds.Base || c.Batch() > bounds.Head {
+			return nil, a.gone()
+		}
+		below, err := a.Feed.PageBack(ctx, 0, c.Batch(), 1)
+		if err != nil {
+			return nil, err
+		}
+		at = bounds.Oldest()
+		if len(below) > 0 {
+			at = below[0].Number.End()
+		}
+	}
+	return a.readUp(ctx, s, at)
 }
 
 // readUp collects the oldest changes above a cursor, and turns them over.
