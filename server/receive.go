@@ -38,6 +38,9 @@ func (s *Server) receive(w *response, r *http.Request, route string) (_ *http.Re
 	if access.Secure(r) {
 		r.URL.Scheme = "https"
 	}
+	if at, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); ok && r.Host == "" {
+		r.Host = (&net.TCPAddr{IP: at.IP, Port: at.Port}).String() // a zone would mean nothing to the client
+	}
 	if s.cors(w, r) {
 		return nil, done, nil
 	}

@@ -376,6 +376,19 @@ func TestLinksBehindAProxy(t *testing.T) {
 	}
 }
 
+// HTTP/1.0 need not name a host, and HTTP/1.1 may name an empty one: links lead to the address that the connection came to.
+func TestLinksWithoutAHost(t *testing.T) {
+	url := serve(t, servertest.New("/srv/data"), nil)
+	for _, rest := range []string{" HTTP/1.0\r\n\r\n", " HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n"} {
+		for ask, link := range map[string]string{"GET /entry": "/workspaces/2/changes", "OPTIONS /2.0/events": "/2.0/events/poll?stream_type=all"} {
+			status, _, body := raw(t, url, ask+rest)
+			if want := `"` + url + link + `"`; status != 200 || !strings.Contains(body, want) {
+				t.Errorf("%s%q has no %s: %d %s", ask, rest, want, status, body)
+			}
+		}
+	}
+}
+
 func TestPageAndOtherPaths(t *testing.T) {
 	tree := servertest.New("/srv/data")
 	url := serve(t, tree, func(o *server.Options) {
