@@ -12,6 +12,7 @@ import (
 	"weak"
 
 	"github.com/bmatcuk/doublestar/v4"
+	"pgregory.net/rapid"
 
 	"fs_notify/notify"
 	"fs_notify/notify/feed"
@@ -32,7 +33,7 @@ func (p places) LookupID(_ context.Context, id notify.FileID) (notify.Entry, err
 	return notify.Entry{}, &notify.Error{Kind: notify.NotFound}
 }
 
-func scopeOf(t testing.TB, f *feed.Feed, prefixes, include, exclude []string) *feed.Scope {
+func scopeOf(t rapid.TB, f *feed.Feed, prefixes, include, exclude []string) *feed.Scope {
 	t.Helper()
 	s, err := f.Scope(prefixes, include, exclude)
 	if err != nil {
@@ -101,6 +102,9 @@ func TestScope(t *testing.T) {
 				note(notify.ChildFileAdded, "top/cache/f", root, top, 26, 27),
 				dir(note(notify.ChildDirAdded, "top/cache", root, top, 26))},
 			"added a/.git/config added cache"},
+		{"excluded is an alternative that is nothing", top, nil, nil, []string{"{,x}"},
+			[]notify.Notification{note(notify.ChildFileAdded, "top/a/f", root, top, 20, 21), note(notify.ChildFileAdded, "top/g", root, top, 22)},
+			"added a/f added g"},
 		{"included, and what is in it", top, nil, []string{"*.txt", "docs"}, []string{"docs/old"},
 			[]notify.Notification{
 				note(notify.ChildFileAdded, "top/a.txt", root, top, 20),
@@ -239,6 +243,77 @@ func TestGlobsAreDoublestars(t *testing.T) {
 	}
 	if matched < 1000 {
 		t.Errorf("only %d matches: the test looks at too little", matched)
+	}
+}
+
+// Whatever was looked at before, an entry is matched by what matches it or a directory that it is in.
+func TestGlobsGoByLeadingParts(t *testing.T) {
+	matches := func(globs []string, path string, dir bool) bool {
+		for end := range len(path) + 1 {
+			if end < len(path) && path[end] != '/' {
+				continue
+			}
+			for _, g := range globs {
+				p, dirs := strings.CutSuffix(g, "/")
+				if (!dirs || dir || end < len(path)) && doublestar.MatchUnvalidated(p, path[:end]) {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	join := func(sep string) func(s []string) string {
+		return func(s []string) string { return strings.Join(s, sep) }
+	}
+	glob := rapid.Map(rapid.SliceOfN(rapid.SampledFrom([]string{"a", "a", "b", "*", "?", "**/", "/", "/**", "*/**", "[!a]", "[.-0]", "[!/]", "[a/]",
+		`\a`, `\/`, `\*`, "\xff", "{a,b/}a", "{*a,a/**}"}), 1, 5), join(""))
+	glob = rapid.OneOf(glob, rapid.Map(glob, func(g string) string { return "**/" + g })).
+		Filter(func(g string) bool { // three stars, and an alternative with a slash at its end, are quirks
+			return feed.CheckGlob(g) == nil && !strings.Contains(g, "***") && !strings.Contains(g, "//")
+		})
+	name := rapid.OneOf(rapid.SampledFrom([]string{"a", "b", "aa", "\xff", "*"}), rapid.StringOfN(rapid.SampledFrom([]rune("abé")), 1, 3, -1))
+	entry := rapid.Custom(func(t *rapid.T) notify.Notification {
+		types := []notify.Type{notify.ChildFileAdded, notify.ChildDirAdded, notify.ChildDirMovedTo}
+		n := note(rapid.SampledFrom(types).Draw(t, "type"), join("/")(rapid.SliceOfN(name, 1, 5).Draw(t, "names")), root, file)
+		if n.Type != notify.ChildFileAdded {
+			n = dir(n)
+		}
+		return n
+	})
+	f := feed.New(feedtest.New(100), feed.Options{})
+	seen, unseen := 0, 0
+	check := func(t *rapid.T, notes []notify.Notification, include, exclude []string) {
+		s := scopeOf(t, f, nil, include, exclude)
+		var got, want []string
+		for _, n := range notes {
+			lets := !matches(exclude, n.Path, n.Attr.IsDir()) && (len(include) == 0 || matches(include, n.Path, n.Attr.IsDir()))
+			if s.Lets(n.Path, n.Attr.IsDir()) != lets {
+				t.Fatalf("include %q, exclude %q: Lets(%q) = %v, want %v", include, exclude, n.Path, !lets, lets)
+			}
+			if lets || n.Type == notify.ChildDirMovedTo && !matches(exclude, n.Path, true) {
+				want = append(want, n.Path)
+			}
+		}
+		v := feed.View{Root: root, Dir: root, Recursive: true, Types: notify.Qumulo, Scope: s}
+		hits, _ := v.Match(nil, batch(notes...), 0)
+		for _, h := range hits {
+			got = append(got, h.Note.Path)
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("include %q, exclude %q: got %q, want %q", include, exclude, got, want)
+		}
+		seen, unseen = seen+len(got), unseen+len(notes)-len(got)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		notes := rapid.SliceOfN(entry, 1, 40).Draw(t, "notes")
+		globs := rapid.SliceOfN(glob, 10, 40).Draw(t, "globs")
+		for i := range globs {
+			check(t, notes, nil, globs[i:i+1])
+			check(t, notes, globs[i:], globs[:min(i, 2)])
+		}
+	})
+	if !t.Failed() && min(seen, unseen) < 1000 {
+		t.Errorf("%d were seen and %d not: the test looks at too little", seen, unseen)
 	}
 }
 
@@ -384,6 +459,43 @@ func TestMatchAllocatesNothing(t *testing.T) {
 		v := feed.View{Root: root, Dir: watched, Recursive: true, Types: notify.Qumulo, Scope: s}
 		if n := testing.AllocsPerRun(100, func() { hits, _ = v.Match(hits[:0], b, 0); v.Crossed(b, nil) }); n != 0 || len(hits) != 3 {
 			t.Errorf("%v allocations for %d hits of %+v", n, len(hits), v)
+		}
+	}
+}
+
+// What a notification costs where globs leave things out: in one of two directories by turns, as renames from one into the other are, or each in
+// a directory of its own.
+func BenchmarkGlobs(b *testing.B) {
+	f := feed.New(feedtest.New(100), feed.Options{})
+	kinds := []string{"**/a/**", "**/*.tmp", "**/.git/**", "**/*.py[co]", "src/**/test/*.o", ".cache", "**/build/*", "**/#*#", "**/core-?/", "*.{swp,bak}"}
+	for _, order := range []string{"two", "each"} {
+		for _, depth := range []int{3, 20, 200} {
+			notes := make([]notify.Notification, 64)
+			for i := range notes {
+				top := fmt.Sprint("src-", i%2)
+				if order == "each" {
+					top = fmt.Sprint("src-", i)
+				}
+				notes[i] = note(notify.ChildFileAdded, fmt.Sprint(top, strings.Repeat("/directory", depth-1), "/file-", i), root, file)
+			}
+			batch := batch(notes...)
+			for _, n := range []int{1, 10, 64} {
+				exclude := kinds[:min(n, len(kinds))]
+				for i := len(exclude); i < n; i++ {
+					exclude = append(exclude, strings.Replace(kinds[i%len(kinds)], "/", fmt.Sprint("/", i), 1))
+				}
+				b.Run(fmt.Sprintf("%s/depth=%d/globs=%d", order, depth, n), func(b *testing.B) {
+					v := feed.View{Root: root, Dir: root, Recursive: true, Types: notify.Qumulo, Scope: scopeOf(b, f, nil, nil, exclude)}
+					var hits []feed.Hit
+					for b.Loop() {
+						hits, _ = v.Match(hits[:0], batch, 0)
+					}
+					if len(hits) != len(notes) {
+						b.Fatalf("%d hits", len(hits))
+					}
+					b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(notes)), "ns/note")
+				})
+			}
 		}
 	}
 }
