@@ -41,11 +41,37 @@ type Scope struct {
 
 // glob is a pattern as it is matched: without braces.
 type glob struct {
-	pattern string // a doublestar pattern
+	pattern string // a doublestar pattern of the last names of a path
+	names   int    // how many of these; 0: all
+	below   string // a doublestar pattern of what is in a directory that the other one matches
 	dirs    bool   // for directories only
 }
 
-// Limits on the globs of a parameter: each is matched against each directory of each path, and kept as long as the stream.
+// newGlob makes one of a doublestar pattern. What follows the first **/ is only ever matched against as many names as it has.
+func newGlob(p string, dirs bool) glob {
+	g := glob{pattern: p, below: p + "/**", dirs: dirs}
+	if q, ok := strings.CutSuffix(strings.TrimSuffix(p, "/"), "/**"); ok && q == strings.TrimRight(q, `*/\`) { // else the two differ
+		g.pattern, g.below = q, q+"/**"
+	}
+	if q, ok := strings.CutPrefix(g.pattern, "**/"); ok && !strings.Contains(q, "**") && !hidesSlash(q) {
+		g.pattern, g.names = q, 1+strings.Count(q, "/")
+	}
+	return g
+}
+
+// hidesSlash says whether a pattern has an escaped slash, or a class that is written or matched with one: its slashes do not count its names then.
+func hidesSlash(p string) bool {
+	for len(p) > 0 {
+		n := token(p)
+		if n > 1 && (strings.Contains(p[:n], "/") || doublestar.MatchUnvalidated(p[:n], "/")) {
+			return true
+		}
+		p = p[n:]
+	}
+	return false
+}
+
+// Limits on the globs of a parameter: each is matched against each path, and kept as long as the stream.
 const (
 	maxGlobs    = 64
 	maxGlob     = 1024     // bytes
@@ -118,7 +144,7 @@ func parseGlobs(param string, globs []string) (out []glob, _ error) {
 			return bad("the pattern %.80q is too large: it may have %d bytes", g, maxGlob)
 		}
 		for _, p := range writeOut(nil, p) {
-			out = append(out, glob{p, dirs})
+			out = append(out, newGlob(p, dirs))
 			weight += len(p)
 		}
 		if len(out) > maxPatterns || weight > maxWritten {
@@ -265,7 +291,7 @@ func (w *window) holds(path string) bool {
 }
 
 // shows says whether n is seen by a view whose directory stands at place at of its spine.
-func (w *window) shows(n *notify.Notification, at int) bool {
+func (w *window) shows(n *notify.Notification, at int, in *judged) bool {
 	globs := len(w.include)+len(w.exclude) > 0
 	if w.all && !globs {
 		return true
@@ -275,34 +301,54 @@ func (w *window) shows(n *notify.Notification, at int) bool {
 		return false
 	}
 	carries := n.Type == notify.ChildDirMovedFrom || n.Type == notify.ChildDirMovedTo || n.Type == notify.SelfRescanned
-	return !globs || w.lets(path, n.Attr.IsDir() || carries, carries)
+	return !globs || w.lets(path, n.Attr.IsDir() || carries, carries, in)
 }
 
 // Lets says whether the globs let an entry through that is there: its path is relative to the watched directory.
-func (s *Scope) Lets(path string, dir bool) bool { return s == nil || s.lets(path, dir, false) }
-
-func (s *Scope) lets(path string, dir, carries bool) bool {
-	return !match(s.exclude, path, dir) && (carries || len(s.include) == 0 || match(s.include, path, dir))
+func (s *Scope) Lets(path string, dir bool) bool {
+	return s == nil || s.lets(path, dir, false, &judged{})
 }
 
-// match says whether one of the globs matches a path or a directory that it is in.
+// judged is the two directories that were asked about last: most notifications are in the same one as the one before, and
+// renames go from one to the other. The zero value has the watched directory, which no glob matches.
+type judged [2]struct {
+	path               string
+	included, excluded bool // the globs match it, or a directory that it is in
+}
+
+func (s *Scope) lets(path string, dir, carries bool, in *judged) bool {
+	if p := path[:max(strings.LastIndexByte(path, '/'), 0)]; p != in[0].path {
+		if in[0], in[1] = in[1], in[0]; p != in[0].path {
+			in[0].path, in[0].included, in[0].excluded = p, within(s.include, p), within(s.exclude, p)
+		}
+	}
+	return !in[0].excluded && !match(s.exclude, path, dir) &&
+		(carries || len(s.include) == 0 || in[0].included || match(s.include, path, dir))
+}
+
+// within says whether one of the globs matches a directory or one that it is in.
+func within(globs []glob, path string) bool {
+	return match(globs, path, true) ||
+		path != "" && slices.ContainsFunc(globs, func(g glob) bool { return doublestar.MatchUnvalidated(g.below, path) })
+}
+
+// match says whether one of the globs matches an entry. For one in a directory that is matched, it may say either.
 func match(globs []glob, path string, dir bool) bool {
-	if len(globs) == 0 {
-		return false
+	return path != "" && slices.ContainsFunc(globs, func(g glob) bool {
+		return (dir || !g.dirs) && doublestar.MatchUnvalidated(g.pattern, lastNames(path, g.names))
+	})
+}
+
+// lastNames is the end of a path that has n names; all of it if it has fewer, or n is 0.
+func lastNames(path string, n int) string {
+	if n == 0 {
+		return path
 	}
-	for end := 0; end < len(path); end++ {
-		if i := strings.IndexByte(path[end:], '/'); i >= 0 {
-			end += i
-		} else {
-			end = len(path)
-		}
-		for _, g := range globs {
-			if (!g.dirs || dir || end < len(path)) && doublestar.MatchUnvalidated(g.pattern, path[:end]) {
-				return true
-			}
-		}
+	at := len(path)
+	for ; n > 0 && at >= 0; n-- {
+		at = strings.LastIndexByte(path[:at], '/')
 	}
-	return false
+	return path[at+1:]
 }
 
 // Crossed says whether b has a rename that may have taken v's directory out of v's prefixes with one that it was in.

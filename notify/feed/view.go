@@ -76,6 +76,7 @@ type matching struct {
 	view   View
 	batch  *notify.Batch
 	window *window // nil: all
+	in     judged  // for window
 	hits   []Hit
 	first  int        // place of the batch's first hit
 	open   notify.Seq // an operation that has begun lasts until here
@@ -83,7 +84,7 @@ type matching struct {
 }
 
 func (m *matching) look(n *notify.Notification) {
-	at, how := m.view.see(n, m.window)
+	at, how := m.view.see(n, m.window, &m.in)
 	if m.window != nil && m.window.leaves(m.batch, n) && n.ID() == m.view.Dir {
 		how = ended
 	}
@@ -114,7 +115,7 @@ func (m *matching) looksAt(other *notify.Notification) bool {
 	}
 	v := m.view
 	v.Types = notify.AllTypes
-	_, how := v.see(other, m.window)
+	_, how := v.see(other, m.window, &m.in)
 	return how == seen
 }
 
@@ -135,8 +136,8 @@ const (
 )
 
 // see says how v sees n through w, and where in the spine the watched directory stands.
-func (v View) see(n *notify.Notification, w *window) (at int, how sight) {
-	if at, how = v.find(n); how == seen && w != nil && !w.shows(n, at) {
+func (v View) see(n *notify.Notification, w *window, in *judged) (at int, how sight) {
+	if at, how = v.find(n); how == seen && w != nil && !w.shows(n, at, in) {
 		return 0, unseen
 	}
 	return at, how
