@@ -184,9 +184,11 @@ func newWatch(o Options, handle func(Frame) error) (*watch, error) {
 }
 
 func (w *watch) run(ctx context.Context) error {
+	anew := func() {} // drops connections, which with HTTP/2 outlive a stream on which nothing came any more
 	if w.o.Transport == nil {
 		t := newTransport(w.o.TLS)
-		defer t.CloseIdleConnections()
+		anew = t.CloseIdleConnections
+		defer anew()
 		w.o.Transport = t
 	}
 	w.ctx, w.cancel = context.WithCancelCause(ctx)
@@ -213,6 +215,7 @@ func (w *watch) run(ctx context.Context) error {
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
+			anew()
 		case <-w.ctx.Done():
 			timer.Stop()
 			w.told = false // not connected: idleness proves nothing
@@ -258,19 +261,20 @@ func (w *watch) look() error {
 		return err
 	}
 	defer resp.Body.Close()
-	switch resp.StatusCode {
-	case http.StatusNotFound:
+	if resp.StatusCode == http.StatusNotFound {
 		w.looked = true
 		return nil
-	case http.StatusServiceUnavailable: // it indexes, for as long as that takes
-		w.paused, w.fails = true, 0
-		if w.idle != nil {
-			w.idle.Stop()
-		}
 	}
 	var now struct{ ID string }
 	if resp.StatusCode != http.StatusOK || json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&now) != nil {
-		return refusal(resp, resp.Body)
+		err := refusal(resp, resp.Body)
+		if resp.StatusCode == http.StatusServiceUnavailable && strings.Contains(notify.Message(err), "is being indexed") { // for as long as that takes
+			w.paused, w.fails = true, 0
+			if w.idle != nil {
+				w.idle.Stop()
+			}
+		}
+		return err
 	}
 	id, err := notify.ParseFileID(now.ID)
 	if err != nil {

@@ -173,7 +173,7 @@ func TestDirectoryIsKnownFirst(t *testing.T) {
 					case looks == 1:
 						return nil, errors.New("connection refused")
 					case looks == 2:
-						return statusOf(req, 503, `{"description":"/d is being indexed"}`)
+						return statusOf(req, 503, `{"description":"/d is being indexed: 7 entries so far, try again soon"}`)
 					case looks == 3:
 						return statusOf(req, 429, `{}`)
 					}
@@ -204,7 +204,7 @@ func TestLookWhileIndexing(t *testing.T) {
 					case looks > 3 && !there:
 						return nil, errors.New("connection refused")
 					}
-					return statusOf(req, 503, `{"description":"/d is being indexed"}`)
+					return statusOf(req, 503, `{"description":"/d is being indexed: 7 entries so far, try again soon"}`)
 				}}}
 			err := Watch(t.Context(), o, func(Frame) error { return errEnough })
 			if errors.Is(err, errEnough) != there || (looks == 100) != there {
@@ -212,6 +212,24 @@ func TestLookWhileIndexing(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Any other reason why the server cannot say what has the path is not waited for longer than asked for, nor asked for again and again.
+func TestLookAtAServerThatIsUnavailable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		looks := 0
+		o := Options{URL: "http://s", Ref: "/d", Cursor: notify.Cursor{Seq: seqAt(0), Dir: dir}, Timeout: 10 * time.Minute,
+			OnDirectory: func(notify.FileID) error { return nil },
+			Transport: &fakeTransport{answer: func(n int, req *http.Request) (*http.Response, error) {
+				looks++
+				return statusOf(req, 503, `no server is available to handle this request`)
+			}}}
+		start := time.Now()
+		err := Watch(t.Context(), o, func(Frame) error { return errEnough })
+		if took := time.Since(start); notify.KindOf(err) != notify.Unavailable || took != o.Timeout || looks < 5 || looks > 40 {
+			t.Errorf("after %v and %d looks: %v", took, looks, err)
+		}
+	})
 }
 
 // The library would end here, 15 minutes after the first connect; and would take the clean end for good.

@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -113,5 +114,77 @@ func TestTLS(t *testing.T) {
 	k := &taker{stop: 1}
 	if err := Watch(ctx, Options{URL: srv.URL, Ref: "/d", TLS: &tls.Config{RootCAs: roots}}, k.take); err != errEnough {
 		t.Errorf("known authority: %v", err)
+	}
+}
+
+// A connection that has died without a word is not used again, though HTTP/2 would: over it, nothing ever comes.
+func TestDeadConnectionIsLeft(t *testing.T) {
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		fmt.Fprint(w, watching)
+		if r.Header.Get("Last-Event-ID") != "" {
+			fmt.Fprint(w, block(1))
+		} else {
+			fmt.Fprint(w, block(0))
+		}
+		http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}))
+	srv.EnableHTTP2 = true
+	srv.StartTLS()
+	defer srv.Close()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var open sync.WaitGroup
+	defer open.Wait()
+	defer l.Close()
+	var dead atomic.Bool // what the first connection has become
+	open.Go(func() {
+		for n := 0; ; n++ {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			open.Go(func() {
+				defer c.Close()
+				to, err := net.Dial("tcp", srv.Listener.Addr().String())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				carry := func(to, from net.Conn) {
+					defer to.Close()
+					b := make([]byte, 4096)
+					for {
+						k, err := from.Read(b)
+						if err != nil {
+							return
+						}
+						if n == 0 && dead.Load() {
+							continue
+						}
+						to.Write(b[:k])
+					}
+				}
+				open.Go(func() { carry(c, to) })
+				carry(to, c)
+			})
+		}
+	})
+	pool := x509.NewCertPool()
+	pool.AddCert(srv.Certificate())
+	frames := 0
+	err = Watch(t.Context(), Options{URL: "https://" + l.Addr().String(), Ref: "/d", Liveness: 500 * time.Millisecond, Timeout: 20 * time.Second,
+		TLS: &tls.Config{RootCAs: pool}}, func(Frame) error {
+		if frames++; frames == 2 {
+			return errEnough
+		}
+		dead.Store(true)
+		return nil
+	})
+	if err != errEnough {
+		t.Errorf("%d frames, then %v", frames, err)
 	}
 }
