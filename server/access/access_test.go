@@ -215,6 +215,25 @@ func TestExpiry(t *testing.T) {
 	}
 }
 
+// A clock that was ahead for a moment ends what was open then, and nothing for good.
+func TestClockThatWasAhead(t *testing.T) {
+	r := newRig(t, "tokens:\n"+entry("a", "a", anyRights+"\n    expires: 2026-01-31T09:00:00Z"), "")
+	r.now = r.now.Add(time.Hour)
+	r.expire()
+	r.now = r.now.Add(-time.Hour)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go r.Run(ctx)
+		time.Sleep(5 * time.Second)
+		cancel()
+		synctest.Wait()
+	})
+	if g, err := r.ask("X-Auth-Token: a"); err != nil || g.Lease.Err() != nil {
+		t.Errorf("a token that has not expired: %v", err)
+	}
+}
+
 func TestSlowHash(t *testing.T) {
 	r := newRig(t, "tokens:\n"+entry("fast", "f", anyRights)+"  - name: slow\n    hash: "+Argon2id("own words")+"\n    "+anyRights+"\n", "")
 	for range 2 { // checked, then known
