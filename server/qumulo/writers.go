@@ -206,8 +206,11 @@ type pen struct {
 	hits []feed.Hit
 }
 
-// notesAtOnce bounds how many notifications one write looks at.
-const notesAtOnce = 1 << 16
+// The bounds of how many notifications one write looks at, and of how long it looks: globs may be dear.
+const (
+	notesAtOnce = 1 << 16
+	lookTime    = 5 * time.Millisecond
+)
 
 // write brings m on towards goal, which is the end of a batch: it writes what the socket takes at once, and looks for more until there are
 // maxWrite bytes. m.full says whether the socket took less. batches are what follows m.pos. Errors: a writeError,
@@ -252,9 +255,12 @@ func (p *pen) write(m *member, batches []*notify.Batch, goal notify.Seq, now tim
 func (p *pen) fill(m *member, batches []*notify.Batch, goal notify.Seq) (pos notify.Seq, end bool, err error) {
 	view := m.group.view
 	pos = m.pos
-	looked := 0
+	looked, begun := 0, time.Now()
 	for _, b := range batches {
 		if looked >= notesAtOnce || len(p.out.buf) >= maxWrite {
+			break
+		}
+		if looked > 0 && (m.off == 0 || len(p.out.buf) > m.off) && time.Since(begun) > lookTime { // the frames end with their batch: those that go on are the same
 			break
 		}
 		if err := p.api.Feed.Follows(pos, b); err != nil { // asked first: what comes behind goal may be all that is left
