@@ -329,7 +329,7 @@ func (s *Server) fail(w *response, r *http.Request, words errorWriter, err error
 	if status >= 500 && status != http.StatusServiceUnavailable {
 		level = slog.LevelError
 	}
-	s.Log.Log(r.Context(), level, "request failed", "method", r.Method, "path", r.URL.EscapedPath(), "status", status, "client", r.RemoteAddr, "err", err)
+	s.Log.Log(r.Context(), level, "request failed", "method", r.Method, "path", clip(r.URL.EscapedPath()), "status", status, "client", r.RemoteAddr, "err", err)
 	if w.status != 0 {
 		return
 	}
@@ -561,3 +561,11 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
 
 // ignore drops an error of writing: the connection is broken and the client sees it.
 func ignore(error) error { return nil }
+
+// clip is of what a client sent what goes into the log.
+func clip(s string) string {
+	if len(s) > 1024 {
+		return s[:1024] + "..."
+	}
+	return s
+}

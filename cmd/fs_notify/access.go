@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -176,6 +177,15 @@ func (o *accessFlags) apply(s *server.Options, stateDir string) (run func(contex
 func thisMachine(hosts []string) access.Local {
 	local := access.Local{Hosts: hosts}
 	if seesMoreThanOthers() {
+		local.Owners = []uint32{uint32(os.Geteuid())}
+	}
+	return local
+}
+
+// administrators lets root and the user of this process ask, where it can be found out who asks.
+func administrators() access.Local {
+	local := thisMachine(nil)
+	if runtime.GOOS == "linux" {
 		local.Owners = []uint32{uint32(os.Geteuid())}
 	}
 	return local

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"maps"
 	"net/http"
@@ -80,10 +81,26 @@ func newMetrics() *metrics {
 	return m
 }
 
-// handler answers GET /metrics.
+// handler answers GET /metrics. An answer is made as a whole before it is sent: a client that does not read it keeps no other from theirs.
 func (m *metrics) handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
+	h := promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		made := &madeAnswer{ResponseWriter: w, status: http.StatusOK}
+		h.ServeHTTP(made, r)
+		w.WriteHeader(made.status)
+		_, _ = w.Write(made.body.Bytes()) // to whoever is still there
+	})
 }
+
+// madeAnswer holds an answer back, but for its header.
+type madeAnswer struct {
+	http.ResponseWriter
+	status int
+	body   bytes.Buffer
+}
+
+func (m *madeAnswer) WriteHeader(status int)            { m.status = status }
+func (m *madeAnswer) Write(b []byte) (n int, err error) { return m.body.Write(b) }
 
 // Request is part of server.Metrics.
 func (m *metrics) Request(route string, status int, took time.Duration) {

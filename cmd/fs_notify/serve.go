@@ -215,7 +215,7 @@ func (a *app) serve(ctx context.Context, o *serveFlags) error {
 	part(func(ctx context.Context) error { a.reloadOn(ctx, hup, supervisor.reloading(e.ready)); return nil })
 	part(func(ctx context.Context) error { supervisor.follow(ctx, e, newPulse(e, srv)); return nil })
 	if adminListener != nil {
-		d := &admin{e: e, srv: srv, metrics: counts.handler(), auth: thisMachine(nil), now: time.Now}
+		d := &admin{e: e, srv: srv, metrics: counts.handler(), auth: administrators(), now: time.Now}
 		a.log.Info("serving administrators", "url", "http://"+adminListener.Addr().String()+"/debug/")
 		part(func(ctx context.Context) error { return d.run(ctx, adminListener) })
 	}
