@@ -9,18 +9,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hungUp says whether the client of a connection that is waited on has left. It does not wait.
+// hungUp says whether the client of a connection that is waited on has left, or will say no more. What it has said, for nobody, is thrown
+// away: its end comes behind that. It does not wait.
 func hungUp(c net.Conn) bool {
-	plain, gone := below(c), false
-	err := onSocket(plain, func(fd int) {
-		var b [1]byte
-		n, _, err := unix.Recvfrom(fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		switch {
-		case err == unix.EAGAIN || err == unix.EINTR:
-		case err != nil || n == 0:
-			gone = true
-		default:
-			gone = plain != c // what TLS says to one who should be silent is good-bye
+	gone := false
+	err := onSocket(below(c), func(fd int) {
+		var junk [4096]byte
+		for range 16 { // what more there is is for the next time
+			n, _, err := unix.Recvfrom(fd, junk[:], unix.MSG_DONTWAIT)
+			if err == unix.EINTR {
+				continue
+			}
+			if err != nil || n == 0 {
+				gone = err != unix.EAGAIN
+				return
+			}
 		}
 	})
 	return gone || err != nil

@@ -265,6 +265,7 @@ func (a *API) reply(p *poll, message string) {
 		if _, err := p.conn.Write(b); err != nil {
 			reason = "client"
 		}
+		hungUp(p.conn) // a socket that is closed with something unread resets the connection, and the client may miss the answer
 		p.conn.Close()
 	}
 	a.done(p, reason)

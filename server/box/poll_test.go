@@ -192,7 +192,10 @@ func TestLongPollsTakeNoGoroutine(t *testing.T) {
 			t.Fatalf("%d goroutines for %d polls", runtime.NumGoroutine()-before, n)
 		}
 	}
-	// Those who leave are noticed.
+	// Those who leave are noticed, also behind something that nobody reads. Those who stay may say it, too.
+	for _, c := range conns {
+		io.WriteString(c, "\r\n")
+	}
 	for _, c := range conns[:n/2] {
 		c.Close()
 	}
@@ -277,7 +280,22 @@ func TestLongPollOverTLS(t *testing.T) {
 		tree.Create("f")
 		want(t, answers, 3, "new_change")
 		w.until(t, 0)
-		// One who leaves is noticed.
+		// One who leaves is noticed, and one who says something more has not left.
+		var talkers []net.Conn
+		for i := range 2 {
+			if h2 {
+				break
+			}
+			conn, err := tls.Dial("tcp", strings.TrimPrefix(base, "https://"), roots)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { conn.Close() })
+			io.WriteString(conn, "GET /2.0/events/poll?stream_position=now HTTP/1.1\r\nHost: localhost\r\n\r\n")
+			w.until(t, i+1)
+			io.WriteString(conn, "\r\n")
+			talkers = append(talkers, conn)
+		}
 		resp := make(chan error, 1)
 		leaving := &http.Client{Transport: &http.Transport{TLSClientConfig: roots, ForceAttemptHTTP2: h2}, Timeout: 200 * time.Millisecond}
 		go func() {
@@ -288,7 +306,14 @@ func TestLongPollOverTLS(t *testing.T) {
 			t.Error("a poll at the head was answered")
 		}
 		leaving.CloseIdleConnections()
-		w.until(t, 0)
+		w.until(t, len(talkers))
+		tree.Create("g")
+		for _, c := range talkers {
+			c.SetDeadline(time.Now().Add(patience))
+			if b, err := io.ReadAll(c); err != nil || !strings.HasSuffix(string(b), `{"version":1,"message":"new_change"}`) {
+				t.Errorf("one who says something more is answered with %q, %v", b, err)
+			}
+		}
 	}
 }
 
