@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"strconv"
+	"strings"
 	"time"
 
 	"fs_notify/notify"
@@ -149,9 +150,10 @@ func appendItem(b []byte, it *item) []byte {
 	b = append(b, `,"path_collection":{"total_count":`...)
 	b = strconv.AppendInt(b, int64(len(it.spine)), 10)
 	b = append(b, `,"entries":[`+rootFolderMini...)
-	for i := range it.spine[:len(it.spine)-1] {
-		b = append(b, ',')
-		b = it.appendAncestor(b, i)
+	name, rest := it.root.name, it.path
+	for _, id := range it.spine[:len(it.spine)-1] {
+		b = appendFolder(append(b, ','), id, name)
+		name, rest, _ = strings.Cut(rest, "/")
 	}
 	b = append(b, `]},"parent":`...)
 	b = it.appendParent(b)
@@ -179,36 +181,19 @@ func (it *item) appendParent(b []byte) []byte {
 	if len(it.spine) < 2 {
 		return append(b, rootFolderMini...)
 	}
-	return it.appendAncestor(b, len(it.spine)-2)
+	name, rest := it.root.name, it.path
+	for range it.spine[2:] {
+		name, rest, _ = strings.Cut(rest, "/")
+	}
+	return appendFolder(b, it.spine[len(it.spine)-2], name)
 }
 
-// appendAncestor appends the folder that is element i of an item's spine.
-func (it *item) appendAncestor(b []byte, i int) []byte {
+// appendFolder appends a folder that another item is in.
+func appendFolder(b []byte, id notify.FileID, name string) []byte {
 	b = append(b, `{"type":"folder","id":"`...)
-	b = strconv.AppendUint(b, uint64(it.spine[i]), 10)
+	b = strconv.AppendUint(b, uint64(id), 10)
 	b = append(b, `","sequence_id":null,"etag":null,"name":`...)
-	if i == 0 {
-		b = notify.AppendName(b, it.root.name)
-	} else {
-		b = notify.AppendName(b, component(it.path, i-1))
-	}
-	return append(b, '}')
-}
-
-// component is part i of a path.
-func component(path string, i int) string {
-	start := 0
-	for k := 0; k < len(path); k++ {
-		if path[k] != '/' {
-			continue
-		}
-		if i == 0 {
-			return path[start:k]
-		}
-		i--
-		start = k + 1
-	}
-	return path[start:]
+	return append(notify.AppendName(b, name), '}')
 }
 
 // unknownUser is how Box names one whom it does not know.
