@@ -15,14 +15,15 @@ import (
 
 // codes are Box's names of what went wrong, by status.
 var codes = map[int]string{
-	http.StatusBadRequest:         "bad_request",
-	http.StatusUnauthorized:       "unauthorized",
-	http.StatusForbidden:          "forbidden",
-	http.StatusNotFound:           "not_found",
-	http.StatusMethodNotAllowed:   "method_not_allowed",
-	http.StatusGone:               "not_found",
-	http.StatusTooManyRequests:    "rate_limit_exceeded",
-	http.StatusServiceUnavailable: "unavailable",
+	http.StatusBadRequest:            "bad_request",
+	http.StatusUnauthorized:          "unauthorized",
+	http.StatusForbidden:             "forbidden",
+	http.StatusNotFound:              "not_found",
+	http.StatusMethodNotAllowed:      "method_not_allowed",
+	http.StatusGone:                  "not_found",
+	http.StatusRequestEntityTooLarge: "request_entity_too_large",
+	http.StatusTooManyRequests:       "rate_limit_exceeded",
+	http.StatusServiceUnavailable:    "unavailable",
 }
 
 // parameterError is a parameter that cannot be read.

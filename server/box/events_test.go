@@ -3,7 +3,9 @@ package box_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net"
 	"net/url"
 	"slices"
 	"strings"
@@ -403,6 +405,21 @@ func TestUnreadableQueries(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// Who sends too much is told that it is the request that is wrong, in Box's word for it.
+func TestABodyThatIsTooLarge(t *testing.T) {
+	base := serve(t, servertest.New("/srv/data"), func(o *server.Options) { o.Box.Delay = -1 })
+	c, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	io.WriteString(c, "POST /2.0/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3000000\r\n\r\n")
+	if b, err := io.ReadAll(c); err != nil || !strings.HasPrefix(string(b), "HTTP/1.1 413 ") || !strings.Contains(string(b), `"status":413,"code":"request_entity_too_large"`) {
+		t.Errorf("%s, %v", b, err)
 	}
 }
 
