@@ -343,8 +343,18 @@ func TestBodies(t *testing.T) {
 			}
 		})}
 	})
-	if status, _ := post(t, url+"/v1/files/resolve", "["+strings.Repeat(" ", 1000)+"]"); status != 413 {
-		t.Errorf("a large body: %d", status)
+	for base, limit := range map[string]int{url: 1000, serve(t, tree, nil): 1 << 20} { // the server's, and that of resolve
+		large := "[" + strings.Repeat(" ", limit) + "]"
+		for _, body := range []io.Reader{strings.NewReader(large), io.MultiReader(strings.NewReader(large))} { // with a length, and in chunks
+			resp, err := oneShot(t).Post(base+"/v1/files/resolve", "application/json", body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != 413 {
+				t.Errorf("a body of more than %d bytes as %T: %s", limit, body, resp.Status)
+			}
+		}
 	}
 	if status, body := post(t, url+"/slow", "x"); status != 200 || body != "lasted" {
 		t.Errorf("after its body a request ends too soon: %d %s", status, body)

@@ -143,15 +143,13 @@ func (s *Server) limitBody(w http.ResponseWriter, r *http.Request) error {
 	}
 	if r.ContentLength > int64(s.MaxBodyBytes) {
 		w.Header().Set("Connection", "close")
-		return &notify.Error{Op: "server.receive", Kind: notify.Invalid, Err: errTooLarge, Msg: "the body is too large"}
+		return &notify.Error{Op: "server.receive", Kind: notify.Invalid, Err: &http.MaxBytesError{Limit: int64(s.MaxBodyBytes)}, Msg: "the body is too large"}
 	}
 	rc := http.NewResponseController(w)
 	rc.SetReadDeadline(time.Now().Add(s.BodyTimeout))
 	r.Body = &body{ReadCloser: http.MaxBytesReader(w, r.Body, int64(s.MaxBodyBytes)), rc: rc}
 	return nil
 }
-
-var errTooLarge = errors.New("the body is too large")
 
 // body is a request's body that has to come in time.
 type body struct {

@@ -318,7 +318,8 @@ func (s *Server) fail(w *response, r *http.Request, words errorWriter, err error
 		err = &notify.Error{Op: "server", Kind: notify.Unavailable, Err: err}
 	}
 	status := Status(err)
-	if errors.Is(err, errTooLarge) {
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
 		status = http.StatusRequestEntityTooLarge
 	}
 	level := slog.LevelDebug

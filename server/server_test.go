@@ -135,7 +135,7 @@ func TestResolveSettingsAndVersion(t *testing.T) {
 		`[1]`:                              "400 ",
 		`{`:                                "400 ",
 		"[" + strings.Repeat(`"1",`, 10000) + `"1"]`: "400 ",
-		"[" + strings.Repeat(" ", 1<<20) + "]":       "400 ",
+		"[" + strings.Repeat(" ", 1<<20) + "]":       "413 ",
 	} {
 		resp, err := oneShot(t).Post(url+"/v1/files/resolve", "application/json", strings.NewReader(body))
 		if err != nil {
