@@ -2,10 +2,9 @@ package box
 
 import (
 	"encoding/json"
-	"slices"
+	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"fs_notify/notify"
 )
@@ -40,17 +39,14 @@ func TestTheWayDownToAnItem(t *testing.T) {
 }
 
 // However deep an item is, each level costs the same.
-func TestADeepItem(t *testing.T) {
-	cost := func(levels int) time.Duration { // of a level
-		var all []time.Duration
-		for it, b := deep(levels), []byte(nil); len(all) < 10; {
-			began := time.Now()
-			b = appendItem(b[:0], it)
-			all = append(all, time.Since(began)/time.Duration(levels))
-		}
-		return slices.Min(all)
-	}
-	if few, many := cost(1000), cost(30_000); many > 5*few {
-		t.Errorf("a level costs %v of 1,000 and %v of 30,000", few, many)
+func BenchmarkADeepItem(b *testing.B) {
+	for _, levels := range []int{10, 1000, 30_000} {
+		b.Run(fmt.Sprint(levels), func(b *testing.B) {
+			it, buf := deep(levels), []byte(nil)
+			for b.Loop() {
+				buf = appendItem(buf[:0], it)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*levels), "ns/level")
+		})
 	}
 }
