@@ -979,3 +979,33 @@ func TestUnreadablePageIsOld(t *testing.T) {
 		t.Error("a cursor of the journal that was set aside is still good")
 	}
 }
+
+// What a clock says that was set forward counts only when it has kept that time: a mistake drops nothing for good.
+func TestClockThatIsSet(t *testing.T) {
+	wall := time.Date(2026, 1, 31, 8, 0, 0, 0, time.UTC)
+	var c clock
+	look := func(later, jump time.Duration) bool {
+		wall = wall.Add(later + jump)
+		return c.believes(wall, later)
+	}
+	const day = 24 * time.Hour
+	for i, tt := range []struct {
+		later, jump time.Duration
+		want        bool
+	}{
+		{0, 0, true},
+		{10 * time.Second, time.Second, true}, // it is corrected all the time
+		{10 * time.Second, 30 * day, false},
+		{10 * time.Minute, 0, false},
+		{10 * time.Second, -30 * day, true}, // it was a mistake
+		{10 * time.Second, -day, true},
+		{10 * time.Second, day, false},
+		{50 * time.Minute, 0, false},
+		{10 * time.Minute, 0, true}, // it was not
+		{10 * time.Second, 0, true},
+	} {
+		if got := look(tt.later, tt.jump); got != tt.want {
+			t.Errorf("look %d, %v later, set by %v: believed: %v", i, tt.later, tt.jump, got)
+		}
+	}
+}

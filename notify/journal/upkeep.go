@@ -230,9 +230,13 @@ func (j *Journal) moveWAL() {
 // nothing that the checkpoint still needs.
 func (j *Journal) retain(ctx context.Context) {
 	var cutoff notify.BatchNumber
-	if j.o.RetainAge > 0 {
-		cutoff = notify.NumberAt(j.o.Now().Add(-j.o.RetainAge))
+	now := j.o.Now()
+	if believed := j.clock.believes(now, now.Sub(j.clock.last)); believed && j.o.RetainAge > 0 {
+		cutoff = notify.NumberAt(now.Add(-j.o.RetainAge))
+	} else if !believed && !j.doubted {
+		j.log.Warn("the clock was set forward: nothing is dropped for its age until it has kept that time", "by", j.clock.ahead.String(), "for", clockDoubt.String())
 	}
+	j.doubted = j.clock.ahead > 0
 	err := j.expire(ctx, cutoff)
 	if err == nil {
 		err = j.deleteExpired(ctx)
@@ -247,6 +251,33 @@ func (j *Journal) retain(ctx context.Context) {
 		j.log.Error("the journal is damaged where its oldest batches are, and cannot drop them: it grows until the service is started anew, which sets it aside",
 			"dir", j.dir, "err", err)
 	}
+}
+
+// A clock that is set forward by so much is not believed before it has kept that time for so long.
+const (
+	clockStep  = time.Minute
+	clockDoubt = time.Hour
+)
+
+// clock is what is known of the time of day: by it batches are dropped for good, so that a mistake in it must not count.
+type clock struct {
+	last  time.Time     // when it was last looked at
+	ahead time.Duration // by how much it was set forward since it was last believed; 0: it is believed
+	kept  time.Duration // how long that is ago
+}
+
+// believes takes the time, and how much later that is than the last one by a clock that nobody sets.
+func (c *clock) believes(now time.Time, later time.Duration) bool {
+	if !c.last.IsZero() {
+		c.ahead += now.Round(0).Sub(c.last.Round(0)) - later
+		c.kept += later
+	}
+	c.last = now
+	if c.ahead < clockStep || c.kept >= clockDoubt {
+		c.ahead, c.kept = 0, 0
+		return true
+	}
+	return false
 }
 
 // expire moves the base up. The newest batch stays: its readers have the number of its last notification, and who read that has missed nothing.
