@@ -91,6 +91,14 @@ func (s stamp) same(o stamp) bool {
 	return s.size == o.size && s.time.Equal(o.time) && (s.id == nil) == (o.id == nil) && (s.id == nil || os.SameFile(s.id, o.id))
 }
 
+// settling is how long ago a file has to have been written to be read again: who writes it may not have done so to the end.
+const settling = 200 * time.Millisecond
+
+func (s stamp) settled() bool {
+	age := time.Since(s.time)
+	return s.id == nil || age < 0 || age >= settling
+}
+
 // What ends a grant, as its streams are told.
 var (
 	errRevoked = ended("the token was revoked or changed")
@@ -209,7 +217,8 @@ func (a *Access) Run(ctx context.Context) error {
 		a.mu.RLock()
 		stamps := a.stamps
 		a.mu.RUnlock()
-		if !stamps[0].same(stampOf(a.Options.Tokens)) || !stamps[1].same(stampOf(a.Options.Users)) {
+		tokens, users := stampOf(a.Options.Tokens), stampOf(a.Options.Users)
+		if (!stamps[0].same(tokens) || !stamps[1].same(users)) && tokens.settled() && users.settled() {
 			if err := a.Reload(); err != nil {
 				a.Log.Error("tokens and users stay as they were: their file cannot be used", "err", err)
 			} else {

@@ -215,6 +215,37 @@ func TestExpiry(t *testing.T) {
 	}
 }
 
+// A file that is just being written is not read in the middle of it.
+func TestFileThatIsBeingWritten(t *testing.T) {
+	r := newRig(t, "tokens:\n"+entry("a", "a", anyRights)+entry("b", "b", anyRights), "")
+	g, err := r.ask("X-Auth-Token: b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		go r.Run(ctx) // it looks each second
+		write := func(after time.Duration, text string) {
+			time.Sleep(after)
+			r.write(r.tokens, text)
+			if err := os.Chtimes(r.tokens, time.Time{}, time.Now()); err != nil {
+				t.Error(err)
+			}
+		}
+		write(1900*time.Millisecond, "tokens:\n"+entry("a", "a", anyRights)) // so far
+		write(300*time.Millisecond, "tokens:\n"+entry("a", "a", anyRights)+entry("b", "b", anyRights)+entry("c", "c", anyRights))
+		time.Sleep(time.Second)
+		cancel()
+		synctest.Wait()
+	})
+	if _, err := r.ask("X-Auth-Token: c"); err != nil {
+		t.Errorf("the file was not read again: %v", err)
+	}
+	if g.Lease.Err() != nil {
+		t.Error("a token was taken back that was still to be written")
+	}
+}
+
 // A clock that was ahead for a moment ends what was open then, and nothing for good.
 func TestClockThatWasAhead(t *testing.T) {
 	r := newRig(t, "tokens:\n"+entry("a", "a", anyRights+"\n    expires: 2026-01-31T09:00:00Z"), "")
