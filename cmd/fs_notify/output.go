@@ -36,7 +36,7 @@ const (
 	pathWidth = 29
 )
 
-func (t table) begin(w io.Writer) error {
+func (t *table) begin(w io.Writer) error {
 	if t.headless {
 		return nil
 	}
@@ -44,7 +44,7 @@ func (t table) begin(w io.Writer) error {
 	return err
 }
 
-func (table) frame(w io.Writer, records []record) error {
+func (*table) frame(w io.Writer, records []record) error {
 	for _, r := range records {
 		stream := "None"
 		if r.note.Stream != "" {
@@ -57,7 +57,7 @@ func (table) frame(w io.Writer, records []record) error {
 	return nil
 }
 
-func (table) end(io.Writer) error { return nil }
+func (*table) end(io.Writer) error { return nil }
 
 func tableRow(kind, path, stream string) string {
 	return pad(kind, typeWidth) + " " + pad(path, pathWidth) + " " + stream + "\n"
@@ -130,6 +130,8 @@ type output struct {
 	file  *os.File // nil if the writer is none
 	begun bool
 	sync  bool // a later run goes on with the file: a flush reaches the disk, and what fails is taken back
+
+	prepare func() error // makes the file ready, before anything is written
 }
 
 func newOutput(ctx context.Context, w io.Writer, p printer) *output {
@@ -142,6 +144,11 @@ func newOutput(ctx context.Context, w io.Writer, p printer) *output {
 func (o *output) begin() error {
 	if o.begun {
 		return nil
+	}
+	if o.prepare != nil {
+		if err := o.prepare(); err != nil {
+			return err
+		}
 	}
 	o.begun = true
 	return o.whole(func() error {

@@ -325,13 +325,12 @@ type tap struct {
 	start   notify.Cursor // what the cursor file held; zero: nothing
 }
 
-// open makes the output. With a cursor to go on from, an existing file is gone on with too.
+// open makes the output. What a file holds stays until the watch is in force.
 func (t *tap) open(ctx context.Context, o *watchFlags) error {
 	w := t.a.stdout
-	resume := t.start.Seq != 0
 	if o.file != "" {
-		mode := os.O_TRUNC
-		if resume {
+		mode := 0
+		if t.cursors != nil {
 			mode = os.O_APPEND
 		}
 		f, err := unlessEnded(ctx, func() (*os.File, error) { return os.OpenFile(o.file, os.O_WRONLY|os.O_CREATE|mode, 0o666) }) // a FIFO waits for its reader
@@ -339,15 +338,6 @@ func (t *tap) open(ctx context.Context, o *watchFlags) error {
 			return fmt.Errorf("the output cannot be written: %w", err)
 		}
 		w, t.closer = f, f
-		if resume && isRegular(f) {
-			cut, err := cutUnfinished(f)
-			if err != nil {
-				return fmt.Errorf("the output cannot be gone on with: %w", err)
-			}
-			if cut {
-				t.a.log.Warn("the last line of the output was not whole: it is cut off and comes again", "file", o.file)
-			}
-		}
 	}
 	var p printer
 	switch {
@@ -356,15 +346,40 @@ func (t *tap) open(ctx context.Context, o *watchFlags) error {
 	case o.ndjson:
 		p = &lines{}
 	default:
-		headless := false
-		if f, ok := w.(*os.File); ok && resume && isRegular(f) {
-			st, err := f.Stat()
-			headless = err == nil && st.Size() > 0
-		}
-		p = table{headless: headless}
+		p = &table{}
 	}
 	t.out = newOutput(ctx, w, p)
 	t.out.sync = t.cursors != nil && isRegular(t.out.file)
+	t.out.prepare = t.prepare
+	return nil
+}
+
+// prepare makes a file ready for its first byte: with a cursor file it is gone on with, also if that holds nothing yet; else --file begins anew.
+func (t *tap) prepare() error {
+	f := t.out.file
+	switch {
+	case !isRegular(f):
+		return nil
+	case t.cursors == nil && t.closer == nil:
+		return nil // where redirected output begins is the shell's business
+	case t.cursors == nil:
+		if err := f.Truncate(0); err != nil {
+			return fmt.Errorf("the output cannot be written: %w", err)
+		}
+		return nil
+	case t.closer != nil:
+		cut, err := cutUnfinished(f)
+		if err != nil {
+			return fmt.Errorf("the output cannot be gone on with: %w", err)
+		}
+		if cut {
+			t.a.log.Warn("the last line of the output was not whole: it is cut off", "file", f.Name())
+		}
+	}
+	if head, ok := t.out.printer.(*table); ok {
+		st, err := f.Stat()
+		head.headless = err == nil && st.Size() > 0
+	}
 	return nil
 }
 
