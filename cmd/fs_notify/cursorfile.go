@@ -22,9 +22,7 @@ type cursorFile struct {
 
 // load reads the file. A file that is missing or empty gives no cursor. Of a symbolic link it is the target that is kept.
 func (f *cursorFile) load() (notify.Cursor, error) {
-	if target, err := filepath.EvalSymlinks(f.path); err == nil {
-		f.path = target
-	}
+	f.path = behindLinks(f.path)
 	st, err := os.Stat(f.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return notify.Cursor{}, nil
@@ -54,6 +52,29 @@ func (f *cursorFile) load() (notify.Cursor, error) {
 	}
 	f.last = c
 	return c, nil
+}
+
+// behindLinks gives the name of what path leads to, which need not be there yet.
+func behindLinks(path string) string {
+	for range 40 { // as many links as Linux follows
+		if target, err := filepath.EvalSymlinks(path); err == nil {
+			return target
+		}
+		dir, name := filepath.Split(path)
+		link, err := os.Readlink(path)
+		switch {
+		case err == nil && filepath.IsAbs(link):
+			path = link
+		case err == nil:
+			path = dir + link // not cleaned: a ".." in it is that of the directory behind the links
+		default:
+			if real, err := filepath.EvalSymlinks(dir); err == nil {
+				return filepath.Join(real, name)
+			}
+			return path
+		}
+	}
+	return path
 }
 
 // temporary is the name under which a new content is written first: one that nobody else takes.

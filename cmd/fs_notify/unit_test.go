@@ -332,6 +332,49 @@ func TestCursorFileBehindALink(t *testing.T) {
 	}
 }
 
+// That holds where nothing is kept yet, however long the way there is.
+func TestCursorFileBehindLinksToNothing(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "volume", "deep"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join("volume", "deep"), filepath.Join(dir, "sub")); err != nil {
+		t.Skip(err)
+	}
+	for _, l := range []struct{ name, target string }{
+		{"absolute", filepath.Join(dir, "volume", "one")},
+		{"relative", filepath.Join("volume", "two")},
+		{"physical", "sub/../three"}, // volume/three
+		{"volume/back", "../chain"},
+		{"chain", "volume/deep/../four"},
+		{"round", "round"},
+	} {
+		if err := os.Symlink(l.target, filepath.Join(dir, l.name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := notify.Cursor{Seq: 8191, Dir: 7}
+	for name, target := range map[string]string{"absolute": "one", "relative": "two", "physical": "three", "volume/back": "four", "sub/plain": "deep/plain"} {
+		f := &cursorFile{path: filepath.Join(dir, name)}
+		if _, err := f.load(); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.save(want); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if text, err := os.ReadFile(filepath.Join(dir, "volume", target)); string(text) != want.String()+"\n" {
+			t.Errorf("%s: behind the link is %q, %v", name, text, err)
+		}
+	}
+	if _, err := (&cursorFile{path: filepath.Join(dir, "round")}).load(); err == nil {
+		t.Error("a link to itself as a cursor file was taken")
+	}
+	t.Chdir(dir)
+	if got := behindLinks("none"); got != "none" {
+		t.Errorf("a name alone became %q", got)
+	}
+}
+
 func TestRoomForStreams(t *testing.T) {
 	for files, want := range map[uint64]int{0: 0, 60: 30, 1024: 768, 20_000: 19_744, math.MaxUint64: math.MaxInt32} {
 		if got := roomForStreams(files); got != want {
