@@ -115,9 +115,40 @@ func readCredentials(store string) (string, error) {
 	return c.BearerToken, nil
 }
 
+// ownCredentials gives the file behind links that login may replace and logout remove: one that is not there, is empty, or holds
+// credentials of whatever version.
+func ownCredentials(store string) (string, error) {
+	name, err := credentialsFile(store)
+	if err != nil {
+		return "", err
+	}
+	name = behindLinks(name)
+	st, err := os.Stat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return name, nil
+	}
+	if err != nil {
+		return "", err
+	}
+	if !st.Mode().IsRegular() {
+		return "", fmt.Errorf("%s is no regular file, and stays as it is", name)
+	}
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return "", err
+	}
+	var c struct {
+		BearerToken *string `json:"bearer_token"`
+	}
+	if err := json.Unmarshal(text, &c); len(text) > 0 && (err != nil || c.BearerToken == nil) {
+		return "", fmt.Errorf("%s holds something else than credentials, and stays as it is: name another file with --credentials-store", name)
+	}
+	return name, nil
+}
+
 // writeCredentials replaces the file, which nobody else may read.
 func writeCredentials(store, token string) error {
-	name, err := credentialsFile(store)
+	name, err := ownCredentials(store)
 	if err != nil {
 		return err
 	}
@@ -182,6 +213,9 @@ func (a *app) login(ctx context.Context, o *sessionFlags) error {
 	if o.user == "" {
 		return misused("who logs in? Name the user with -u")
 	}
+	if _, err := ownCredentials(o.store); err != nil {
+		return fmt.Errorf("the credentials cannot be kept: %w", err)
+	}
 	if o.password == "" {
 		var err error
 		if o.password, err = a.askPassword(ctx); err != nil {
@@ -231,9 +265,9 @@ func (a *app) askPassword(ctx context.Context) (string, error) {
 }
 
 func (a *app) logout(ctx context.Context, o *sessionFlags) error {
-	name, err := credentialsFile(o.store)
+	name, err := ownCredentials(o.store)
 	if err != nil {
-		return err
+		return fmt.Errorf("the credentials cannot be removed: %w", err)
 	}
 	token, err := readCredentials(o.store)
 	if err == nil && token != "" {

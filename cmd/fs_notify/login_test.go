@@ -1,0 +1,74 @@
+package main
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Login and logout replace and remove credentials, and nothing else that somebody may have named.
+func TestCredentialsOfOthers(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, `{"bearer_token":"new"}`)
+	}))
+	defer srv.Close()
+	host, port, _ := net.SplitHostPort(srv.Listener.Addr().String())
+	const ours, new = `{"bearer_token":"old","version":1}`, `{"bearer_token":"new","version":1}`
+	for _, tt := range []struct {
+		what, text string
+		refused    bool
+	}{
+		{"credentials", ours, false},
+		{"credentials of another version", `{"bearer_token":"x","version":2}`, false},
+		{"an empty file", "", false},
+		{"a file of words", "Host files.example\n", true},
+		{"other JSON", `{"token":"mine"}`, true},
+		{"a list", `[]`, true},
+	} {
+		for _, link := range []bool{false, true} {
+			for _, command := range []string{"login -u joe -p horse", "logout"} {
+				dir := t.TempDir()
+				file, store := filepath.Join(dir, "file"), filepath.Join(dir, "file")
+				if err := os.WriteFile(file, []byte(tt.text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				if link {
+					store = filepath.Join(dir, "link")
+					if err := os.Symlink("file", store); err != nil {
+						t.Skip(err)
+					}
+				}
+				code, _, stderr := runHere(t.Context(), nil, append(strings.Fields(command), "--host", host, "--port", port, "--credentials-store", store)...)
+				text, err := os.ReadFile(file)
+				switch {
+				case tt.refused && (code != exitFailed || string(text) != tt.text || !strings.Contains(stderr, "stays as it is")):
+					t.Errorf("%s, %s, behind a link %v: exit %d, %q; it holds %q, %v", command, tt.what, link, code, stderr, text, err)
+				case !tt.refused && (code != exitDone || command == "logout" && err == nil || command != "logout" && strings.TrimSpace(string(text)) != new):
+					t.Errorf("%s, %s, behind a link %v: exit %d, %q; it holds %q, %v", command, tt.what, link, code, stderr, text, err)
+				}
+				if st, err := os.Lstat(filepath.Join(dir, "link")); link && (err != nil || st.Mode()&os.ModeSymlink == 0) {
+					t.Errorf("%s, %s: the link is no more, %v", command, tt.what, err)
+				}
+			}
+		}
+	}
+}
+
+// What is no file is as it was; here a directory, as a device would be lost if this test failed.
+func TestCredentialsAreAFile(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "dir")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range []string{"login -u joe -p horse", "logout"} {
+		code, _, stderr := runHere(t.Context(), nil, append(strings.Fields(command), "--port", "1", "--credentials-store", dir)...)
+		if _, err := os.Stat(dir); code != exitFailed || !strings.Contains(stderr, "no regular file") || err != nil {
+			t.Errorf("%s: exit %d, %q; %v", command, code, stderr, err)
+		}
+	}
+}
