@@ -12,6 +12,10 @@ func TestMisuse(t *testing.T) {
 	t.Chdir(t.TempDir())
 	os.MkdirAll("d/e", 0o755)
 	os.WriteFile("file", nil, 0o644)
+	os.Symlink("file", "link")
+	os.Symlink("new", "dangling")
+	os.Link("file", "hard")
+	here, _ := os.Getwd()
 	for _, v := range os.Environ() { // the tester's own settings are not the test's
 		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, envPrefix) {
 			t.Setenv(name, "")
@@ -46,6 +50,11 @@ func TestMisuse(t *testing.T) {
 		{`--path d --since yesterday`, `--since: "yesterday" is no place to begin`},
 		{`--path d --since 5m`, `--since 5m needs --state-dir`},
 		{`--path d --cursor-file c`, `--cursor-file needs --state-dir`},
+		{`--host h --path /d --file file --cursor-file file`, `--cursor-file file is the output, too: each needs a file of its own`},
+		{`--path d --state-dir s --file link --cursor-file file`, `--cursor-file file is the output, too`},
+		{`--path d --state-dir s --file hard --cursor-file link`, `--cursor-file link is the output, too`},
+		{`--path d --state-dir s --file dangling --cursor-file d/../new`, `--cursor-file d/../new is the output, too`},
+		{`--path d --state-dir s --file new --cursor-file ` + here + `/new`, `is the output, too`},
 		{`--path d --watcher eyes`, `--watcher eyes: there are auto, fsnotify, inotify, fanotify, poll`},
 		{`--path d --filter child_file_add`, `--filter: unknown notification type "child_file_add", did you mean "child_file_added"?`},
 		{`--path d --filter child_file_added child_dir_gone`, `unknown notification type "child_dir_gone"`},

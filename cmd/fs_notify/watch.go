@@ -234,6 +234,9 @@ func (a *app) watch(ctx context.Context, o *watchFlags) error {
 		t.fields = notify.FieldsAll
 	}
 	if o.cursor != "" {
+		if a.writesTo(o, o.cursor) {
+			return misused("--cursor-file %s is the output, too: each needs a file of its own", o.cursor)
+		}
 		t.cursors = &cursorFile{path: o.cursor}
 		if t.start, err = t.cursors.load(); err != nil {
 			return err
@@ -260,6 +263,21 @@ func (a *app) watch(ctx context.Context, o *watchFlags) error {
 		err = e
 	}
 	return err
+}
+
+// writesTo says whether the output goes to the file that a name leads to, which need not be there yet.
+func (a *app) writesTo(o *watchFlags, name string) bool {
+	if o.file != "" {
+		x, y := behindLinks(o.file), behindLinks(name)
+		return same(os.Stat(x))(os.Stat(y)) || filepath.Base(x) == filepath.Base(y) && same(os.Stat(filepath.Dir(x)))(os.Stat(filepath.Dir(y)))
+	}
+	f, ok := a.stdout.(*os.File)
+	return ok && same(f.Stat())(os.Stat(name))
+}
+
+// same says whether two files are one.
+func same(x fs.FileInfo, errX error) func(fs.FileInfo, error) bool {
+	return func(y fs.FileInfo, errY error) bool { return errX == nil && errY == nil && os.SameFile(x, y) }
 }
 
 var (
