@@ -213,7 +213,7 @@ type pipe struct {
 
 func (p pipe) Write(b []byte) (int, error) {
 	n, err := unlessEnded(p.ctx, func() (int, error) { return p.Writer.Write(b) })
-	if errors.Is(err, syscall.EPIPE) {
+	if errors.Is(err, syscall.EPIPE) || err != nil && context.Cause(p.ctx) == errOutputClosed {
 		err = errOutputClosed
 	}
 	return n, err

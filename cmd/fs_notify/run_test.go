@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -156,5 +157,44 @@ func TestOnlyStreamsEndWithTheirReader(t *testing.T) {
 		if code := run(tt.ctx, strings.Fields(tt.args), nil, gone, &stderr); code != tt.want {
 			t.Errorf("%s: exit %d, want %d; %s", tt.args, code, tt.want, &stderr)
 		}
+	}
+}
+
+// Where the reader of the output goes, what could not be saved still counts.
+func TestReaderGoesAndNothingIsSaved(t *testing.T) {
+	dir, state := t.TempDir(), filepath.Join(t.TempDir(), "state")
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	var stderr bytes.Buffer
+	ended := make(chan int, 1)
+	go func() {
+		ended <- run(ctx, []string{"--path", dir, "--state-dir", state, "--filter", "child_file_added"}, nil, w, &stderr)
+	}()
+	out := bufio.NewReader(r)
+	read := func(want string) {
+		t.Helper()
+		for line := ""; !strings.Contains(line, want); {
+			if line, err = out.ReadString('\n'); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	read("====")
+	if err := os.RemoveAll(state); err != nil {
+		t.Skip(err) // open files cannot be removed here
+	}
+	if err := os.WriteFile(filepath.Join(dir, "lost"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	read("lost")
+	r.Close()
+	if code := <-ended; code != exitFailed || !strings.Contains(stderr.String(), "could not be saved") || ctx.Err() != nil {
+		t.Errorf("exit %d, stderr %q, %v", code, &stderr, ctx.Err())
 	}
 }

@@ -289,7 +289,7 @@ var (
 // wrong after that still counts.
 func orderly(ctx context.Context, err error) error {
 	cause := context.Cause(ctx)
-	if cause == errOutputClosed || errors.Is(err, errOutputClosed) || cause != nil && (errors.Is(err, cause) || errors.Is(err, context.Canceled)) ||
+	if errors.Is(err, errOutputClosed) || cause != nil && (errors.Is(err, cause) || errors.Is(err, context.Canceled)) ||
 		errors.Is(err, errEnough) || errors.Is(err, client.ErrIdle) {
 		return nil
 	}
