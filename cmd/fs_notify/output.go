@@ -129,7 +129,8 @@ type output struct {
 	w     *bufio.Writer
 	file  *os.File // nil if the writer is none
 	begun bool
-	sync  bool // a later run goes on with the file: a flush reaches the disk, and what fails is taken back
+	sync  bool  // a later run goes on with the file: a flush reaches the disk, and what fails is taken back
+	kept  int64 // with sync: how long the file was when the cursor was last kept
 
 	prepare func() error // makes the file ready, before anything is written
 }
@@ -149,6 +150,9 @@ func (o *output) begin() error {
 		if err := o.prepare(); err != nil {
 			return err
 		}
+	}
+	if err := o.keep(); err != nil {
+		return err
 	}
 	o.begun = true
 	return o.whole(func() error {
@@ -174,17 +178,30 @@ func (o *output) write(records []record) error {
 
 // whole runs write. In a file that a later run goes on with it leaves all or nothing.
 func (o *output) whole(write func() error) error {
-	if !o.sync {
-		return write()
-	}
-	st, err := o.file.Stat()
+	err := write()
 	if err != nil {
-		return err
-	}
-	if err = write(); err != nil {
-		o.file.Truncate(st.Size()) // what stays of it the next run cuts
+		o.takeBack()
 	}
 	return err
+}
+
+// keep says that a later run goes on behind all that was written.
+func (o *output) keep() error {
+	if !o.sync {
+		return nil
+	}
+	st, err := o.file.Stat()
+	if err == nil {
+		o.kept = st.Size()
+	}
+	return err
+}
+
+// takeBack takes away what a later run writes again. What stays of it that run cuts.
+func (o *output) takeBack() {
+	if o.sync && o.begun {
+		o.file.Truncate(o.kept)
+	}
 }
 
 func (o *output) flush() error {

@@ -446,7 +446,14 @@ func (t *tap) moved(c notify.Cursor) error {
 	if t.cursors == nil || c.Seq == 0 {
 		return nil
 	}
-	return t.cursors.save(c)
+	err := t.cursors.save(c)
+	if err == nil {
+		return t.out.keep()
+	}
+	if now, e := (&cursorFile{path: t.cursors.path}).load(); e == nil && now == t.cursors.last {
+		t.out.takeBack() // it comes again; what is not sure to come stays
+	}
+	return err
 }
 
 // close writes what stands at the end, if the watch was ever in force.
