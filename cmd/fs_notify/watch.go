@@ -486,8 +486,8 @@ func (t *tap) gone(err error) error {
 	if b := e.Bounds; b.Head != 0 {
 		s += fmt.Sprintf("; kept is what happened from %s to %s", b.Base.Time().Format(time.RFC3339), b.Head.Time().Format(time.RFC3339))
 	}
-	if t.start.Seq != 0 {
-		s += fmt.Sprintf(". Changes since the last run are lost to this stream: delete %s and start with --since snapshot, to begin anew with all that is there, or with --since oldest",
+	if t.cursors != nil && t.cursors.last.Seq != 0 {
+		s += fmt.Sprintf(". Changes behind it are lost to this stream: delete %s and start with --since snapshot, to begin anew with all that is there, or with --since oldest",
 			t.cursors.path)
 	} else {
 		s += ". Start with --since snapshot, to begin with all that is there, or with --since oldest"
