@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"io"
 	"net"
 	"net/http"
@@ -70,5 +71,37 @@ func TestCredentialsAreAFile(t *testing.T) {
 		if _, err := os.Stat(dir); code != exitFailed || !strings.Contains(stderr, "no regular file") || err != nil {
 			t.Errorf("%s: exit %d, %q; %v", command, code, stderr, err)
 		}
+	}
+}
+
+// A token in the environment is taken as one in a file is: without the line end that tools leave, and only if it can be shown.
+func TestTokenInTheEnvironment(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		json.NewEncoder(w).Encode(r.Header.Get("Authorization"))
+	}))
+	defer srv.Close()
+	host, port, _ := net.SplitHostPort(srv.Listener.Addr().String())
+	store := filepath.Join(t.TempDir(), "none")
+	for _, tt := range []struct {
+		token string
+		code  int
+		shown string
+	}{
+		{"fsn_a", exitDone, "Bearer fsn_a"},
+		{" fsn_a\r\n", exitDone, "Bearer fsn_a"},
+		{"words that é chose", exitDone, "Bearer words that \\u00e9 chose"},
+		{"\n", exitDone, `""`},
+		{"fsn_a\nfsn_b", exitMisuse, ""},
+		{"fsn_\x7f", exitMisuse, ""},
+	} {
+		t.Setenv(envPrefix+"TOKEN", tt.token)
+		code, stdout, stderr := runHere(t.Context(), nil, "who_am_i", "--host", host, "--port", port, "--credentials-store", store)
+		if code != tt.code || !strings.Contains(stdout, tt.shown) || strings.Contains(stderr, "fsn_") {
+			t.Errorf("%q: exit %d, %q, %q", tt.token, code, stdout, stderr)
+		}
+	}
+	t.Setenv(envPrefix+"TOKEN", "a\nb")
+	if code, _, stderr := runHere(t.Context(), nil, "--host", host, "--port", port, "--path", "/d", "--timeout", "5s"); code != exitMisuse || !strings.Contains(stderr, "TOKEN should hold one line") {
+		t.Errorf("a stream: exit %d, %q", code, stderr)
 	}
 }

@@ -223,13 +223,22 @@ func (a *app) tokenOf(file, store string) (string, error) {
 			return "", fmt.Errorf("--token-file: %w", err)
 		}
 		t := strings.TrimSpace(string(text))
-		if t == "" || strings.ContainsAny(t, "\r\n") {
+		if t == "" || !sendable(t) {
 			return "", fmt.Errorf("--token-file: %s should hold one line, the token", file)
 		}
 		return t, nil
 	}
-	if t, ok := a.lookupEnv(envPrefix + "TOKEN"); ok && t != "" {
+	t, _ := a.lookupEnv(envPrefix + "TOKEN")
+	if t = strings.TrimSpace(t); !sendable(t) {
+		return "", misused("%sTOKEN should hold one line, the token", envPrefix)
+	}
+	if t != "" {
 		return t, nil
 	}
 	return readCredentials(store)
+}
+
+// sendable says whether a token can be shown: a header has no place for control characters.
+func sendable(token string) bool {
+	return !strings.ContainsFunc(token, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })
 }
