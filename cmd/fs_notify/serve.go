@@ -305,7 +305,9 @@ func parseRoots(args []string) ([]watch.Root, error) {
 			return nil, fmt.Errorf("--root %s: %w", arg, err)
 		}
 		if name == "" {
-			name = abs
+			if name = abs; !same(os.Stat(abs))(os.Stat(real)) { // a ".." behind a link
+				name = real
+			}
 		}
 		for _, r := range roots {
 			switch {

@@ -391,6 +391,7 @@ func TestParseRoots(t *testing.T) {
 	}
 	os.WriteFile(filepath.Join(base, "file"), nil, 0o644)
 	os.Symlink("a", filepath.Join(base, "link"))
+	os.Symlink("a/b", filepath.Join(base, "elsewhere"))
 	for _, c := range []struct {
 		roots string // blank-separated, relative to base where @ stands
 		want  string // names, or the error's beginning
@@ -401,6 +402,10 @@ func TestParseRoots(t *testing.T) {
 		{"@/c=d", "@/c=d", false},
 		{"/m=@/c=d", "/m", false},
 		{"@/link", "@/link", false},
+		{"@/elsewhere/..", "@/a", false},
+		{"/m=@/elsewhere/.. @/e", "/m @/e", false},
+		{"@/elsewhere/../../e", "@/e", false},
+		{"@/a @/elsewhere/..", "is served already", true},
 		{"@/a @/a/b", "lie one in the other", true},
 		{"@/a/b @/a", "lie one in the other", true},
 		{"@/a @/link", "lie one in the other", true},
@@ -423,6 +428,33 @@ func TestParseRoots(t *testing.T) {
 		case !c.fails && (err != nil || strings.Join(names, " ") != strings.ReplaceAll(c.want, "@", base)):
 			t.Errorf("%s: got %v, %v", c.roots, names, err)
 		}
+	}
+}
+
+// A ".." behind a link is the directory above that which the link leads to, as for the system.
+func TestDirectoryAboveALink(t *testing.T) {
+	base, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(base, "a", "b"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join("a", "b"), filepath.Join(base, "link")); err != nil {
+		t.Skip(err)
+	}
+	t.Chdir(base)
+	for path, want := range map[string]string{
+		"link/..": "a", base + "/link/..": "a", "./link/../b/": "a/b", "a/../link": "a/b", ".": ".",
+	} {
+		got, err := existingDirectory(path)
+		if err != nil || got != filepath.Join(base, want) {
+			t.Errorf("%q is %s, %v, want %s", path, got, err, want)
+		}
+	}
+	t.Chdir("link")
+	if got, err := existingDirectory(".."); err != nil || got != filepath.Join(base, "a") {
+		t.Errorf("from within the link, the directory above is %s, %v", got, err)
 	}
 }
 

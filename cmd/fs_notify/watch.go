@@ -303,9 +303,22 @@ func (m *missing) Error() string {
 	return fmt.Sprintf("there is no directory %s on this machine", m.path)
 }
 
+// absolute gives a path that does not depend on the working directory. It leaves ".." where it is: behind a link, that is not the
+// directory that the link is in.
+func absolute(path string) (string, error) {
+	if runtime.GOOS == "windows" { // which takes ".." out before it follows links, as Abs does
+		return filepath.Abs(path)
+	}
+	if filepath.IsAbs(path) {
+		return path, nil
+	}
+	wd, err := os.Getwd()
+	return wd + string(filepath.Separator) + path, err
+}
+
 // existingDirectory gives the real, absolute path of a directory, or says what is in its place.
 func existingDirectory(path string) (string, error) {
-	abs, err := filepath.Abs(path)
+	abs, err := absolute(path)
 	if err != nil {
 		return "", err
 	}
@@ -326,7 +339,7 @@ func existingDirectory(path string) (string, error) {
 		return "", fmt.Errorf("%s cannot be watched: %w", abs, err)
 	}
 	if !st.IsDir() {
-		return "", fmt.Errorf("%s is not a directory: watch the one that it is in, %s", abs, filepath.Dir(abs))
+		return "", fmt.Errorf("%s is not a directory: watch the one that it is in, %s", abs, filepath.Dir(dir))
 	}
 	return dir, nil
 }
