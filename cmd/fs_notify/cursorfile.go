@@ -141,10 +141,5 @@ func (f *cursorFile) replace(text string) (err error) {
 	if err = os.Rename(tmp, f.path); err != nil {
 		return err
 	}
-	dir, err := os.Open(filepath.Dir(f.path))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
+	return syncDir(filepath.Dir(f.path))
 }

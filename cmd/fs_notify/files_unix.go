@@ -4,6 +4,7 @@ package main
 
 import (
 	"math"
+	"os"
 	"syscall"
 )
 
@@ -14,4 +15,14 @@ func maxFiles() uint64 {
 		return math.MaxUint64
 	}
 	return uint64(l.Cur)
+}
+
+// syncDir makes what was renamed in a directory durable.
+func syncDir(name string) error {
+	dir, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
 }
