@@ -217,6 +217,7 @@ func (t *tap) takeSnapshot(ctx context.Context, snap *notify.Snapshot, v feed.Vi
 		}
 		records = records[:0]
 		if ctx.Err() != nil {
+			t.takeBack() // half a snapshot: the next run begins with a whole one
 			return context.Cause(ctx)
 		}
 	}

@@ -93,6 +93,9 @@ func (a *app) follow(ctx context.Context, o *watchFlags, types notify.TypeSet, t
 		}
 		return t.take(records, f.Cursor.Dir)
 	})
+	if err != nil && snapshot > 0 && t.cursors != nil && t.cursors.last.Seq == 0 && !errors.Is(err, errEnough) {
+		t.takeBack() // half a snapshot: the next run begins with a whole one
+	}
 	switch {
 	case failed != nil:
 		return failed

@@ -463,10 +463,18 @@ func (t *tap) moved(c notify.Cursor) error {
 	if err == nil {
 		return t.out.keep()
 	}
-	if now, e := (&cursorFile{path: t.cursors.path}).load(); e == nil && now == t.cursors.last {
-		t.out.takeBack() // it comes again; what is not sure to come stays
-	}
+	t.takeBack()
 	return err
+}
+
+// takeBack takes away what was written since the cursor was kept, if it is sure to come again.
+func (t *tap) takeBack() {
+	if t.cursors == nil {
+		return
+	}
+	if now, err := (&cursorFile{path: t.cursors.path}).load(); err == nil && now == t.cursors.last {
+		t.out.takeBack()
+	}
 }
 
 // close writes what stands at the end, if the watch was ever in force.
