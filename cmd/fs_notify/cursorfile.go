@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"fs_notify/notify"
+	"fs_notify/server/access"
 )
 
 // cursorFile is where --cursor-file keeps the place to go on from: one line, SEQ.DIRID. After a crash it holds the old
@@ -141,5 +142,5 @@ func (f *cursorFile) replace(text string) (err error) {
 	if err = os.Rename(tmp, f.path); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(f.path))
+	return access.SyncDir(filepath.Dir(f.path))
 }

@@ -4,7 +4,6 @@ package main
 
 import (
 	"math"
-	"os"
 	"syscall"
 )
 
@@ -15,14 +14,4 @@ func maxFiles() uint64 {
 		return math.MaxUint64
 	}
 	return uint64(l.Cur)
-}
-
-// syncDir makes what was renamed in a directory durable.
-func syncDir(name string) error {
-	dir, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
 }

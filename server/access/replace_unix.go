@@ -41,8 +41,8 @@ func keepOwner(f *os.File, old fs.FileInfo) error {
 	return nil
 }
 
-// syncDir makes what was renamed in a directory durable.
-func syncDir(name string) error {
+// SyncDir makes what was renamed in a directory durable.
+func SyncDir(name string) error {
 	dir, err := os.Open(name)
 	if err != nil {
 		return err

@@ -259,7 +259,7 @@ func replaceFile(name string, text []byte) error {
 		err = os.Rename(tmp.Name(), name)
 	}
 	if err == nil {
-		err = syncDir(filepath.Dir(name))
+		err = SyncDir(filepath.Dir(name))
 	}
 	return err
 }
