@@ -74,7 +74,6 @@ type Journal struct {
 	unlocked bool  // the lock file is gone and could not be put back; for who runs it
 	worn     bool  // old batches cannot be dropped, as the file is damaged; for who runs it
 	clock    clock // of retain
-	doubted  bool  // and that was said
 
 	insert *sql.Stmt
 	query  queries
