@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"time"
 
 	"fs_notify/notify"
@@ -25,7 +24,7 @@ func (a *app) followHere(ctx context.Context, o *watchFlags, dir string, types n
 		exclude:  append(t.ownFiles(dir), o.exclude...), log: slog.New(quiet{a.log.Handler()}),
 	}
 	if o.stateDir != "" {
-		abs, err := filepath.Abs(o.stateDir)
+		abs, err := absolute(o.stateDir)
 		if err != nil {
 			return err
 		}
@@ -100,7 +99,13 @@ func (a *app) readHere(ctx context.Context, o *watchFlags, e *engine, types noti
 	if err != nil {
 		return t.gone(err)
 	}
-	sub, err := f.Subscribe(ctx, feed.View{Root: root.ID, Dir: root.ID, Recursive: o.recursive, Types: types, Scope: scope}, after)
+	view := feed.View{Root: root.ID, Dir: root.ID, Recursive: o.recursive, Types: types, Scope: scope}
+	var sub *feed.Sub
+	if since.Kind == feed.SinceOldest {
+		sub, err = f.SubscribeOldest(ctx, view)
+	} else {
+		sub, err = f.Subscribe(ctx, view, after)
+	}
 	if err != nil {
 		return t.gone(err)
 	}

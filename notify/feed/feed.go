@@ -88,6 +88,17 @@ func (f *Feed) Subscribe(ctx context.Context, v View, after notify.Seq) (*Sub, e
 	return &Sub{feed: f, view: v, pos: at}, nil
 }
 
+// SubscribeOldest makes a subscription that begins with the oldest of what is kept, however fast that is dropped meanwhile.
+func (f *Feed) SubscribeOldest(ctx context.Context, v View) (*Sub, error) {
+	for {
+		oldest := f.log.Bounds().Oldest()
+		s, err := f.Subscribe(ctx, v, oldest)
+		if !errors.Is(err, notify.Gone) || f.log.Bounds().Oldest() == oldest {
+			return s, err
+		}
+	}
+}
+
 // check says whether the log can be read on from a cursor, and where.
 func (f *Feed) check(ctx context.Context, after notify.Seq) (notify.Seq, error) {
 	after, ok, err := f.log.Contains(ctx, after)

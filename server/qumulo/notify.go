@@ -255,15 +255,11 @@ func (s *stream) position(ctx context.Context) (first beginning, err error) {
 	if s.since.Kind == feed.SinceNow || s.since.Kind == feed.SinceTime { // which may be ahead of all there is
 		after = min(after, s.looked)
 	}
-	if err == nil {
-		s.sub, err = s.Feed.Subscribe(ctx, s.view, after)
-	}
-	for s.since.Kind == feed.SinceOldest && errors.Is(err, notify.Gone) { // the oldest was dropped since it was asked for
-		oldest := s.Feed.Log().Bounds().Oldest()
-		if oldest == after {
-			break
-		}
-		after = oldest
+	switch {
+	case err != nil:
+	case s.since.Kind == feed.SinceOldest:
+		s.sub, err = s.Feed.SubscribeOldest(ctx, s.view)
+	default:
 		s.sub, err = s.Feed.Subscribe(ctx, s.view, after)
 	}
 	if errors.Is(err, notify.Gone) && s.reset && !s.gone { // it begins with the present after all
