@@ -306,6 +306,9 @@ var statuses = map[notify.Kind]int{
 	notify.Closed:       http.StatusServiceUnavailable,
 }
 
+// maxLogged is how many bytes of a path go into the log.
+const maxLogged = 1024
+
 // Status gives the HTTP status of an error.
 func Status(err error) int { return statuses[notify.KindOf(err)] }
 
@@ -330,7 +333,8 @@ func (s *Server) fail(w *response, r *http.Request, words errorWriter, err error
 	if status >= 500 && status != http.StatusServiceUnavailable {
 		level = slog.LevelError
 	}
-	s.Log.Log(r.Context(), level, "request failed", "method", r.Method, "path", clip(r.URL.EscapedPath()), "status", status, "client", r.RemoteAddr, "err", err)
+	path := r.URL.EscapedPath()
+	s.Log.Log(r.Context(), level, "request failed", "method", r.Method, "path", path[:min(len(path), maxLogged)], "status", status, "client", r.RemoteAddr, "err", err)
 	if w.status != 0 {
 		return
 	}
@@ -562,11 +566,3 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
 
 // ignore drops an error of writing: the connection is broken and the client sees it.
 func ignore(error) error { return nil }
-
-// clip is of what a client sent what goes into the log.
-func clip(s string) string {
-	if len(s) > 1024 {
-		return s[:1024] + "..."
-	}
-	return s
-}
