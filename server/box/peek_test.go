@@ -11,11 +11,6 @@ import (
 
 // A client that waits for its poll may say what it likes, in TLS or not. That it leaves is noticed, whatever it has said before.
 func TestWhetherAClientHasLeft(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
 	for _, secure := range []bool{false, true} {
 		for _, says := range []int{0, 2, 100_000} {
 			for how, leave := range map[string]func(c *net.TCPConn){
@@ -23,16 +18,7 @@ func TestWhetherAClientHasLeft(t *testing.T) {
 				"closes with a bang": func(c *net.TCPConn) { c.SetLinger(0); c.Close() },
 				"will say no more":   func(c *net.TCPConn) { c.CloseWrite() }, // to net/http, too, that is leaving
 			} {
-				client, err := net.Dial("tcp", l.Addr().String())
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer client.Close()
-				conn, err := l.Accept()
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer conn.Close()
+				client, conn := pair(t)
 				if secure {
 					conn = tls.Server(conn, nil)
 				}
@@ -44,7 +30,7 @@ func TestWhetherAClientHasLeft(t *testing.T) {
 					time.Sleep(time.Millisecond)
 				}
 				client.Write(make([]byte, says))
-				leave(client.(*net.TCPConn))
+				leave(client)
 				for end := time.Now().Add(10 * time.Second); !hungUp(conn); time.Sleep(time.Millisecond) {
 					if time.Now().After(end) {
 						t.Errorf("TLS %v: a client that says %d bytes and %s has not left", secure, says, how)

@@ -11,27 +11,13 @@ import (
 
 // Clients that take nothing do not hold up the answers to all others, which come after theirs.
 func TestStuckClientsHoldNobodyUp(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
 	ended := 0
 	a := New(Options{})
 	a.Observer = counter{&ended}
 	var polls []*poll
 	for range 20 {
-		client, err := net.Dial("tcp", l.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer client.Close()
-		conn, err := l.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		client.(*net.TCPConn).SetReadBuffer(4096)
+		client, conn := pair(t)
+		client.SetReadBuffer(4096)
 		conn.(*net.TCPConn).SetWriteBuffer(4096)
 		for full := false; !full; { // until nothing goes in any more
 			conn.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
@@ -54,6 +40,26 @@ func TestStuckClientsHoldNobodyUp(t *testing.T) {
 	if ended != len(polls) {
 		t.Errorf("%d of %d ended as their client's doing", ended, len(polls))
 	}
+}
+
+// pair gives the two ends of a new connection.
+func pair(t *testing.T) (client *net.TCPConn, conn net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	if conn, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return c.(*net.TCPConn), conn
 }
 
 // counter counts the polls that their clients have ended.
