@@ -74,7 +74,9 @@ func (d *admin) mayAsk(r *http.Request) error {
 	if host != "localhost" && (ip == nil || !ip.IsLoopback()) || r.Header.Get("Origin") != "" {
 		return &notify.Error{Op: "admin", Kind: notify.Forbidden, Msg: "ask by the address itself, from no page"}
 	}
-	_, err = d.auth.Authorize(r)
+	if _, err = d.auth.Authorize(r); notify.KindOf(err) == notify.Forbidden { // whose words are about a server without tokens
+		return &notify.Error{Op: "admin", Kind: notify.Forbidden, Err: err, Msg: "only root and the user that the server runs as may ask here"}
+	}
 	return err
 }
 

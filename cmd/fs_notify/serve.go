@@ -146,7 +146,7 @@ func (a *app) serve(ctx context.Context, o *serveFlags) error {
 	c := engineConfig{metrics: counts, roots: roots, watcher: o.watcher, exclude: o.exclude, sweep: time.Duration(o.sweep), poll: time.Duration(o.poll), atime: o.atime, stateDir: o.stateDir, forget: true,
 		retainAge: time.Duration(o.retainAge), retainBytes: int64(o.retainBytes), log: a.log}
 	if o.stateDir != "" {
-		abs, err := filepath.Abs(o.stateDir)
+		abs, err := absolute(o.stateDir)
 		if err != nil {
 			return err
 		}
@@ -305,7 +305,7 @@ func parseRoots(args []string) ([]watch.Root, error) {
 			return nil, fmt.Errorf("--root %s: %w", arg, err)
 		}
 		if name == "" {
-			if name = abs; !same(os.Stat(abs))(os.Stat(real)) { // a ".." behind a link
+			if name = abs; !sameFile(abs, real) { // a ".." behind a link
 				name = real
 			}
 		}

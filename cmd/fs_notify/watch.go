@@ -269,15 +269,22 @@ func (a *app) watch(ctx context.Context, o *watchFlags) error {
 func (a *app) writesTo(o *watchFlags, name string) bool {
 	if o.file != "" {
 		x, y := behindLinks(o.file), behindLinks(name)
-		return same(os.Stat(x))(os.Stat(y)) || filepath.Base(x) == filepath.Base(y) && same(os.Stat(filepath.Dir(x)))(os.Stat(filepath.Dir(y)))
+		return sameFile(x, y) || filepath.Base(x) == filepath.Base(y) && sameFile(filepath.Dir(x), filepath.Dir(y))
 	}
 	f, ok := a.stdout.(*os.File)
-	return ok && same(f.Stat())(os.Stat(name))
+	if !ok {
+		return false
+	}
+	out, errOut := f.Stat()
+	st, err := os.Stat(name)
+	return errOut == nil && err == nil && os.SameFile(out, st)
 }
 
-// same says whether two files are one.
-func same(x fs.FileInfo, errX error) func(fs.FileInfo, error) bool {
-	return func(y fs.FileInfo, errY error) bool { return errX == nil && errY == nil && os.SameFile(x, y) }
+// sameFile says whether two names are of one file.
+func sameFile(x, y string) bool {
+	a, errA := os.Stat(x)
+	b, errB := os.Stat(y)
+	return errA == nil && errB == nil && os.SameFile(a, b)
 }
 
 var (
@@ -537,16 +544,11 @@ func (t *tap) ownFiles(dir string) []string {
 	}
 	var globs []string
 	for _, p := range paths {
-		abs, err := filepath.Abs(p)
+		abs, err := absolute(p)
 		if err != nil {
 			continue
 		}
-		if real, err := filepath.EvalSymlinks(abs); err == nil {
-			abs = real
-		} else if parent, err := filepath.EvalSymlinks(filepath.Dir(abs)); err == nil { // it is not there yet
-			abs = filepath.Join(parent, filepath.Base(abs))
-		}
-		if rel, err := filepath.Rel(dir, abs); err == nil && filepath.IsLocal(rel) && rel != "." {
+		if rel, err := filepath.Rel(dir, behindLinks(abs)); err == nil && filepath.IsLocal(rel) && rel != "." {
 			globs = append(globs, quoteGlob(filepath.ToSlash(rel)))
 			t.a.log.Info("not told of, being written by this command", "file", rel)
 		}
