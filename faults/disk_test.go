@@ -47,6 +47,13 @@ func newVolume(t testing.TB, kind, size string) *volume {
 		v.do(append(mkfs, image)...)
 		v.mount = []string{"mount", "-o", "loop", image, v.dir}
 	}
+	// Below a shared mount, so that it is unmounted in the copies too that other tests have in mount namespaces of their own: as long as there
+	// is one, the file system stays as it is, broken.
+	if out, err := exec.Command("mount", "--bind", top, top).CombinedOutput(); err != nil {
+		t.Skipf("mount --bind: %v: %s", err, out)
+	}
+	t.Cleanup(func() { v.do("umount", top) })
+	v.do("mount", "--make-shared", top)
 	if out, err := exec.Command(v.mount[0], v.mount[1:]...).CombinedOutput(); err != nil {
 		t.Skipf("%v: %v: %s", v.mount, err, out)
 	}
