@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -95,6 +96,15 @@ func (v *volume) powerCut() {
 	if err != nil {
 		v.t.Skipf("this file system cannot be shut down: %v", err)
 	}
+}
+
+// freeze has everybody who writes to it wait until thaw is called.
+func (v *volume) freeze() (thaw func()) {
+	v.t.Helper()
+	v.do("fsfreeze", "-f", v.dir)
+	thaw = sync.OnceFunc(func() { v.do("fsfreeze", "-u", v.dir) })
+	v.t.Cleanup(thaw)
+	return thaw
 }
 
 // fill leaves no room on it; free gives the room back.

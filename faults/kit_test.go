@@ -259,9 +259,12 @@ func (s *service) live() {
 	}
 }
 
-func (s *service) get(path string) (int, string) {
+func (s *service) get(path string) (int, string) { return get("http://" + s.addr + path) }
+
+// get gives the status and the body, or 0 and the error.
+func get(url string) (int, string) {
 	c := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := c.Get("http://" + s.addr + path)
+	resp, err := c.Get(url)
 	if err != nil {
 		return 0, err.Error()
 	}

@@ -5,6 +5,7 @@ package faults_test
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -111,6 +112,49 @@ func TestDiskTurnsReadOnly(t *testing.T) {
 	c.holds(t, s)
 	if _, _, gone, _ := c.where(); gone != 1 {
 		t.Errorf("the cursor was gone %d times, want once: it lay in what could not be saved", gone)
+	}
+	s.stop()
+}
+
+// The state directory's file system is frozen, as for a snapshot of the disk. Nothing can be saved, so nothing is told; all else goes on, and what is
+// asked says how things are. When it thaws, all is told.
+func TestDiskFrozen(t *testing.T) {
+	t.Parallel()
+	v := newVolume(t, "ext4", "64m")
+	r := dice(t)
+	admin := freeAddress(t)
+	s := newService(t, t.TempDir(), "--admin-listen", admin)
+	s.state = filepath.Join(v.dir, "state")
+	l := newLoad(t, s)
+	l.fill(r, 300)
+	s.start()
+	c := follow(t, s)
+	c.begun(t)
+	l.while(r, pause)
+	c.holds(t, s)
+	thaw := v.freeze()
+	l.while(r, func() {
+		if !within(func() bool {
+			_, said := s.get("/readyz")
+			return strings.Contains(said, "the disk has not answered for")
+		}) {
+			t.Error("/readyz does not say that the journal's disk does not answer")
+		}
+		for range 3 { // a collection of garbage stops the world
+			if status, said := get("http://" + admin + "/debug/pprof/heap?gc=1"); status != http.StatusOK {
+				t.Fatalf("the service hangs with its disk: %d %s", status, said)
+			}
+		}
+		if status, said := s.get("/healthz"); status != http.StatusOK {
+			t.Errorf("/healthz: %d %s", status, said)
+		}
+	})
+	thaw()
+	l.while(r, pause)
+	c.holds(t, s)
+	c.neverGone(t)
+	if _, said := s.get("/readyz"); strings.Contains(said, "has not answered") {
+		t.Errorf("after the thaw: %s", said)
 	}
 	s.stop()
 }

@@ -78,8 +78,9 @@ type Journal struct {
 	insert *sql.Stmt
 	query  queries
 
-	expired  atomic.Bool // there may be rows below the base
-	headless atomic.Bool // the lock file does not take the head
+	begun    atomic.Int64 // since when an append is under way, in ns by the system's clock; 0: none is
+	expired  atomic.Bool  // there may be rows below the base
+	headless atomic.Bool  // the lock file does not take the head
 
 	// appending is held while a batch is numbered, saved and published, and by whatever else writes to db.
 	appending sync.Mutex
@@ -419,6 +420,8 @@ func (j *Journal) Append(_ context.Context, root notify.FileID, notes []notify.N
 	if err := checkNotes(op, root, notes); err != nil {
 		return 0, err
 	}
+	j.begun.Store(time.Now().UnixNano())
+	defer j.begun.Store(0)
 	j.appending.Lock()
 	defer j.appending.Unlock()
 	j.mu.RLock()
@@ -444,7 +447,9 @@ func (j *Journal) Append(_ context.Context, root notify.FileID, notes []notify.N
 		if err == nil {
 			err = j.save(&r)
 		}
-		took = time.Since(start)
+		if took = time.Since(start); took >= slowAppend {
+			j.log.Warn("the journal's disk did not answer for a while, and nothing was told", "dir", j.dir, "took", took)
+		}
 	}
 
 	j.mu.Lock()
@@ -563,7 +568,7 @@ type State struct {
 	RingBytes int                // weight of the batches in memory
 	Batches   int                // in memory
 	SyncTime  time.Duration      // of the last append
-	Down      time.Time          // since when the disk fails; zero: it does not
+	Down      time.Time          // since when the disk fails, or has not answered for slowAppend; zero: neither
 	Err       error              // why
 	Unsaved   int                // batches that the disk does not have
 	Unwritten int64              // their bytes
@@ -573,12 +578,20 @@ type State struct {
 	TreeErr   error              // why the checkpoint cannot follow: the next start has to scan silently
 }
 
+// slowAppend is how long an append may take before the disk counts as down. Nothing is told meanwhile; it goes on when the disk answers.
+const slowAppend = 5 * time.Second
+
 // State tells how the journal is.
 func (j *Journal) State() State {
 	j.mu.RLock()
 	s := State{Bounds: notify.Bounds{Base: j.base, Head: j.head, Whole: j.whole}, Saved: j.saved, DiskBytes: j.onDisk, RingBytes: j.ring.weight, Batches: len(j.ring.batches),
 		SyncTime: j.syncTime, Down: j.down, Err: j.downErr, Unsaved: len(j.unsaved), Unwritten: j.waiting, Lost: j.lost}
 	j.mu.RUnlock()
+	if begun := j.begun.Load(); begun != 0 && s.Down.IsZero() {
+		if since := time.Unix(0, begun); time.Since(since) >= slowAppend {
+			s.Down, s.Err = since, fmt.Errorf("the disk has not answered for %s", time.Since(since).Round(time.Second))
+		}
+	}
 	s.Folded, s.Trees, s.TreeErr = j.trees.state()
 	return s
 }

@@ -12,18 +12,23 @@ import (
 
 // SQLite syncs with fdatasync(2) where it was built to, and says of it (os_unix.c) that it is always adequate: the size of a file goes
 // with it. modernc.org/sqlite is not built to. With fsync(2), an append to a WAL that overwrites blocks which are there
-// makes the file system commit the time of the change too, which costs more than the data. What follows is SQLite's own VFS with
-// that one call replaced.
+// makes the file system commit the time of the change too, which costs more than the data.
+//
+// The index of the WAL is a file that is mapped. While the file system is frozen (fsfreeze(8), as for a snapshot of the disk), who writes to it sits in a page
+// fault, of which Go knows nothing: its garbage collector waits for that thread, and everything for the collector. A system call is known to
+// take long. So the locks of the index, which come before whatever is written to it, are taken when the file system lets itself be written to.
+//
+// What follows is SQLite's own VFS with these two calls replaced.
 
 type (
 	vfsT  = sqlite3.Tsqlite3_vfs
 	fileT = sqlite3.Tsqlite3_file
 	unixT = sqlite3.TunixFile
 
-	// methodsT are the methods of an open file: SQLite's own but for FxSync, which is kept behind them.
+	// methodsT are the methods of an open file: SQLite's own but for FxSync and FxShmLock, which are kept behind them.
 	methodsT struct {
 		sqlite3.Tsqlite3_io_methods
-		sync uintptr
+		sync, shmLock uintptr
 	}
 )
 
@@ -69,6 +74,9 @@ func openDataSync(tls *libc.TLS, _, name, file uintptr, flags int32, out uintptr
 		m := at[methodsT](ours)
 		m.Tsqlite3_io_methods = *at[sqlite3.Tsqlite3_io_methods](f.FpMethods)
 		m.sync, m.FxSync = m.FxSync, fn(syncData)
+		if m.shmLock = m.FxShmLock; m.shmLock != 0 {
+			m.FxShmLock = fn(lockThawed)
+		}
 		methodsOurs[f.FpMethods] = ours
 	}
 	f.FpMethods = ours
@@ -85,6 +93,16 @@ func syncData(tls *libc.TLS, file uintptr, flags int32) int32 {
 		return sqlite3.SQLITE_IOERR_FSYNC
 	}
 	return sqlite3.SQLITE_OK
+}
+
+// lockThawed is xShmLock of a file. A write of no bytes writes nothing, and waits until the file system takes writes; of a file that is only read
+// it fails, and nothing is written to the index then.
+func lockThawed(tls *libc.TLS, file uintptr, offset, n, flags int32) int32 {
+	f := at[unixT](file)
+	if flags&sqlite3.SQLITE_SHM_LOCK != 0 {
+		_, _ = unix.Pwrite(int(f.Fh), nil, 0)
+	}
+	return call[func(*libc.TLS, uintptr, int32, int32, int32) int32](at[methodsT](f.FpMethod).shmLock)(tls, file, offset, n, flags)
 }
 
 // fn is a Go function as it stands in a table of SQLite's, call the other way around; at is what is at an address of SQLite's.
