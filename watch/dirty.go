@@ -39,6 +39,7 @@ type dirt struct {
 	lost     map[ref]struct{}  // directories whose watch has ended: watch, then list
 	sweep    bool              // every name is dirty
 	poll     bool              // every name is dirty that is not watched
+	lossy    bool              // names were forgotten for their directories, and what was said of them with them
 	barriers []uint64          // all that happened before these is in here, or was taken before
 	echo     uint64            // the newest barrier that came out of the source; all records before it are in here, or were taken before
 }
@@ -265,7 +266,7 @@ func (d *dirt) join(o *dirt) {
 	for object, h := range o.heard {
 		d.hear(object, h.ops, h.pid)
 	}
-	d.sweep, d.poll, d.echo = d.sweep || o.sweep, d.poll || o.poll, max(d.echo, o.echo)
+	d.sweep, d.poll, d.lossy, d.echo = d.sweep || o.sweep, d.poll || o.poll, d.lossy || o.lossy, max(d.echo, o.echo)
 }
 
 // after puts newer dirt behind what is in d, at the price of the newer one, however much is in d.
@@ -345,13 +346,14 @@ func (d *dirt) split(chosen []bool) (out, rest *dirt) {
 		m.name = moved[m.name]
 		to.moves = append(to.moves, m)
 	}
-	out.heard, out.lists, out.lost, out.sweep, out.poll, out.barriers, out.echo = d.heard, d.lists, d.lost, d.sweep, d.poll, d.barriers, d.echo
+	out.heard, out.lists, out.lost, out.barriers, out.echo = d.heard, d.lists, d.lost, d.barriers, d.echo
+	out.sweep, out.poll, out.lossy = d.sweep, d.poll, d.lossy
 	return out, rest
 }
 
 // The bounds of what waits to be looked at. A pass takes about passNames. Beyond maxDirty names they collapse into
 // directories, beyond maxDirtyDirs directories into one sweep: what is forgotten is only who did
-// what, and that an object was changed by a name that it lost. namesMoves of the records that change names count like a name.
+// what, that files were closed, and that an object was changed by a name that it lost. namesMoves of the records that change names count like a name.
 const (
 	passNames    = 16384
 	maxDirty     = 1 << 20
@@ -448,9 +450,10 @@ func (in *inbox) size() int {
 }
 
 // collapse forgets the names and keeps the directories, or only that all has to be swept. A directory itself may be dirty
-// too, which a list of its names says nothing of.
+// too, which a list of its names says nothing of. That a file was closed is forgotten with its name, so who asks is told of that: lossy.
 func (in *inbox) collapse() {
 	all := newDirt()
+	all.lossy = true
 	for _, d := range in.queue {
 		for i := range d.names {
 			if n := &d.names[i]; n.at.name == "" {

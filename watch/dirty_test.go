@@ -8,6 +8,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"fs_notify/notify"
 )
 
 // Beyond the bounds names collapse into their directories, and these into one sweep. What has no name there is kept.
@@ -38,6 +40,9 @@ func TestInboxCollapses(t *testing.T) {
 	}
 	if _, ok := all.lost[88]; !ok || len(all.lists) != 40 || all.sweep {
 		t.Errorf("lost %v, %d directories to be listed, sweep %v; want 88, 40, false", slices.Collect(maps.Keys(all.lost)), len(all.lists), all.sweep)
+	}
+	if !all.lossy {
+		t.Error("that names were forgotten is not said")
 	}
 	if _, ok := all.find(place{77, ""}); !ok {
 		t.Error("that a directory itself was changed is forgotten")
@@ -77,7 +82,7 @@ func TestTreeWithACollapsingInbox(t *testing.T) {
 	for _, dirs := range []int{2, 1 << 17} {
 		t.Run(fmt.Sprint(dirs), func(t *testing.T) {
 			dir := t.TempDir()
-			w, _ := start(t, dir, func(w *Watcher) { w.in.most, w.in.dirs = -1, dirs }) // at all times
+			w, sink := start(t, dir, func(w *Watcher) { w.in.most, w.in.dirs = -1, dirs }) // at all times
 			ctx := t.Context()
 			for i := range 8 {
 				d := filepath.Join(dir, fmt.Sprint("d", i))
@@ -122,6 +127,9 @@ func TestTreeWithACollapsingInbox(t *testing.T) {
 			})
 			if !maps.Equal(tree, disk) {
 				t.Errorf("the tree has %d entries, the disk %d, or a mode differs", len(tree), len(disk))
+			}
+			if !slices.ContainsFunc(sink.take(), func(n notify.Notification) bool { return n.Type == notify.SelfRescanned }) {
+				t.Error("that closes may be missing is not told")
 			}
 		})
 	}

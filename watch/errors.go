@@ -14,6 +14,15 @@ var (
 	errTwoObjects = errors.New("the name changed hands")
 )
 
+// limitError is about a limit of the kernel, and what raises it.
+type limitError struct {
+	err    error
+	advice string
+}
+
+func (e *limitError) Error() string { return e.err.Error() + ": " + e.advice }
+func (e *limitError) Unwrap() error { return e.err }
+
 // whyAway says why the path of a root does not lead to its directory.
 func whyAway(err error) string {
 	var away errRootAway
@@ -28,11 +37,12 @@ func whyAway(err error) string {
 
 // explain says what is wrong with a directory and what would mend it.
 func explain(err error) string {
+	var full *limitError
 	switch {
-	case errors.Is(err, syscall.ENOSPC):
-		return "the limit of inotify watches is reached; raise it: sysctl -w fs.inotify.max_user_watches=1048576"
+	case errors.As(err, &full):
+		return full.advice
 	case errors.Is(err, syscall.EMFILE):
-		return "the limit of open files or of inotify instances is reached; raise it: ulimit -n, or sysctl -w fs.inotify.max_user_instances=1024"
+		return "the limit of open files is reached; raise it: ulimit -n"
 	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
 		return "permission denied; it needs read and search permission for the user that runs fs_notify"
 	}

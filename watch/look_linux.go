@@ -486,9 +486,9 @@ func isElsewhere(err error) bool {
 	return isGone(err) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EXDEV)
 }
 
-// disown makes a directory of this host invisible.
+// disown makes a directory of this host invisible, or a file.
 func (t *tree) disown(path string) {
-	fd, err := openRoot(path)
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return
 	}

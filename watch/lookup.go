@@ -58,6 +58,7 @@ func (w *Watcher) states() []notify.RootState {
 		switch ri.phase {
 		case notify.Live:
 			out[i].Progress, out[i].Source = 1, sourceOf(w.cfg.Source, ri.node)
+			out[i].Closes = caps.Closes && out[i].Source != pollName
 		case notify.Away:
 			out[i].Progress, out[i].Reason, out[i].Since = 0, ri.why, ri.since
 		}

@@ -33,6 +33,9 @@ type Source interface {
 	Close() error
 }
 
+// pollName is the source of directories that cannot be watched.
+const pollName = "poll"
+
 // sourceOf is the word for what watches a directory: one source may use several, and what it does not watch is swept.
 func sourceOf(s Source, r ref) string {
 	m, ok := s.(interface{ NameOf(DirRef) string })
@@ -42,7 +45,7 @@ func sourceOf(s Source, r ref) string {
 	if name := m.NameOf(r); name != "" {
 		return name
 	}
-	return "poll"
+	return pollName
 }
 
 // DirRef is the caller's name for a directory in calls and records. Refs are small numbers, reused after Unwatch.

@@ -19,7 +19,7 @@ func (o SourceOptions) logger() *slog.Logger {
 }
 
 // SourceKinds are the words that [NewSource] takes.
-func SourceKinds() []string { return []string{"auto", "fsnotify", "inotify", "fanotify", "poll"} }
+func SourceKinds() []string { return []string{"auto", "fsnotify", "inotify", "fanotify", pollName} }
 
 // NewSource returns the source of one of [SourceKinds].
 //
@@ -35,7 +35,7 @@ func NewSource(kind string, opts SourceOptions) (Source, error) {
 		return newNative(kind, opts)
 	case "fanotify":
 		return newNative(kind, opts)
-	case "poll":
+	case pollName:
 		return NewPoll(), nil
 	}
 	return nil, fmt.Errorf("unknown watcher %q, there are %q", kind, SourceKinds())

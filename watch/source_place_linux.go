@@ -86,18 +86,19 @@ func srcProc() error {
 func srcLimit(err error) error {
 	switch {
 	case errors.Is(err, unix.ENOSPC):
-		return srcRaise(err, "fs.inotify.max_user_watches")
+		return &limitError{err, srcRaise("inotify watches", "fs.inotify.max_user_watches", 1<<20)}
 	case errors.Is(err, unix.EMFILE):
-		return fmt.Errorf("%w: raise the limit of open files, or sysctl fs.inotify.max_user_instances", err)
+		return &limitError{err, "the limit of open files or of inotify instances is reached; raise it: ulimit -n, or sysctl -w fs.inotify.max_user_instances=1024"}
 	}
 	return err
 }
 
-func srcRaise(err error, key string) error {
+// srcRaise says how to raise a limit, to least at least.
+func srcRaise(what, key string, least int) string {
 	b, readErr := os.ReadFile("/proc/sys/" + strings.ReplaceAll(key, ".", "/"))
 	now, convErr := strconv.Atoi(strings.TrimSpace(string(b)))
 	if readErr != nil || convErr != nil {
-		return fmt.Errorf("%w: raise it with sysctl %s", err, key)
+		return fmt.Sprintf("the limit of %s is reached; raise it: sysctl -w %s=%d, if it is lower", what, key, least)
 	}
-	return fmt.Errorf("%w: the limit of %d is reached, raise it: sysctl -w %s=%d", err, now, key, 2*now)
+	return fmt.Sprintf("the limit of %s is reached; raise it: sysctl -w %s=%d", what, key, max(2*now, least))
 }

@@ -15,7 +15,7 @@ type pollSource struct {
 // private one included, and Next waits for Close.
 func NewPoll() Source { return &pollSource{closed: make(chan struct{})} }
 
-func (s *pollSource) Name() string { return "poll" }
+func (s *pollSource) Name() string { return pollName }
 
 func (s *pollSource) Caps() Caps { return Caps{} }
 

@@ -16,7 +16,7 @@ import (
 // fullSource has no watch left.
 type fullSource struct{ quietSource }
 
-func (fullSource) Watch(DirRef, Place) error { return syscall.ENOSPC }
+func (fullSource) Watch(DirRef, Place) error { return srcLimit(syscall.ENOSPC) }
 
 // All directories are degraded: they are counted, a hundred of them are named, and the log has the first ones and how many they became. The
 // same when they are watched again.

@@ -29,7 +29,7 @@ type Config struct {
 	Past   Past               // what the sink remembers of the trees; nil: nothing, each start is the first
 	// ForgetOthers: what Past remembers of roots that are not among Roots is dropped at the start.
 	ForgetOthers bool
-	Own          []string // directories of this host that are never told of: state, logs, certificates
+	Own          []string // directories and files of this host that are never told of: state, log
 	Exclude      []string // doublestar globs of paths below a root that are never told of
 	// OneLevel: only the names in the root itself, not those in its directories.
 	OneLevel      bool
@@ -347,6 +347,10 @@ func (w *Watcher) next() *dirt {
 	}
 	if d != nil && d.poll {
 		d.poll, w.pollDue = false, time.Time{}
+	}
+	if d != nil && d.lossy {
+		d.lossy = false
+		t.rescanned()
 	}
 	if w.sweep == nil {
 		switch {

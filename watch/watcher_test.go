@@ -138,6 +138,35 @@ func (q quietSource) Next(ctx context.Context, _ []Record) (int, bool, error) {
 	return 0, true, ctx.Err()
 }
 
+// unwatchable can tell closes where it watches, but no directory can be watched.
+type unwatchable struct{ quietSource }
+
+func (unwatchable) Caps() Caps                { return Caps{Closes: true} }
+func (unwatchable) NameOf(DirRef) string      { return "" }
+func (unwatchable) Watch(DirRef, Place) error { return ErrPolled }
+
+// Of a root that is polled nobody learns when a file is closed, whatever the source can tell of others.
+func TestPolledRootsHaveNoCloses(t *testing.T) {
+	w, err := New(Config{Roots: []Root{{Dir: t.TempDir()}}, Source: unwatchable{}, Sink: &memSink{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.barrier.open(w.cfg.Source); err != nil {
+		t.Fatal(err)
+	}
+	defer w.barrier.close()
+	if !w.States()[0].Closes {
+		t.Error("that the root cannot be watched is known before it is tried")
+	}
+	if err := w.scan(t.Context(), w.t.roots[0]); err != nil {
+		t.Fatal(err)
+	}
+	w.becomeReady()
+	if st := w.States()[0]; st.Phase != notify.Live || st.Source != pollName || st.Closes {
+		t.Errorf("got %+v", st)
+	}
+}
+
 // sweepAll does a whole sweep of a watcher that was not started.
 func sweepAll(w *Watcher) {
 	w.begin(&sweep{})

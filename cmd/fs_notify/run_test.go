@@ -11,6 +11,8 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -197,4 +199,47 @@ func TestReaderGoesAndNothingIsSaved(t *testing.T) {
 	if code := <-ended; code != exitFailed || !strings.Contains(stderr.String(), "could not be saved") || ctx.Err() != nil {
 		t.Errorf("exit %d, stderr %q, %v", code, &stderr, ctx.Err())
 	}
+}
+
+// A server whose standard error is a file inside of a root does not tell of it: each line that it logs of a stream would be a change for the next one.
+func TestOwnLogIsNotTold(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("which file a descriptor is, is only known on Linux")
+	}
+	dir := t.TempDir()
+	log, err := os.Create(filepath.Join(dir, "server.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	code := make(chan int, 1)
+	go func() {
+		code <- run(ctx, []string{"serve", "--root", "/r=" + dir, "--listen", "127.0.0.1:0"}, strings.NewReader(""), io.Discard, log)
+	}()
+	defer func() {
+		cancel()
+		if got := <-code; got != 0 {
+			t.Errorf("fs_notify serve ended with %d", got)
+		}
+	}()
+	var url string
+	eventually(t, "the server", func() bool {
+		text, _ := os.ReadFile(log.Name())
+		m := regexp.MustCompile(`"msg":"serving".*"url":"([^"]+)/"`).FindSubmatch(text)
+		if m != nil {
+			url = string(m[1])
+		}
+		return m != nil
+	})
+	if err := os.WriteFile(filepath.Join(dir, "other.log"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the file beside it", func() bool {
+		_, said := fetch(t, url+"/v1/files/%2Fr/entries")
+		if strings.Contains(said, "server.log") {
+			t.Fatalf("it tells of its own log: %s", said)
+		}
+		return strings.Contains(said, "other.log")
+	})
 }

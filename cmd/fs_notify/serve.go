@@ -152,6 +152,9 @@ func (a *app) serve(ctx context.Context, o *serveFlags) error {
 		}
 		c.own = append(c.own, abs)
 	}
+	if log := a.status.file(); log != "" { // what is told of it would be logged, and told
+		c.own = append(c.own, log)
+	}
 	secure, err := o.tls(a)
 	if err != nil {
 		return err

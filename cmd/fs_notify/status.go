@@ -3,6 +3,8 @@ package main
 import (
 	"io"
 	"os"
+	"runtime"
+	"strconv"
 	"sync"
 
 	"golang.org/x/term"
@@ -21,6 +23,23 @@ type status struct {
 func newStatus(w io.Writer) *status {
 	f, ok := w.(*os.File)
 	return &status{w: w, tty: ok && term.IsTerminal(int(f.Fd()))}
+}
+
+// file is the path of the file that it goes to; "" if that is none, or cannot be known.
+func (s *status) file() string {
+	if f, ok := s.w.(*os.File); ok {
+		return fileOf(f)
+	}
+	return ""
+}
+
+// fileOf is the path of a regular file that is open; "" of anything else, or where the system does not say.
+func fileOf(f *os.File) string {
+	if !isRegular(f) || runtime.GOOS != "linux" {
+		return ""
+	}
+	path, _ := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(f.Fd())))
+	return path
 }
 
 const eraseLine = "\r\x1b[K"

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -529,15 +528,11 @@ func (t *tap) ownFiles(dir string) []string {
 	var paths []string
 	if f, ok := t.closer.(*os.File); ok {
 		paths = append(paths, f.Name())
-	} else if isRegular(t.out.file) {
-		if p, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(t.out.file.Fd()))); err == nil {
-			paths = append(paths, p)
-		}
+	} else if p := fileOf(t.out.file); p != "" {
+		paths = append(paths, p)
 	}
-	if f, ok := t.a.status.w.(*os.File); ok && isRegular(f) && runtime.GOOS == "linux" {
-		if p, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(f.Fd()))); err == nil {
-			paths = append(paths, p)
-		}
+	if p := t.a.status.file(); p != "" {
+		paths = append(paths, p)
 	}
 	if t.cursors != nil {
 		paths = append(paths, t.cursors.path, t.cursors.temporary())
