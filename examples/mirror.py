@@ -37,6 +37,8 @@ def blocks(answer):
     """Yields the complete blocks of an event stream; one that was cut off never happened."""
     block = {}
     for line in answer:
+        if not line.endswith(b"\n"):
+            return  # cut off, maybe inside a character
         if line.strip():
             field, _, value = line.decode().rstrip("\r\n").partition(":")
             block[field] = value.removeprefix(" ")
