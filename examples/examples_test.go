@@ -360,6 +360,9 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		for _, b := range todo {
 			next++
 			w.Write(fmt.Appendf(nil, "id: %d.7\ndata: %s\n\n", next, b))
+			if strings.Contains(b, "self_removed") {
+				return
+			}
 		}
 		http.NewResponseController(w.(*cutter).ResponseWriter).Flush()
 		select {
@@ -488,6 +491,12 @@ func (m mirror) finish(t *testing.T, s *server, state string) {
 	if strings.Contains(out.String(), "refused") {
 		t.Fatalf("%s said %s", m.script, out.String())
 	}
+	m.same(t, s, state)
+}
+
+// same compares a mirror with the tree that the server has.
+func (m mirror) same(t *testing.T, s *server, state string) {
+	t.Helper()
 	data, err := os.ReadFile(state)
 	if err != nil {
 		t.Fatal(err)
@@ -582,6 +591,28 @@ func TestMirrorGoesOnFromItsFile(t *testing.T) {
 				t.Errorf("it asked for %q, want it to go on from where it was", id)
 			}
 		}
+	})
+}
+
+// Whoever comes back with an id from before is told the end, and with the id of that what happened since.
+func TestMirrorGoesOnWhenItsDirectoryIsBack(t *testing.T) {
+	each(t, func(t *testing.T, m mirror, state string) {
+		s := newServer(t, 5)
+		s.cut = nil
+		s.change(30)
+		m.finish(t, s, state)
+		s.batch(func(t *tree) {
+			t.change()
+			t.notes = append(t.notes, notify.Notification{Type: notify.SelfRemoved, Spine: notify.Spine{rootID}})
+		})
+		var out bytes.Buffer
+		cmd := m.start(t, s.URL, state, &out)
+		if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 1 || !strings.Contains(out.String(), "the directory is gone") {
+			t.Fatalf("%s: %v\n%s", m.script, err, out.String())
+		}
+		m.same(t, s, state)
+		s.change(30)
+		m.finish(t, s, state)
 	})
 }
 

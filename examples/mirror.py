@@ -5,20 +5,20 @@
 
 mirror.json holds the tree, {name: [file ID, null or the tree inside]}, and the id of the last block that
 went into it. A kill at any moment is harmless: it is written whole, and only where the
-stream can be continued. With IDLE_MS the program ends after so long without a change. Where a token is needed, FS_NOTIFY_TOKEN in the
-environment is one.
+stream can be continued. With IDLE_MS the program ends after so long without a change. It ends with 1 when the directory
+goes away. Where a token is needed, FS_NOTIFY_TOKEN in the environment is one.
 """
 import http.client, json, os, sys, time, urllib.error, urllib.parse, urllib.request
 
 NAMES = ",".join(f"child_{kind}_{verb}" for kind in ("file", "dir") for verb in ("added", "removed", "moved_from", "moved_to"))
 
 def fold(tree, notes):
-    """Applies one array. A KeyError would mean that the stream contradicts the mirror."""
+    """Applies one array, and says whether the directory is still there. A KeyError would mean that the stream contradicts the mirror."""
     aside = {}  # what was renamed away and has not arrived yet; what stays here has left
     for n in notes:
         kind, _, verb = n["type"].removeprefix("child_").partition("_")
         if kind == "self":
-            sys.exit("the directory is gone")
+            return False  # nothing comes behind it
         *above, name = n["path"].split("/")
         inside, file_id = tree, n["spine"][-1]
         for part in above:
@@ -32,6 +32,7 @@ def fold(tree, notes):
         else:  # added, or moved_to: from elsewhere in the tree, else from outside
             back = aside.pop(file_id, None) if verb == "moved_to" else None
             inside[name] = back or [file_id, {} if kind == "dir" else None]
+    return True
 
 def blocks(answer):
     """Yields the complete blocks of an event stream; one that was cut off never happened."""
@@ -47,7 +48,7 @@ def blocks(answer):
             block = {}
 
 def mirror(server, directory, file, idle=None):
-    state, saved, cost = {"id": None, "tree": {}}, 0, 0
+    state, saved, cost, there = {"id": None, "tree": {}}, 0, 0, True
     if os.path.exists(file):
         with open(file) as f:
             state = json.load(f)
@@ -67,11 +68,13 @@ def mirror(server, directory, file, idle=None):
                         state = {"id": None, "tree": {}}
                     elif "data" in block:
                         heard = time.monotonic()
-                        fold(state["tree"], json.loads(block["data"]))
+                        there = fold(state["tree"], json.loads(block["data"]))
                     if "id" in block:
                         state["id"] = block["id"]
-                        if time.monotonic() - saved > 20 * cost:  # a large tree is not written at every change
+                        if not there or time.monotonic() - saved > 20 * cost:  # a large tree is not written at every change
                             cost, saved = save(state, file), time.monotonic()
+                    if not there:
+                        sys.exit("the directory is gone; once it is back, this goes on when it is started again")
             if idle and time.monotonic() - heard > 0.9 * int(idle) / 1000 and state["id"]:
                 return save(state, file)
         except urllib.error.HTTPError as error:

@@ -6,7 +6,7 @@
 # mirror.json is flat: {"PARENT/NAME": [file ID, is it a directory]}, PARENT being a file ID too. A renamed
 # directory is one changed key; what is inside does not notice. "id" is that of the last block that went
 # in. The file is written whenever the stream pauses, and every five minutes. With IDLE_MS the
-# script ends after so long without a change.
+# script ends after so long without a change. It ends with 1 when the directory goes away.
 #
 # Where a token is needed, FS_NOTIFY_TOKEN in the environment is one. A first snapshot has to come within five minutes.
 #
@@ -35,12 +35,12 @@ def drop($gone):                     # these keys, and everything inside their d
     [$gone[] | .value | select(.[1])[0] + "/"] as $dirs | delpaths($gone | map([.key]))
     | drop([to_entries[] | select(.key as $k | any($dirs[]; . as $d | $k | startswith($d)))]) end;
 # Only keys of the outermost object are ever set: jq 1.6 copies whatever holds an object that it changes.
-reduce (blocks | steps) as $s ($old[0] | .heard = false | .away = 0;
-  if $s.reset then {away: 0, heard: true}
+reduce (blocks | steps) as $s ($old[0] | .heard = false | .gone = false | .away = 0;
+  if $s.reset then {away: 0, gone: false, heard: true}
   elif $s.id then setpath(["id"]; $s.id)
   elif $s.settled then                # what is away still has left
     if .away == 0 then . else drop([to_entries[] | select(.key | startswith("<"))]) | .away = 0 end
-  elif $s.type == "self_removed" then error("the directory is gone")
+  elif $s.type == "self_removed" then setpath(["gone"]; true)
   else
     ($s.type | endswith("removed") or endswith("from")) as $leaves
     | [$s.spine[-1], ($s.type | startswith("child_dir"))] as $entry
@@ -63,6 +63,10 @@ while :; do
 	{ curl -sfN --max-time 300 -H 'Accept: text/event-stream' -H @<(auth) -w '%{stderr}%{http_code}\n%{exitcode}\n' "$url" 2>"$state.status" || :; } |
 		LC_ALL=C sed 's/[\\"]/\\&/g; s/.*/"&"/' | jq -nc --slurpfile old "$state" "$fold" >"$state.new"
 	mv "$state.new" "$state"
+	if jq -e .gone "$state" >/dev/null; then
+		echo "the directory is gone; once it is back, this goes on when it is started again" >&2
+		exit 1
+	fi
 	{ read -r status; read -r failed; } <"$state.status"
 	case $status in
 	200)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -215,6 +216,64 @@ func TestMirrorOfARealTree(t *testing.T) {
 		if fresh := m.lines(t, data); !slices.Equal(with, fresh) {
 			t.Fatalf("%s has other file IDs than a fresh one:\n got %q\nwant %q", m.script, with, fresh)
 		}
+	})
+}
+
+// The root goes and comes back while nobody follows: what was, its end, and what happened meanwhile.
+func TestMirrorOfARootThatWasAway(t *testing.T) {
+	each(t, func(t *testing.T, m mirror, state string) {
+		top := t.TempDir()
+		root, elsewhere := filepath.Join(top, "root"), filepath.Join(top, "elsewhere")
+		mkdir := func(path string) {
+			if err := os.MkdirAll(path, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		move := func(from, to string) {
+			if err := os.Rename(from, to); err != nil {
+				t.Fatal(err)
+			}
+		}
+		mkdir(filepath.Join(root, "before"))
+		url, _ := serve(t, root, t.TempDir(), "127.0.0.1:0")
+		until := func(status int) {
+			for {
+				resp, err := http.Get(url + "/readyz")
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp.Body.Close()
+				if resp.StatusCode == status {
+					return
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+		}
+		run := func() (code int, said string) {
+			var out bytes.Buffer
+			cmd := m.startAt(t, url, root, state, &out)
+			cmd.Wait()
+			return cmd.ProcessState.ExitCode(), out.String()
+		}
+
+		until(http.StatusOK)
+		if code, said := run(); code != 0 {
+			t.Fatal(code, said)
+		}
+		mkdir(filepath.Join(root, "seen"))
+		move(root, elsewhere)
+		until(http.StatusServiceUnavailable)
+		mkdir(filepath.Join(elsewhere, "meanwhile"))
+		move(elsewhere, root)
+		until(http.StatusOK)
+		mkdir(filepath.Join(root, "after"))
+		if code, said := run(); code != 1 || !strings.Contains(said, "the directory is gone") {
+			t.Fatal(code, said)
+		}
+		if code, said := run(); code != 0 {
+			t.Fatal(code, said)
+		}
+		m.sameAsDisk(t, state, root)
 	})
 }
 
