@@ -229,6 +229,7 @@ type server struct {
 	cut    *rand.Rand // nil: connections are not cut
 	breaks []string   // the next answer that has the first of these ends there, and so on
 	asked  []string   // where each stream began
+	onAsk  func()     // called before each answer, under mu
 	token  string     // "": anybody may ask
 }
 
@@ -325,6 +326,9 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.mu.Lock()
+	if s.onAsk != nil {
+		s.onAsk()
+	}
 	next, hello := len(s.blocks), ""
 	since := q.Get("last_event_id")
 	s.asked = append(s.asked, since)
@@ -569,6 +573,8 @@ func TestMirrorOutlivesACutInsideACharacter(t *testing.T) {
 		s.cut, s.breaks = nil, []string{"\xa9"} // the second byte of é
 		s.batch(func(t *tree) { t.add(place{"", notify.Spine{rootID}, t.root, "café"}, t.make(false)) })
 		m.finish(t, s, state)
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		if len(s.breaks) > 0 {
 			t.Error("nothing was cut")
 		}
@@ -639,5 +645,43 @@ func TestMirrorStartsAgainWhenItsPlaceIsGone(t *testing.T) {
 		s.blocks[1] = "what is gone is not told"
 		s.mu.Unlock()
 		m.finish(t, s, state)
+	})
+}
+
+// Whoever reads the file sees a whole state at any time, even if the snapshot has to be asked for again and again.
+func TestMirrorKeepsWhatItHasUntilASnapshotIsWhole(t *testing.T) {
+	each(t, func(t *testing.T, m mirror, state string) {
+		s := newServer(t, 6)
+		s.cut = nil
+		look := func() string {
+			data, err := os.ReadFile(state)
+			if err != nil && !os.IsNotExist(err) {
+				t.Error(err)
+			}
+			return string(data)
+		}
+		s.change(30)
+		for round, want := range []int{3, 4} { // a file that is not there, and one whose place is gone
+			had, kept := look(), 0
+			s.mu.Lock()
+			s.breaks = []string{"id: ", "id: "} // behind all names
+			s.onAsk = func() {
+				if look() == had {
+					kept++
+				}
+			}
+			s.mu.Unlock()
+			m.finish(t, s, state)
+			s.mu.Lock()
+			if kept < want || had == look() {
+				t.Errorf("round %d: the file was the same before %d answers, want %d, and it is %s", round, kept, want, look())
+			}
+			s.mu.Unlock()
+			s.change(30)
+			s.change(30)
+			s.mu.Lock()
+			s.oldest, s.blocks[1] = 2, "what is gone is not told"
+			s.mu.Unlock()
+		}
 	})
 }

@@ -5,8 +5,8 @@
 #
 # mirror.json is flat: {"PARENT/NAME": [file ID, is it a directory]}, PARENT being a file ID too. A renamed
 # directory is one changed key; what is inside does not notice. "id" is that of the last block that went
-# in. The file is written whenever the stream pauses, and every five minutes. With IDLE_MS the
-# script ends after so long without a change. It ends with 1 when the directory goes away.
+# in. The file is there with the first whole snapshot, and stays what it is until there is another whole state. It is written whenever the
+# stream pauses, and every five minutes. With IDLE_MS the script ends after so long without a change. It ends with 1 when the directory goes away.
 #
 # Where a token is needed, FS_NOTIFY_TOKEN in the environment is one. A first snapshot has to come within five minutes.
 #
@@ -16,7 +16,6 @@ set -euo pipefail
 server=$1 state=$3 idle=${4:-1000}
 ref=$(jq -rn --arg dir "$2" '$dir | @uri')
 names=$(printf ',child_%s' {file,dir}_{added,removed,moved_from,moved_to})
-[[ -s $state ]] || echo '{}' >"$state"
 
 fold='
 def blocks:                          # a block that was cut off has no empty line behind it and never happened
@@ -50,20 +49,28 @@ reduce (blocks | steps) as $s ($old[0] | .heard = false | .gone = false | .away 
         | if $s.type | endswith("from") then setpath([$aside]; $entry) | setpath(["away"]; .away + 1) else . end
       else setpath([$key]; $entry)
         | if has($aside) and ($s.type | endswith("to")) then delpaths([[$aside]]) | setpath(["away"]; .away - 1) else . end end
-    | setpath(["heard"]; true) end)'
+    | setpath(["heard"]; true) end)
+| select(.id)                        # without, it is a part of a snapshot'
 
 # By way of a file: the arguments of curl can be seen by everybody on this machine.
 auth() { [[ -z ${FS_NOTIFY_TOKEN-} ]] || printf 'Authorization: Bearer %s\n' "$FS_NOTIFY_TOKEN"; }
 
+id=
+[[ ! -s $state ]] || id=$(jq -r '.id // empty' "$state")
 # Each line goes to jq as a string of JSON: raw lines beyond 4 KiB jq 1.6 cuts in the middle of a character.
 while :; do
-	from=$(jq -r 'if .id then "last_event_id=" + .id else "since=snapshot" end' "$state")
+	from=since=snapshot old=/dev/null
+	[[ -z $id ]] || from=last_event_id=$id old=$state
 	url="$server/v1/files/$ref/notify?recursive=true&filter=${names:1}&timeout=$idle&$from"
 	began=${EPOCHREALTIME//[.,]/}
 	{ curl -sfN --max-time 300 -H 'Accept: text/event-stream' -H @<(auth) -w '%{stderr}%{http_code}\n%{exitcode}\n' "$url" 2>"$state.status" || :; } |
-		LC_ALL=C sed 's/[\\"]/\\&/g; s/.*/"&"/' | jq -nc --slurpfile old "$state" "$fold" >"$state.new"
-	mv "$state.new" "$state"
-	if jq -e .gone "$state" >/dev/null; then
+		LC_ALL=C sed 's/[\\"]/\\&/g; s/.*/"&"/' | jq -nc --slurpfile old "$old" "$fold" >"$state.new"
+	heard=true gone=false
+	if [[ -s $state.new ]]; then # else a snapshot broke off, and what was there stays
+		mv "$state.new" "$state"
+		read -r id heard gone < <(jq -r '"\(.id) \(.heard) \(.gone)"' "$state")
+	fi
+	if [[ $gone == true ]]; then
 		echo "the directory is gone; once it is back, this goes on when it is started again" >&2
 		exit 1
 	fi
@@ -71,13 +78,10 @@ while :; do
 	case $status in
 	200)
 		lasted=$(((${EPOCHREALTIME//[.,]/} - began) / 1000))
-		(($# == 4 && lasted >= idle * 9 / 10)) && jq -e '.id and (.heard | not)' "$state" >/dev/null && break
+		(($# == 4 && lasted >= idle * 9 / 10)) && [[ $heard == false ]] && break
 		((failed)) && sleep 1
 		;;
-	410) # gone: what was missed is not kept any more
-		echo '{}' >"$state.new"
-		mv "$state.new" "$state"
-		;;
+	410) id= ;; # gone: what was missed is not kept any more
 	429 | 5?? | 000) sleep 1 ;;
 	*)
 		echo "refused: $(curl -s --max-time 5 -H 'Accept: text/event-stream' -H @<(auth) "$url")" >&2
@@ -85,4 +89,4 @@ while :; do
 		;;
 	esac
 done
-rm -f "$state.status"
+rm -f "$state.status" "$state.new"
