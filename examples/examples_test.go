@@ -391,7 +391,11 @@ var mirrors = []mirror{
 	{"mirror.py", []string{"python3"}, func(t *testing.T, state []byte) []string {
 		type entry []json.RawMessage // [file ID, null or the tree inside]
 		var s struct{ Tree json.RawMessage }
-		decode(t, bytes.ReplaceAll(state, []byte(`\udc`), []byte(`\\udc`)), &s)
+		parts := strings.Split(string(state), `\\`) // then a backslash begins an escape sequence
+		for i, p := range parts {
+			parts[i] = strings.ReplaceAll(p, `\udc`, `\\udc`)
+		}
+		decode(t, []byte(strings.Join(parts, `\\\\`)), &s)
 		var out []string
 		var walk func(string, json.RawMessage)
 		walk = func(path string, raw json.RawMessage) {
@@ -454,11 +458,18 @@ var mirrors = []mirror{
 	}},
 }
 
-// line is one of tree.lines; the names were decoded from JSON, except for the bytes that JSON cannot hold.
+// line is one of tree.lines. In names a backslash is doubled, and \udc80 to \udcff are the bytes that JSON cannot hold.
 func line(path string, dir bool, id string) string {
-	escaped := strings.ReplaceAll(notify.EscapeName(path), `\\udc`, `\udc`)
-	return fmt.Sprintf("%s %v %s", escaped, dir, id)
+	return fmt.Sprintf("%s %v %s", notify.EscapeName(unescape.Replace(path)), dir, id)
 }
+
+var unescape = func() *strings.Replacer {
+	pairs := []string{`\\`, `\`}
+	for b := 0x80; b <= 0xff; b++ {
+		pairs = append(pairs, fmt.Sprintf(`\udc%x`, b), string([]byte{byte(b)}))
+	}
+	return strings.NewReplacer(pairs...)
+}()
 
 func decode(t *testing.T, data []byte, v any) {
 	t.Helper()
@@ -597,6 +608,31 @@ func TestMirrorGoesOnFromItsFile(t *testing.T) {
 				t.Errorf("it asked for %q, want it to go on from where it was", id)
 			}
 		}
+	})
+}
+
+// A name may be any bytes: those that look like another one in some form of writing are not that one.
+func TestMirrorTellsNamesApart(t *testing.T) {
+	names := []string{"\x80", `\udc80`, `\\udc80`, "\\\x80", `\`, `\\`, `\\\`, `\u00e9`, "é", `"`, `\"`, "\n", `\n`, "\t\x80\x81", `\udc80\udc81`, "\xed\xb2\x80", "\ufffd"}
+	each(t, func(t *testing.T, m mirror, state string) {
+		s := newServer(t, 8)
+		s.cut = nil
+		at := func(name string) place { return place{"", notify.Spine{rootID}, s.tree.root, name} }
+		s.batch(func(t *tree) {
+			for _, name := range names {
+				t.add(at(name), t.make(len(name)%2 == 0))
+			}
+		})
+		m.finish(t, s, state)
+		for i, name := range names {
+			to := names[(i+1)%len(names)]
+			s.batch(func(t *tree) {
+				t.remove(at(to))
+				t.moveTo(at(to), t.moveFrom(at(name)))
+				t.add(at(name), t.make(true))
+			})
+		}
+		m.finish(t, s, state)
 	})
 }
 

@@ -10,7 +10,7 @@
 #
 # Where a token is needed, FS_NOTIFY_TOKEN in the environment is one. A first snapshot has to come within five minutes.
 #
-# Needs bash 5, curl 7.75 and jq 1.6. jq cannot hold bytes that are not UTF-8: in the mirror they appear as they travel, \udc80 to \udcff.
+# Needs bash 5, curl 7.75 and jq 1.6. jq cannot hold bytes that are not UTF-8: in a NAME they are written \udc80 to \udcff, and \ is written \\.
 set -euo pipefail
 (($# == 3 || $# == 4)) || { sed -n '2,13s/^# \?//p' "$0" >&2; exit 2; }
 server=$1 state=$3 idle=${4:-1000}
@@ -21,8 +21,8 @@ fold='
 def blocks:                          # a block that was cut off has no empty line behind it and never happened
   foreach inputs as $line ({}; if .done then {} else . end
     | if $line == "" then .done = true
-      elif $line | startswith("data:") then .data = ($line[5:]
-        | if contains("\\udc") then gsub("(?<!\\\\)(?<even>(?:\\\\\\\\)*)\\\\udc"; .even + "\\\\udc") else . end)
+      elif $line | startswith("data:") then .data = ($line[5:] # in names \ becomes \\, and \udc80 text
+        | split("\\\\") | map(split("\\udc") | join("\\\\udc")) | join("\\\\\\\\"))
       elif $line | startswith("event:") then .event = ($line[6:] | ltrimstr(" "))
       elif $line | startswith("id:") then .id = ($line[3:] | ltrimstr(" "))
       else . end; select(.done));
