@@ -658,6 +658,36 @@ func TestMirrorGoesOnWhenItsDirectoryIsBack(t *testing.T) {
 	})
 }
 
+// A stream that tells nothing leaves the file as it is: a large one takes long to write.
+func TestQuietMirrorIsNotWritten(t *testing.T) {
+	each(t, func(t *testing.T, m mirror, state string) {
+		if m.script == "mirror.py" {
+			return // it writes at its end
+		}
+		s := newServer(t, 9)
+		s.cut = nil
+		s.change(30)
+		m.finish(t, s, state)
+		stat := func() os.FileInfo {
+			info, err := os.Stat(state)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return info
+		}
+		kept, err := os.Open(state) // while it is open, no other file gets its inode
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer kept.Close()
+		before := stat()
+		m.finish(t, s, state)
+		if !os.SameFile(stat(), before) || !stat().ModTime().Equal(before.ModTime()) {
+			t.Error("it was written anew")
+		}
+	})
+}
+
 func TestMirrorShowsItsToken(t *testing.T) {
 	t.Setenv("FS_NOTIFY_TOKEN", "sec%ret")
 	each(t, func(t *testing.T, m mirror, state string) {

@@ -5,16 +5,19 @@
 #
 # mirror.json is flat: {"PARENT/NAME": [file ID, is it a directory]}, PARENT being a file ID too. A renamed
 # directory is one changed key; what is inside does not notice. "id" is that of the last block that went
-# in. The file is there with the first whole snapshot, and stays what it is until there is another whole state. It is written whenever the
-# stream pauses, and every five minutes. With IDLE_MS the script ends after so long without a change. It ends with 1 when the directory goes away.
+# in. The file is there with the first whole snapshot, and stays what it is until there is another whole state. It is written when the
+# stream pauses for ten seconds, or for IDLE_MS, and every five minutes. With IDLE_MS the script ends after so long without a
+# change. It ends with 1 when the directory goes away.
 #
 # Where a token is needed, FS_NOTIFY_TOKEN in the environment is one. A first snapshot has to come within five minutes.
 #
 # Needs bash 5, curl 7.75 and jq 1.6. jq cannot hold bytes that are not UTF-8: in a NAME they are written \udc80 to \udcff, and \ is written \\.
 set -euo pipefail
-(($# == 3 || $# == 4)) || { sed -n '2,13s/^# \?//p' "$0" >&2; exit 2; }
-server=$1 state=$3 idle=${4:-1000}
+shopt -s lastpipe # what stands last in a pipeline can set variables
+(($# == 3 || $# == 4)) || { sed -n '2,14s/^# \?//p' "$0" >&2; exit 2; }
+server=$1 state=$3 idle=${4:-10000}
 ref=$(jq -rn --arg dir "$2" '$dir | @uri')
+trap 'rm -f "$state.new" "$state.status"' EXIT
 names=$(printf ',child_%s' {file,dir}_{added,removed,moved_from,moved_to})
 
 fold='
@@ -34,8 +37,8 @@ def drop($gone):                     # these keys, and everything inside their d
     [$gone[] | .value | select(.[1])[0] + "/"] as $dirs | delpaths($gone | map([.key]))
     | drop([to_entries[] | select(.key as $k | any($dirs[]; . as $d | $k | startswith($d)))]) end;
 # Only keys of the outermost object are ever set: jq 1.6 copies whatever holds an object that it changes.
-reduce (blocks | steps) as $s ($old[0] | .heard = false | .gone = false | .away = 0;
-  if $s.reset then {away: 0, gone: false, heard: true}
+reduce (blocks | steps) as $s ($old[0] | .gone = false | .away = 0;
+  if $s.reset then {away: 0, gone: false}
   elif $s.id then setpath(["id"]; $s.id)
   elif $s.settled then                # what is away still has left
     if .away == 0 then . else drop([to_entries[] | select(.key | startswith("<"))]) | .away = 0 end
@@ -48,27 +51,37 @@ reduce (blocks | steps) as $s ($old[0] | .heard = false | .gone = false | .away 
       elif $leaves then delpaths([[$key]])
         | if $s.type | endswith("from") then setpath([$aside]; $entry) | setpath(["away"]; .away + 1) else . end
       else setpath([$key]; $entry)
-        | if has($aside) and ($s.type | endswith("to")) then delpaths([[$aside]]) | setpath(["away"]; .away - 1) else . end end
-    | setpath(["heard"]; true) end)
-| select(.id)                        # without, it is a part of a snapshot'
+        | if has($aside) and ($s.type | endswith("to")) then delpaths([[$aside]]) | setpath(["away"]; .away - 1) else . end end end)
+| select(.id and .id != $old[0].id)   # without one, it is a part of a snapshot'
 
 # By way of a file: the arguments of curl can be seen by everybody on this machine.
 auth() { [[ -z ${FS_NOTIFY_TOKEN-} ]] || printf 'Authorization: Bearer %s\n' "$FS_NOTIFY_TOKEN"; }
 
-id=
+id= due=0
 [[ ! -s $state ]] || id=$(jq -r '.id // empty' "$state")
 # Each line goes to jq as a string of JSON: raw lines beyond 4 KiB jq 1.6 cuts in the middle of a character.
 while :; do
-	from=since=snapshot old=/dev/null
+	from=since=snapshot old=/dev/null gone=false
 	[[ -z $id ]] || from=last_event_id=$id old=$state
 	url="$server/v1/files/$ref/notify?recursive=true&filter=${names:1}&timeout=$idle&$from"
 	began=${EPOCHREALTIME//[.,]/}
 	{ curl -sfN --max-time 300 -H 'Accept: text/event-stream' -H @<(auth) -w '%{stderr}%{http_code}\n%{exitcode}\n' "$url" 2>"$state.status" || :; } |
-		LC_ALL=C sed 's/[\\"]/\\&/g; s/.*/"&"/' | jq -nc --slurpfile old "$old" "$fold" >"$state.new"
-	heard=true gone=false
-	if [[ -s $state.new ]]; then # else a snapshot broke off, and what was there stays
+		LC_ALL=C sed 's/[\\"]/\\&/g; s/.*/"&"/' | {
+		head= heard=
+		while IFS= read -r line; do
+			head+=$line$'\n'
+			[[ $line != '"data:'* && $line != '"event:'* ]] || { heard=true && break; }
+		done
+		: >"$state.new"
+		now=${EPOCHREALTIME//[.,]/} # a mere id is no reason to read and write a large file each time
+		if [[ -n $heard ]] || ((now >= due)); then
+			{ printf %s "$head" && cat; } | jq -nc --slurpfile old "$old" "$fold" >"$state.new"
+			[[ -n $heard ]] || due=$((now + 20 * (${EPOCHREALTIME//[.,]/} - now)))
+		fi
+	}
+	if [[ -s $state.new ]]; then
 		mv "$state.new" "$state"
-		read -r id heard gone < <(jq -r '"\(.id) \(.heard) \(.gone)"' "$state")
+		read -r id gone < <(jq -r '"\(.id) \(.gone)"' "$state")
 	fi
 	if [[ $gone == true ]]; then
 		echo "the directory is gone; once it is back, this goes on when it is started again" >&2
@@ -78,7 +91,7 @@ while :; do
 	case $status in
 	200)
 		lasted=$(((${EPOCHREALTIME//[.,]/} - began) / 1000))
-		(($# == 4 && lasted >= idle * 9 / 10)) && [[ $heard == false ]] && break
+		(($# == 4 && lasted >= idle * 9 / 10)) && [[ -n $id && -z $heard ]] && break
 		((failed)) && sleep 1
 		;;
 	410) id= ;; # gone: what was missed is not kept any more
@@ -89,4 +102,3 @@ while :; do
 		;;
 	esac
 done
-rm -f "$state.status" "$state.new"
