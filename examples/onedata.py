@@ -5,9 +5,9 @@
 
 SPACE is an ID or a name as in GET /api/v3/oneprovider/spaces. Where a token is needed, FS_NOTIFY_TOKEN in the environment is one. seq.txt holds the seq of a line that was printed, not more than a second
 before the last one: whatever happens to the server, each line is printed once, but after a kill of this program the last ones come again. It
-ends when nobody reads the lines any more.
+ends when nobody reads the lines any more, and with 1 and a word why when the space is not there or it is refused.
 """
-import http.client, json, os, sys, time, urllib.error, urllib.request
+import http.client, json, os, sys, time, urllib.error, urllib.parse, urllib.request
 
 SPEC = {
     "fileMeta": {"fields": ["name", "type", "deleted"], "always": True},
@@ -27,14 +27,20 @@ def follow(server, space, file):
     seq, saved = 0, 0
     if os.path.exists(file):
         with open(file) as f:
-            seq = int(f.read())
+            text = f.read().strip()
+        if not text.isdecimal():
+            sys.exit(f"{file} holds {text!r}, which is no seq: put there that of the last line you have, or remove the file to begin with the oldest line")
+        seq = int(text)
     while True:
+        pause = 1
         try:
             with ask(api + "/spaces", token) as answer:
                 known = {s["name"]: s["spaceId"] for s in json.load(answer)}
             sid = known.get(space, space)
+            if sid not in known.values():
+                sys.exit(f"there is no space {space!r} here, or it may not be seen; there are {list(known)}")
             # last_seq is inclusive; a quiet stream ends after 20 s, so that one that is dead is noticed
-            with ask(f"{api}/changes/metadata/{sid}?last_seq={seq + 1 if seq else 0}&timeout=20000", token, SPEC) as answer:
+            with ask(f"{api}/changes/metadata/{urllib.parse.quote(sid, safe='')}?last_seq={seq + 1 if seq else 0}&timeout=20000", token, SPEC) as answer:
                 for line in answer:
                     if not line.endswith(b"\r\n"):
                         break  # cut off: it will come again
@@ -53,13 +59,19 @@ def follow(server, space, file):
         except urllib.error.HTTPError as error:
             if error.code < 500 and error.code != 429:
                 sys.exit(f"{error.code}: {error.read().decode()}")
+            after = error.headers.get("Retry-After", "")
+            pause = int(after) if after.isdecimal() else 1
+        except http.client.InvalidURL as error:
+            sys.exit(f"{server} is no address: {error}")
         except (OSError, http.client.HTTPException) as error:
             print("connection lost:", error, file=sys.stderr)
-        time.sleep(0.2)
+        time.sleep(pause)
 
 def save(file, seq):
     with open(file + ".new", "w") as f:
         f.write(str(seq))
+        f.flush()
+        os.fsync(f.fileno())
     os.replace(file + ".new", file)
 
 if __name__ == "__main__":
