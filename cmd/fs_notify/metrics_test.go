@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/goccy/go-yaml"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"fs_notify/notify"
@@ -184,16 +185,25 @@ func TestMetrics(t *testing.T) {
 		return samples(text)[`fs_notify_streams_closed_total{protocol="qumulo",reason="client"}`] == "1"
 	})
 	testDashboard(t, samples(text))
+	testAlerts(t, samples(text))
 	testManual(t, text)
 }
 
-// testDashboard asks whether every metric of the dashboard is among those that are given.
-func testDashboard(t *testing.T, given map[string]string) {
+var metricName = regexp.MustCompile(`\b(?:fs_notify|process|go)_[a-z_]+\b`)
+
+// namesOf gives the metrics that samples are of.
+func namesOf(given map[string]string) map[string]bool {
 	names := make(map[string]bool)
 	for sample := range given {
 		name, _, _ := strings.Cut(sample, "{")
 		names[name] = true
 	}
+	return names
+}
+
+// testDashboard asks whether every metric of the dashboard is among those that are given.
+func testDashboard(t *testing.T, given map[string]string) {
+	names := namesOf(given)
 	text, err := os.ReadFile("../../deploy/grafana/fs_notify.json")
 	if err != nil {
 		t.Fatal(err)
@@ -210,7 +220,7 @@ func testDashboard(t *testing.T, given map[string]string) {
 	}
 	asked := 0
 	ask := func(where, expr string) {
-		for _, name := range regexp.MustCompile(`\b(?:fs_notify|process|go)_[a-z_]+\b`).FindAllString(expr, -1) {
+		for _, name := range metricName.FindAllString(expr, -1) {
 			asked++
 			if !names[name] {
 				t.Errorf("the dashboard's %q asks for %s, which /metrics does not have", where, name)
@@ -227,6 +237,46 @@ func testDashboard(t *testing.T, given map[string]string) {
 	}
 	if asked < 30 {
 		t.Errorf("only %d metrics were found in the dashboard: the test looks at the wrong places", asked)
+	}
+}
+
+// testAlerts asks whether the rules in docs/operations.md can be read as YAML, and ask for metrics that are given.
+func testAlerts(t *testing.T, given map[string]string) {
+	manual, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := namesOf(given)
+	_, text, _ := strings.Cut(string(manual), "```yaml\ngroups:")
+	text, _, _ = strings.Cut(text, "```")
+	var file struct {
+		Groups []struct {
+			Rules []struct{ Alert, Expr string }
+		}
+	}
+	if err := yaml.Unmarshal([]byte("groups:"+text), &file); err != nil {
+		t.Fatal(err)
+	}
+	alerts := make(map[string]bool)
+	for _, g := range file.Groups {
+		for _, r := range g.Rules {
+			alerts[r.Alert] = true
+			asked := metricName.FindAllString(r.Expr, -1)
+			for _, name := range asked {
+				if !names[name] {
+					t.Errorf("the alert %s asks for %s, which /metrics does not have", r.Alert, name)
+				}
+			}
+			// A server that is not there has no series: only Prometheus' own tells of it.
+			if len(asked) == 0 && !strings.Contains(r.Expr, `up{job="fs_notify"}`) {
+				t.Errorf("the alert %s asks for nothing: %s", r.Alert, r.Expr)
+			}
+		}
+	}
+	for _, want := range []string{"FsNotifyDown", "FsNotifyJournalDown"} {
+		if !alerts[want] {
+			t.Errorf("docs/operations.md has no alert %s", want)
+		}
 	}
 }
 
