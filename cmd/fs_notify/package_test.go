@@ -60,6 +60,38 @@ func TestPackage(t *testing.T) {
 	}
 }
 
+// The service is stopped when its package is removed, and not when another version comes.
+func TestRemoval(t *testing.T) {
+	text, err := os.ReadFile("../../deploy/package/preremove.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir() // stands for that of a systemd that runs, and has its command
+	if err := os.WriteFile(filepath.Join(dir, "systemctl"), []byte("#!/bin/sh\necho \"$@\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	script := strings.ReplaceAll(string(text), "/run/systemd/system", dir)
+	for _, tt := range []struct {
+		by   string
+		args []string
+		want string
+	}{
+		{"dpkg", []string{"remove"}, "disable --now fs_notify.service\n"},
+		{"dpkg, an upgrade", []string{"upgrade", "1.2.4"}, ""},
+		{"dpkg, an upgrade that failed", []string{"failed-upgrade", "1.2.3", "1.2.4"}, ""},
+		{"rpm", []string{"0"}, "disable --now fs_notify.service\n"},
+		{"rpm, an upgrade", []string{"1"}, ""},
+		{"apk", []string{"1.2.3-r0"}, "disable --now fs_notify.service\n"},
+		{"pacman", []string{"1.2.3-1"}, "disable --now fs_notify.service\n"},
+	} {
+		cmd := exec.Command("sh", append([]string{"-c", script, "preremove"}, tt.args...)...)
+		cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
+		if out, err := cmd.CombinedOutput(); err != nil || string(out) != tt.want {
+			t.Errorf("%s: %q, %v; want %q", tt.by, out, err, tt.want)
+		}
+	}
+}
+
 // A purge takes the journal away, whether the unit made its directory or somebody else did.
 func TestPurge(t *testing.T) {
 	text, err := os.ReadFile("../../deploy/package/postremove.sh")
