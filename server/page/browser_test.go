@@ -52,6 +52,8 @@ type site struct {
 	refuse  int  // status of every stream while not 0
 	oldest  int  // ids below it are gone
 	phase   string
+	names   []string     // of the roots; "" is one that is not told
+	who     string       // JSON, of who has logged in
 	queries []url.Values // of the streams so far
 	resumed []string     // the id that each stream came with
 }
@@ -59,7 +61,7 @@ type site struct {
 func newSite(t *testing.T) *site { return newSiteWith(t, nil) }
 
 func newSiteWith(t *testing.T, secure *tls.Config) *site {
-	s := &site{t: t, addr: "127.0.0.1:0", tls: secure, grew: make(chan struct{}), phase: "live"}
+	s := &site{t: t, addr: "127.0.0.1:0", tls: secure, grew: make(chan struct{}), phase: "live", names: []string{"/srv/data"}, who: `{"name":"ali<b>"}`}
 	s.start()
 	t.Cleanup(s.stop)
 	return s
@@ -101,7 +103,19 @@ func (s *site) readyz(w http.ResponseWriter, _ *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
-	fmt.Fprintf(w, `{"ready":%v,"roots":[{"name":"/srv/data","phase":%q,"progress":0.42,"indexed":12345,"degraded_count":0,"degraded":[]}]}`, s.phase == "live", s.phase)
+	type root struct {
+		Name     string   `json:"name,omitempty"`
+		Phase    string   `json:"phase"`
+		Progress float64  `json:"progress"`
+		Indexed  int      `json:"indexed"`
+		Count    int      `json:"degraded_count"`
+		Degraded []string `json:"degraded"`
+	}
+	roots := []root{}
+	for _, name := range s.names {
+		roots = append(roots, root{name, s.phase, 0.42, 12345, 0, []string{}})
+	}
+	json.NewEncoder(w).Encode(map[string]any{"ready": s.phase == "live", "roots": roots})
 }
 
 // login and logout keep one session, as the real server does.
@@ -122,7 +136,7 @@ func (s *site) login(w http.ResponseWriter, r *http.Request) {
 	if s.out(r) {
 		fmt.Fprint(w, `{"required":true,"token":true,"password":false,"who":null}`)
 	} else {
-		fmt.Fprint(w, `{"required":false,"who":{"name":"ali<b>"}}`)
+		fmt.Fprintf(w, `{"required":false,"who":%s}`, s.who)
 	}
 }
 
@@ -492,6 +506,59 @@ func TestIndexingIsShown(t *testing.T) {
 	s.phase = "indexing"
 	b := open(t, s.url())
 	b.state("Indexing 42 %")
+	s.set(func() { s.phase = "live" })
+	b.state("Watching")
+}
+
+// Who is no administrator is not told how the roots are called: the page offers what that user may see.
+func TestRootsWithoutNames(t *testing.T) {
+	const some = `{"name":"joe","privileges":["notify","notify.recursive"],"paths":["/srv/data","/srv/more"]}`
+	for _, tt := range []struct {
+		name, who string
+		roots     []string
+		tree      []string
+		recursive string
+	}{
+		{"one root", some, []string{""}, []string{"/srv/data", "/srv/more"}, "true"},
+		{"several", some, []string{"", ""}, []string{"/srv/data", "/srv/more"}, "true"},
+		{"of which this one tells", some, []string{"", "/srv/more"}, []string{"/srv/data", "/srv/more"}, "true"},
+		{"an administrator of a part", strings.Replace(some, "/srv/more", "/srv/more/part", 1), []string{"/srv/data", "/srv/more"}, []string{"/srv/data", "/srv/more/part"}, "true"},
+		{"an administrator of a directory above", strings.Replace(some, `"/srv/data"`, `"/"`, 1), []string{"/srv/data"}, []string{"/srv/data", "/srv/more"}, "true"},
+		{"one directory at a time", strings.Replace(some, `,"notify.recursive"`, "", 1), []string{""}, []string{"/srv/data", "/srv/more"}, "false"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSite(t)
+			s.names, s.who = tt.roots, tt.who
+			b := open(t, s.url())
+			b.state("Watching")
+			s.tell(note("child_file_added", "a"))
+			b.sees("child_file_added a")
+			if q, _ := s.last(); q.Get("recursive") != tt.recursive {
+				t.Errorf("asked with %v, want recursive=%s", q, tt.recursive)
+			}
+			if got := eval[[]string](b, `Array.from(document.querySelectorAll("#tree .name"), (n) => n.textContent)`); !slices.Equal(got, tt.tree) {
+				t.Errorf("the tree shows %q, want %q", got, tt.tree)
+			}
+			if got := eval[[]string](b, `Array.from(document.querySelectorAll("#roots option"), (o) => o.value)`); !slices.Equal(got, tt.tree) {
+				t.Errorf("%q are offered, want %q", got, tt.tree)
+			}
+		})
+	}
+}
+
+// A root without a name says how it is all the same, if it is the only one; and who may see all without being told of what can name it.
+func TestOneRootWithoutName(t *testing.T) {
+	t.Parallel() // it waits more than it works
+	s := newSite(t)
+	s.names, s.phase, s.who = []string{""}, "indexing", `{"name":"joe","privileges":["notify","notify.recursive"],"paths":null}`
+	b := open(t, s.url())
+	b.until(`document.getElementById("who-name").textContent === "joe"`)
+	b.state("Pick a directory")
+	b.run(chromedp.Focus(chromedp.ID("dir")), chromedp.KeyEvent("/srv/data"+kb.Enter))
+	b.state("Indexing 42 %")
+	s.set(func() { s.phase = "away" })
+	b.state("Away")
+	b.until(`document.getElementById("detail").textContent === "its root is not there at the moment"`)
 	s.set(func() { s.phase = "live" })
 	b.state("Watching")
 }

@@ -4,7 +4,9 @@ package page
 
 import (
 	"bufio"
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +15,9 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 )
 
 // real runs the real server as a process of its own, and can stop it and start it again on its port.
@@ -20,6 +25,7 @@ type real struct {
 	t     *testing.T
 	root  string
 	state string // its --state-dir; "": what happened before a restart is forgotten
+	file  string // its --tokens; "": everybody may do everything
 	url   string
 	stop  func()
 }
@@ -36,7 +42,7 @@ func (r *real) start(listen string) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	cmd := exec.Command(p, "serve", "--root", r.root, "--state-dir", r.state, "--listen", listen, "--log-format", "json")
+	cmd := exec.Command(p, "serve", "--root", r.root, "--state-dir", r.state, "--listen", listen, "--log-format", "json", "--tokens", r.file)
 	logs, err := cmd.StderrPipe()
 	if err != nil {
 		r.t.Fatal(err)
@@ -69,6 +75,21 @@ func (r *real) start(listen string) {
 
 func (r *real) again() { r.start(strings.TrimSuffix(strings.TrimPrefix(r.url, "http://"), "/")) }
 
+// tokens writes the tokens file, of names and the rights of each; the secret is the name. The first one counts from the start.
+func (r *real) tokens(rights map[string]string) {
+	r.t.Helper()
+	if r.file == "" {
+		r.file = filepath.Join(r.t.TempDir(), "tokens.yaml")
+	}
+	text := "tokens:\n"
+	for name, rest := range rights {
+		text += fmt.Sprintf("  - {name: %s, hash: 'sha256:%x', %s}\n", name, sha256.Sum256([]byte(name)), rest)
+	}
+	if err := os.WriteFile(r.file, []byte(text), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
 func (r *real) do(f func(path ...string) error, path ...string) {
 	r.t.Helper()
 	for i := range path {
@@ -81,6 +102,7 @@ func (r *real) do(f func(path ...string) error, path ...string) {
 
 func create(path ...string) error { return os.WriteFile(path[0], nil, 0o644) }
 func rename(path ...string) error { return os.Rename(path[0], path[1]) }
+func mkdir(path ...string) error  { return os.Mkdir(path[0], 0o755) }
 func remove(path ...string) error { return os.Remove(path[0]) }
 
 func TestRealServerShowsRealFiles(t *testing.T) {
@@ -126,6 +148,32 @@ func TestRealServerWithoutMemorySaysThatThereIsAHole(t *testing.T) {
 	b.sees("child_file_added a", "mark")
 	r.do(remove, "b")
 	b.sees("child_file_added a", "mark", "child_file_removed b")
+}
+
+// login shows a token to the page.
+func (b *tab) login(token string) {
+	b.t.Helper()
+	b.until(`document.getElementById("door").open`)
+	b.run(chromedp.Focus(chromedp.ID("token")), chromedp.KeyEvent(token+kb.Enter))
+	b.until(`!document.getElementById("door").open`)
+}
+
+// Who is no administrator is not told how the roots are called, and may be able to see a part of one only.
+func TestRealServerShowsAUserTheirPart(t *testing.T) {
+	r := &real{t: t, root: t.TempDir()}
+	r.do(mkdir, "mine")
+	r.do(mkdir, "theirs")
+	r.tokens(map[string]string{"joe": "paths: [" + filepath.Join(r.root, "mine") + "], privileges: [notify, notify.recursive]"})
+	r.start("127.0.0.1:0")
+	b := open(t, r.url)
+	b.login("joe")
+	b.state("Watching")
+	if got := eval[string](b, `document.getElementById("dir").value`); got != filepath.Join(r.root, "mine") {
+		t.Errorf("the page watches %q, want what this user may see", got)
+	}
+	r.do(create, "theirs/secret")
+	r.do(create, "mine/a")
+	b.sees("child_file_added a")
 }
 
 // TestBareEventSource uses the stream as a page without any code of ours would.

@@ -14,6 +14,7 @@ const counts = { total: 0, recent: [] };
 let connection = "idle"; // what the stream says
 let detail = "";
 let health = { roots: [], reachable: true };
+let who = null; // whom the server takes the page for
 
 const stream = new Stream({
   notes(notes) {
@@ -60,7 +61,7 @@ function showState() {
       const found = root.indexed ? `${root.indexed.toLocaleString("en")} entries so far` : "";
       return ["busy", `Indexing ${Math.floor(100 * (root.progress || 0))} %`, found];
     }
-    if (root?.phase === "away") return ["bad", "Away", `${root.name} is not there at the moment`];
+    if (root?.phase === "away") return ["bad", "Away", `${root.name || "its root"} is not there at the moment`];
     const degraded = root?.degraded_count ?? 0;
     return ["watching", "Watching", degraded ? `${degraded} part${degraded > 1 ? "s" : ""} of it can only be looked at now and then` : ""];
   })();
@@ -70,11 +71,25 @@ function showState() {
   document.title = stream.dir ? `${text} · ${plain(stream.dir)} · fs_notify` : "fs_notify";
 }
 
-// rootOf finds the root that holds a directory; of an ID, the root is known only if there is one.
+// within says whether a path is at or below another.
+const within = (path, top) => path === top || path.startsWith(top.endsWith("/") ? top : top + "/");
+
+// rootOf finds the root that holds a directory. Of an ID, or where roots are not named to everybody, it is known only if there is one.
 function rootOf(dir) {
   if (!dir) return undefined;
-  if (!dir.startsWith("/")) return health.roots.length === 1 ? health.roots[0] : undefined;
-  return health.roots.find((r) => dir === r.name || dir.startsWith(r.name.endsWith("/") ? r.name : r.name + "/"));
+  const [only, second] = health.roots;
+  if (only && !second && !(only.name && dir.startsWith("/"))) return only;
+  return health.roots.find((r) => r.name && within(dir, r.name));
+}
+
+// places are where one may begin: the roots, or what one sees of them. Only administrators are told how the roots are called.
+function places() {
+  const roots = health.roots.map((r) => r.name).filter(Boolean);
+  if (!who?.paths) return roots;
+  return who.paths.flatMap((path) => {
+    const inside = roots.filter((r) => within(r, path));
+    return inside.length ? inside : [path];
+  });
 }
 
 // ask looks how the roots are. The stream cannot say: comments are hidden from EventSource, and
@@ -90,9 +105,8 @@ async function ask() {
   } catch {
     health.reachable = false;
   }
-  const options = health.roots.map((r) => Object.assign(document.createElement("option"), { value: r.name }));
-  $("roots").replaceChildren(...options);
-  if (health.reachable) tree.show(health.roots.map((r) => r.name).filter(Boolean));
+  $("roots").replaceChildren(...places().map((value) => Object.assign(document.createElement("option"), { value })));
+  if (health.reachable) tree.show(places());
   if (!was && health.reachable && connection === "open") stream.connect("reconnecting");
   else showState();
   const soon = !health.reachable || rootOf(stream.dir)?.phase === "indexing";
@@ -363,7 +377,8 @@ async function askDoor() {
     const answer = await fetch("login", { cache: "no-store", headers: { Accept: "application/json" } });
     if (answer.ok) door = await answer.json();
   } catch { /* the state of the connection says it */ }
-  const name = door.who?.name ?? "";
+  who = door.who ?? null;
+  const name = who?.name ?? "";
   $("who").hidden = !name;
   $("who-name").textContent = plain(name);
   if (!door.required) {
@@ -380,7 +395,7 @@ async function enter() {
   if (!await askDoor()) return;
   await ask();
   if (stream.dir) start(stream.dir, $("recursive").checked);
-  else if (!startFromAddress() && health.roots.length && health.roots[0].name) start(health.roots[0].name, true);
+  else if (!startFromAddress() && places().length) start(places()[0], who?.privileges?.includes("notify.recursive") ?? true);
 }
 
 $("login").addEventListener("submit", async (e) => {
