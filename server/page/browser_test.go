@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/accessibility"
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
@@ -51,6 +53,9 @@ type site struct {
 	locked  bool // one has to log in, with the token "sesame"
 	refuse  int  // status of every stream while not 0
 	oldest  int  // ids below it are gone
+	noID    bool // a stream says no id before its first block, as while a root is being indexed
+	mute    bool // readyz does not answer
+	asked   int  // how often it was asked
 	phase   string
 	names   []string     // of the roots; "" is one that is not told
 	who     string       // JSON, of who has logged in
@@ -102,6 +107,9 @@ func (s *site) url() string {
 func (s *site) readyz(w http.ResponseWriter, _ *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.asked++; s.mute {
+		panic(http.ErrAbortHandler)
+	}
 	w.Header().Set("Content-Type", "application/json")
 	type root struct {
 		Name     string   `json:"name,omitempty"`
@@ -185,7 +193,7 @@ func (s *site) notify(w http.ResponseWriter, r *http.Request) {
 	} else if q.Get("since") != "" {
 		next = 0 // all was made after the page came
 	}
-	refuse := s.refuse
+	refuse, noID := s.refuse, s.noID
 	if s.out(r) {
 		refuse = http.StatusUnauthorized
 	}
@@ -202,6 +210,9 @@ func (s *site) notify(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	fmt.Fprint(w, "retry: 100\n\n: watching\n\n")
+	if !noID {
+		fmt.Fprintf(w, "event: cursor\ndata: []\nid: %d.7\n\n", next)
+	}
 	if gone {
 		fmt.Fprintf(w, "event: reset\nid: %d.7\ndata: {\"reason\":\"retention\"}\n\n", s.head())
 	}
@@ -318,6 +329,14 @@ type tab struct {
 
 func open(t *testing.T, url string) *tab {
 	t.Helper()
+	b := newTab(t)
+	b.run(chromedp.EmulateViewport(1200, 800), chromedp.Navigate(url))
+	return b
+}
+
+// newTab gives an empty page: in a window of its own, unless it shares the last one, where it comes before the others.
+func newTab(t *testing.T, options ...chromedp.ContextOption) *tab {
+	t.Helper()
 	main, err := browser()
 	if err != nil {
 		if os.Getenv("CI") == "true" {
@@ -325,7 +344,7 @@ func open(t *testing.T, url string) *tab {
 		}
 		t.Skipf("no browser: %v", err)
 	}
-	ctx, cancel := chromedp.NewContext(main)
+	ctx, cancel := chromedp.NewContext(main, options...)
 	t.Cleanup(cancel)
 	ctx, cancel = context.WithTimeout(ctx, 2*patience)
 	t.Cleanup(cancel)
@@ -338,9 +357,24 @@ func open(t *testing.T, url string) *tab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &tab{t, ctx}
-	b.run(chromedp.EmulateViewport(1200, 800), chromedp.Navigate(url))
-	return b
+	return &tab{t, ctx}
+}
+
+var sharing = chromedp.WithNewWindow(false)
+
+// front brings a tab before the others of its window.
+func (b *tab) front() {
+	b.t.Helper()
+	if _, err := chromedp.Call(b.ctx, page.BringToFront, cdp.Empty{}); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// set changes what a module of the page goes by: Stream.rest and the like.
+func (b *tab) set(module, what string, value int) {
+	b.t.Helper()
+	eval[any](b, fmt.Sprintf(`void import("./page/%s.js").then((m) => { m.%s = %d; window.wasSet = %[2]q })`, module, what, value))
+	b.until(fmt.Sprintf(`window.wasSet === %q`, what))
 }
 
 func (b *tab) run(steps ...chromedp.Action[chromedp.Void]) {
@@ -444,6 +478,7 @@ func TestRefusalIsNotTheEnd(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel() // it waits more than it works
 			s := newSite(t)
+			s.noID = !tt.before
 			b := open(t, s.url())
 			b.state("Watching")
 			var want []string
@@ -874,9 +909,110 @@ func TestALongPauseLosesNothing(t *testing.T) {
 	}
 	b.until(`/^Resume \([56],\d+ new\)$/.test(document.getElementById("pause").textContent)`)
 	b.sees("child_file_added before")
+	const saysWhy = `document.getElementById("detail").textContent === "what happens is told when the pause is over"`
+	b.until(saysWhy)
+	if !eval[bool](b, `(document.dispatchEvent(new Event("visibilitychange")), `+saysWhy+`)`) {
+		t.Error("to look at the page ended the pause")
+	}
 	b.run(chromedp.Click(chromedp.ID("pause")))
 	b.until(fmt.Sprintf(`document.getElementById("total").textContent === "%d,%03d in all"`, (n+1)/1000, (n+1)%1000))
 	b.until(fmt.Sprintf(`document.querySelector(".row .path").textContent === "f%d"`, n-1))
+}
+
+// Over HTTP/1.1 all tabs of a browser have six connections to one server. Those that nobody looks at do without, and miss nothing.
+func TestMoreTabsThanConnections(t *testing.T) {
+	s := newSite(t)
+	var tabs []*tab
+	for i := range 8 {
+		b := newTab(t, chromedp.WithNewWindow(i == 0))
+		b.run(chromedp.Navigate(s.url()))
+		b.state("Watching")
+		b.set("stream", "Stream.rest", 0)
+		tabs = append(tabs, b)
+	}
+	for _, b := range tabs[:len(tabs)-1] {
+		b.state("In the background")
+		if got, want := eval[string](b, `document.title`), "In the background · /srv/data · fs_notify"; got != want {
+			t.Errorf("the title is %q, want %q", got, want)
+		}
+	}
+	s.tell(note("child_file_added", "a"))
+	for _, b := range tabs {
+		b.front()
+		b.state("Watching")
+		b.sees("child_file_added a")
+	}
+	s.tell(note("child_file_added", "b"))
+	for _, b := range tabs {
+		b.front()
+		b.sees("child_file_added a", "child_file_added b")
+	}
+}
+
+func TestAGlanceElsewhereCostsNothing(t *testing.T) {
+	s := newSite(t)
+	b := open(t, s.url())
+	b.state("Watching")
+	b.set("stream", "Stream.rest", 1<<30)
+	newTab(t, sharing).run(chromedp.Navigate("about:blank"))
+	b.until(`document.hidden`)
+	s.tell(note("child_file_added", "a"))
+	b.until(`document.getElementById("total").textContent === "1 in all"`)
+	b.front()
+	b.sees("child_file_added a")
+	s.set(func() {
+		if len(s.queries) != 1 {
+			t.Errorf("the stream was asked for %d times, want once", len(s.queries))
+		}
+	})
+}
+
+// A stream that was put aside before its first id comes back with what was told meanwhile.
+func TestBackgroundBeforeAnyID(t *testing.T) {
+	s := newSite(t)
+	s.noID = true
+	b := open(t, s.url())
+	b.state("Watching")
+	b.set("stream", "Stream.rest", 0)
+	newTab(t, sharing).run(chromedp.Navigate("about:blank"))
+	b.state("In the background")
+	s.tell(note("child_file_added", "meanwhile"))
+	b.front()
+	b.sees("child_file_added meanwhile")
+	if q, _ := s.last(); q.Get("since") == "" {
+		t.Errorf("asked with %v, want since= as there was no id", q)
+	}
+}
+
+// As long as the stream says something, the server is there.
+func TestHeardIsReachable(t *testing.T) {
+	t.Parallel() // it waits more than it works
+	s := newSite(t)
+	b := open(t, s.url())
+	b.state("Watching")
+	judged := func() { // the page has made up its mind about at least one question asked from now on
+		t.Helper()
+		was := 0
+		s.set(func() { was = s.asked })
+		eval[any](b, `void window.dispatchEvent(new Event("online"))`)
+		for deadline, now := time.Now().Add(patience), was; now < was+2; time.Sleep(10 * time.Millisecond) {
+			s.set(func() { now = s.asked })
+			if time.Now().After(deadline) {
+				t.Fatal("the page does not ask any more")
+			}
+		}
+	}
+	s.set(func() { s.mute = true })
+	judged()
+	if got := eval[string](b, `document.getElementById("state-text").textContent`); got != "Watching" {
+		t.Errorf("the page says %q of a server that tells it what happens", got)
+	}
+	b.set("stream", "Stream.quiet", 0) // for too long nothing was heard
+	b.until(`document.getElementById("detail").textContent === "the server does not answer"`)
+	s.set(func() { s.mute = false })
+	b.state("Watching")
+	s.tell(note("child_file_added", "a"))
+	b.sees("child_file_added a")
 }
 
 func TestEverythingThatCanBeUsedHasAName(t *testing.T) {

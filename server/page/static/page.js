@@ -14,6 +14,7 @@ const counts = { total: 0, recent: [] };
 let connection = "idle"; // what the stream says
 let detail = "";
 let health = { roots: [], reachable: true };
+let away = false; // nobody has looked for a while
 let who = null; // whom the server takes the page for
 
 const stream = new Stream({
@@ -29,8 +30,8 @@ const stream = new Stream({
       heat.add(n.path, since);
       if (n.type.startsWith("child_dir_") && n.type !== "child_dir_mtime_changed") tree.changed(absolute(n.path.slice(0, Math.max(0, n.path.lastIndexOf("/")))));
     }
-    if (log.frozen && log.unseen + log.incoming.length >= Log.keep) stream.hold();
   },
+  enough: () => away || log.frozen && log.unseen + log.incoming.length >= Log.keep,
   mark(text) { log.add([{ mark: text, time: Date.now() }]); },
   unknown() { askDoor(); },
   state(state, why = "") {
@@ -55,6 +56,7 @@ function showState() {
       case "connecting": return ["busy", "Connecting…", ""];
       case "reconnecting": return ["busy", "Reconnecting…", detail];
       case "refused": return ["bad", "Not watching", detail];
+      case "resting": return away ? ["idle", "In the background", "what happens is told when somebody looks"] : ["watching", "Watching", "what happens is told when the pause is over"];
     }
     if (!health.reachable) return ["busy", "Reconnecting…", "the server does not answer"];
     if (root?.phase === "indexing") {
@@ -92,25 +94,29 @@ function places() {
   });
 }
 
-// ask looks how the roots are. The stream cannot say: comments are hidden from EventSource, and
-// a connection that died in silence looks open.
+// ask looks how the roots are. The stream cannot say: comments are hidden from EventSource, and a connection that died in silence
+// looks open. But while the stream says something the server is there, even if a browser has no connection left for other requests.
 let asking;
+let missed = -Infinity; // when it had no answer
 async function ask() {
   clearTimeout(asking);
-  const was = health.reachable;
+  let answered = false;
   try {
     const answer = await fetch("readyz", { cache: "no-store", headers: { Accept: "application/json" }, signal: AbortSignal.timeout(5000) });
     const said = await answer.json().catch(() => ({})); // 503 says how the roots are, too
-    health = { roots: Array.isArray(said.roots) ? said.roots : [], reachable: true };
+    health.roots = Array.isArray(said.roots) ? said.roots : [];
+    answered = true;
   } catch {
-    health.reachable = false;
+    missed = performance.now();
   }
+  health.reachable = answered || performance.now() - stream.heard < Stream.quiet;
   $("roots").replaceChildren(...places().map((value) => Object.assign(document.createElement("option"), { value })));
   if (health.reachable) tree.show(places());
-  if (!was && health.reachable && connection === "open") stream.connect("reconnecting");
+  if (answered && connection === "open" && missed > stream.heard) stream.connect("reconnecting");
   else showState();
-  const soon = !health.reachable || rootOf(stream.dir)?.phase === "indexing";
   clearTimeout(asking);
+  if (away && connection === "resting") return;
+  const soon = !answered || rootOf(stream.dir)?.phase === "indexing";
   asking = setTimeout(ask, soon ? 1000 : 10000);
 }
 
@@ -220,11 +226,23 @@ $("where").addEventListener("submit", (e) => {
 $("recursive").addEventListener("change", () => { if (stream.dir && $("dir").value.trim()) $("where").requestSubmit(); });
 window.addEventListener("hashchange", startFromAddress);
 window.addEventListener("online", ask);
-document.addEventListener("visibilitychange", () => { if (!document.hidden) ask(); });
+
+// A tab that nobody looks at gives its connection back after a while: over HTTP/1.1 all tabs of a browser share six to one server.
+let leaving;
+function look() {
+  clearTimeout(leaving);
+  away = false;
+  if (document.hidden) leaving = setTimeout(() => { away = true; stream.settle(); }, Stream.rest);
+  else ask();
+  stream.settle();
+  showState();
+}
+document.addEventListener("visibilitychange", look);
+if (document.hidden) look();
 
 function pause(on) {
-  if (!on) stream.resume(); // what was left with the server comes now
   log.freeze(on);
+  stream.settle(); // what was left with the server comes now
   $("pause").setAttribute("aria-pressed", String(on));
 }
 $("pause").addEventListener("click", () => pause(!log.frozen));
@@ -232,6 +250,7 @@ $("clear").addEventListener("click", () => {
   counts.total = 0;
   log.choose(null);
   log.clear();
+  stream.settle();
 });
 $("newest").addEventListener("click", () => { $("view").scrollTop = 0; });
 

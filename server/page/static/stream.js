@@ -4,28 +4,31 @@ import { encodeRef } from "./words.js";
 // when a connection breaks, with the id of the last block. It gives up for good when the answer is not 200; then
 // Stream asks why, waits, and makes a new one from the last id that it saw.
 export class Stream {
+  static rest = 10000; // ms after which a stream that nobody looks at may rest
+  static quiet = 20000; // ms: a server says something every 15 s
+
   constructor(on) {
-    this.on = on; // notes(list), mark(text), state(word, why), unknown() when one has to log in
+    this.on = on; // notes(list), mark(text), state(word, why), enough(): nobody wants more now, unknown() when one has to log in
     this.generation = 0; // whoever was started by an older one has nothing to say any more
+    this.heard = -Infinity; // when the server said something last
+    this.resting = false;
   }
 
   // watch starts anew: with what is to come or, if from says so ("5m", "oldest", a time), with the past.
   watch(dir, recursive, types, from = "") {
-    Object.assign(this, { dir, recursive, types, from, lastId: "", since: 0, tries: 0, held: false });
+    Object.assign(this, { dir, recursive, types, from, lastId: "", since: 0, tries: 0 });
     this.connect("connecting");
   }
 
-  // hold stops reading; the server keeps what comes until resume goes on behind what was read last.
-  hold() {
-    if (!this.source || !this.lastId) return;
-    this.held = true;
+  // settle stops reading while nobody wants more, and goes on behind what was read last as soon as somebody does; the server keeps
+  // what comes meanwhile. A stream that has no place yet to go on from is left alone until it has.
+  settle() {
+    const enough = this.on.enough();
+    if (this.resting && !enough) this.connect("connecting");
+    if (!enough || !this.source || !(this.lastId || this.since && !this.from)) return;
     this.close();
-  }
-
-  resume() {
-    if (!this.held) return;
-    this.held = false;
-    this.connect();
+    this.resting = true;
+    this.on.state("resting");
   }
 
   // retype goes on from the same place with another filter.
@@ -39,6 +42,7 @@ export class Stream {
     clearTimeout(this.timer);
     this.source?.close();
     this.source = null;
+    this.resting = false;
   }
 
   url() {
@@ -56,19 +60,24 @@ export class Stream {
     this.close();
     const generation = this.generation;
     const current = (f) => (e) => { if (generation === this.generation) f(e); };
+    const said = (f) => current((e) => {
+      this.heard = performance.now();
+      if (e.lastEventId) this.lastId = e.lastEventId;
+      f(e);
+      this.settle();
+    });
     if (state) this.on.state(state);
     const source = this.source = new EventSource(this.url());
     source.onopen = current(() => {
-      this.since ||= performance.now();
+      this.heard = performance.now();
+      this.since ||= this.heard;
       this.tries = 0;
       this.on.state("open");
+      this.after(Stream.rest, () => this.settle()); // it may be long until it has an id
     });
-    source.onmessage = current((e) => this.receive(e));
-    source.addEventListener("cursor", current((e) => {
-      if (e.lastEventId) this.lastId = e.lastEventId;
-    }));
-    source.addEventListener("reset", current((e) => {
-      if (e.lastEventId) this.lastId = e.lastEventId;
+    source.onmessage = said((e) => this.receive(e));
+    source.addEventListener("cursor", said(() => {}));
+    source.addEventListener("reset", said((e) => {
       let reason = "";
       try { reason = JSON.parse(e.data).reason ?? ""; } catch { /* the mark below says enough */ }
       this.on.mark("The server could not go on from where this page was: changes are missing here." + (reason ? ` (${reason})` : ""));
@@ -87,7 +96,6 @@ export class Stream {
       this.on.mark("The server sent something that is not JSON.");
       return;
     }
-    if (e.lastEventId) this.lastId = e.lastEventId;
     this.on.notes(notes);
     if (notes.some((n) => n.type === "self_removed")) {
       this.close();
