@@ -59,6 +59,7 @@ type site struct {
 	phase   string
 	names   []string     // of the roots; "" is one that is not told
 	who     string       // JSON, of who has logged in
+	session string       // the cookie of a session that has not ended
 	queries []url.Values // of the streams so far
 	resumed []string     // the id that each stream came with
 }
@@ -66,7 +67,7 @@ type site struct {
 func newSite(t *testing.T) *site { return newSiteWith(t, nil) }
 
 func newSiteWith(t *testing.T, secure *tls.Config) *site {
-	s := &site{t: t, addr: "127.0.0.1:0", tls: secure, grew: make(chan struct{}), phase: "live", names: []string{"/srv/data"}, who: `{"name":"ali<b>"}`}
+	s := &site{t: t, addr: "127.0.0.1:0", tls: secure, grew: make(chan struct{}), phase: "live", names: []string{"/srv/data"}, who: `{"name":"ali<b>"}`, session: "1"}
 	s.start()
 	t.Cleanup(s.stop)
 	return s
@@ -138,7 +139,7 @@ func (s *site) login(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprint(w, `{"description":"that is <i>not</i> it"}`)
 			return
 		}
-		http.SetCookie(w, &http.Cookie{Name: "session", Value: "1", HttpOnly: true, SameSite: http.SameSiteStrictMode, Path: "/"})
+		http.SetCookie(w, &http.Cookie{Name: s.cookie(), Value: s.session, HttpOnly: true, SameSite: http.SameSiteStrictMode, Path: "/"})
 		return
 	}
 	if s.out(r) {
@@ -149,12 +150,15 @@ func (s *site) login(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *site) logout(w http.ResponseWriter, r *http.Request) {
-	http.SetCookie(w, &http.Cookie{Name: "session", MaxAge: -1, Path: "/"})
+	http.SetCookie(w, &http.Cookie{Name: s.cookie(), MaxAge: -1, Path: "/"})
 }
 
+// cookie names a session's cookie: the sites of all tests are ports of one host, and cookies know no ports.
+func (s *site) cookie() string { return "session" + s.addr[strings.LastIndexByte(s.addr, ':')+1:] }
+
 func (s *site) out(r *http.Request) bool {
-	c, err := r.Cookie("session")
-	return s.locked && (err != nil || c.Value != "1")
+	c, err := r.Cookie(s.cookie())
+	return s.locked && (err != nil || c.Value != s.session)
 }
 
 // entries lists two directories and a file at the top, and nothing in them.
@@ -425,6 +429,14 @@ func (b *tab) sees(want ...string) {
 	if got := b.rows(); !slices.Equal(got, want) {
 		b.t.Fatalf("the page shows %q, want %q", got, want)
 	}
+}
+
+// login shows a token to the page.
+func (b *tab) login(token string) {
+	b.t.Helper()
+	b.until(`document.getElementById("door").open`)
+	b.run(chromedp.Focus(chromedp.ID("token")), chromedp.KeyEvent(token+kb.Enter))
+	b.until(`!document.getElementById("door").open`)
 }
 
 // ---- The stories ----
@@ -858,6 +870,40 @@ func TestLogIn(t *testing.T) {
 	b.until(`document.getElementById("door").open`)
 	if rows := b.rows(); len(rows) != 0 {
 		t.Errorf("after logging out the page shows %q", rows)
+	}
+}
+
+// A session that ends is no hole: the same user goes on where the page was, and what cannot be had is marked. Another one is shown nothing of it.
+func TestAfterTheSession(t *testing.T) {
+	for _, tt := range []struct {
+		name, who string
+		oldest    int
+		want      []string
+	}{
+		{"the same user", `{"name":"ali<b>"}`, 0, []string{"child_file_added before", "child_file_added missed", "child_file_added after"}},
+		{"too late", `{"name":"ali<b>"}`, 2, []string{"child_file_added before", "mark", "child_file_added after"}},
+		{"another user", `{"name":"bob"}`, 0, []string{"child_file_added after"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel() // it waits more than it works
+			s := newSite(t)
+			s.locked = true
+			b := open(t, s.url())
+			b.login("sesame")
+			b.state("Watching")
+			s.tell(note("child_file_added", "before"))
+			b.sees("child_file_added before")
+			s.set(func() { s.session = "2" })
+			s.stop()
+			s.start()
+			b.until(`document.getElementById("door").open`)
+			s.tell(note("child_file_added", "missed"))
+			s.set(func() { s.oldest, s.who = tt.oldest, tt.who })
+			b.login("sesame")
+			b.state("Watching")
+			s.tell(note("child_file_added", "after"))
+			b.sees(tt.want...)
+		})
 	}
 }
 

@@ -15,9 +15,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-
-	"github.com/chromedp/chromedp"
-	"github.com/chromedp/chromedp/kb"
 )
 
 // real runs the real server as a process of its own, and can stop it and start it again on its port.
@@ -150,14 +147,6 @@ func TestRealServerWithoutMemorySaysThatThereIsAHole(t *testing.T) {
 	b.sees("child_file_added a", "mark", "child_file_removed b")
 }
 
-// login shows a token to the page.
-func (b *tab) login(token string) {
-	b.t.Helper()
-	b.until(`document.getElementById("door").open`)
-	b.run(chromedp.Focus(chromedp.ID("token")), chromedp.KeyEvent(token+kb.Enter))
-	b.until(`!document.getElementById("door").open`)
-}
-
 // Who is no administrator is not told how the roots are called, and may be able to see a part of one only.
 func TestRealServerShowsAUserTheirPart(t *testing.T) {
 	r := &real{t: t, root: t.TempDir()}
@@ -174,6 +163,22 @@ func TestRealServerShowsAUserTheirPart(t *testing.T) {
 	r.do(create, "theirs/secret")
 	r.do(create, "mine/a")
 	b.sees("child_file_added a")
+}
+
+func TestRealServerEndsASession(t *testing.T) {
+	r := &real{t: t, root: t.TempDir()}
+	r.tokens(map[string]string{"ann": "privileges: [notify, notify.recursive, changes, admin]"})
+	r.start("127.0.0.1:0")
+	b := open(t, r.url)
+	b.login("ann")
+	b.state("Watching")
+	r.do(create, "before")
+	b.sees("child_file_added before")
+	r.tokens(map[string]string{"ann": "privileges: [notify, notify.recursive]"})
+	b.until(`document.getElementById("door").open`)
+	r.do(create, "missed")
+	b.login("ann")
+	b.sees("child_file_added before", "child_file_added missed")
 }
 
 // TestBareEventSource uses the stream as a page without any code of ours would.

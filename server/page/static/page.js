@@ -15,7 +15,7 @@ let connection = "idle"; // what the stream says
 let detail = "";
 let health = { roots: [], reachable: true };
 let away = false; // nobody has looked for a while
-let who = null; // whom the server takes the page for
+let who = null; // whom the server takes the page for, or took it for last
 
 const stream = new Stream({
   notes(notes) {
@@ -396,8 +396,9 @@ async function askDoor() {
     const answer = await fetch("login", { cache: "no-store", headers: { Accept: "application/json" } });
     if (answer.ok) door = await answer.json();
   } catch { /* the state of the connection says it */ }
-  who = door.who ?? null;
-  const name = who?.name ?? "";
+  if (door.who && who && door.who.name !== who.name) forget();
+  who = door.who ?? who; // whose session has ended may come back
+  const name = door.who?.name ?? "";
   $("who").hidden = !name;
   $("who-name").textContent = plain(name);
   if (!door.required) {
@@ -410,10 +411,23 @@ async function askDoor() {
   return false;
 }
 
+// forget drops what was shown to another user.
+function forget() {
+  counts.total = 0;
+  log.choose(null);
+  log.clear();
+  heat.clear();
+  tree.show([]);
+  stream.close();
+  stream.dir = "";
+  connection = "idle";
+  who = null;
+}
+
 async function enter() {
   if (!await askDoor()) return;
   await ask();
-  if (stream.dir) start(stream.dir, $("recursive").checked);
+  if (stream.dir) stream.connect("connecting"); // from where it was
   else if (!startFromAddress() && places().length) start(places()[0], who?.privileges?.includes("notify.recursive") ?? true);
 }
 
@@ -438,10 +452,7 @@ $("login").addEventListener("submit", async (e) => {
 $("door").addEventListener("cancel", (e) => e.preventDefault()); // there is nothing behind it
 $("logout").addEventListener("click", async () => {
   await fetch("logout", { method: "POST" }).catch(() => {});
-  log.clear();
-  log.choose(null);
-  stream.dir = "";
-  tree.show([]);
+  forget();
   enter();
 });
 
