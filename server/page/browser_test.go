@@ -161,17 +161,21 @@ func (s *site) out(r *http.Request) bool {
 	return s.locked && (err != nil || c.Value != s.session)
 }
 
-// entries lists two directories and a file at the top, and nothing in them.
+// entries lists two directories and a file at the top, and nothing in them. Who asks for directories gets no more.
 func (s *site) entries(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	if r.PathValue("ref") != "/srv/data" {
 		fmt.Fprint(w, `{"seq":1,"id":"1.7","entries":[]}`)
 		return
 	}
+	file := `,
+{"id":"10","path":"f","name":"f","type":"FS_FILE_TYPE_FILE"}`
+	if r.URL.Query().Get("include") == "*/" {
+		file = ""
+	}
 	fmt.Fprint(w, `{"seq":1,"id":"1.7","entries":[
 {"id":"8","path":"quiet","name":"quiet","type":"FS_FILE_TYPE_DIRECTORY"},
-{"id":"9","path":"busy","name":"busy","type":"FS_FILE_TYPE_DIRECTORY"},
-{"id":"10","path":"f","name":"f","type":"FS_FILE_TYPE_FILE"}]}`)
+{"id":"9","path":"busy","name":"busy","type":"FS_FILE_TYPE_DIRECTORY"}`+file+`]}`)
 }
 
 func (s *site) notify(w http.ResponseWriter, r *http.Request) {

@@ -7,6 +7,8 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +17,9 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 )
 
 // real runs the real server as a process of its own, and can stop it and start it again on its port.
@@ -147,6 +152,20 @@ func TestRealServerWithoutMemorySaysThatThereIsAHole(t *testing.T) {
 	b.sees("child_file_added a", "mark", "child_file_removed b")
 }
 
+func fetch(t *testing.T, url string) string {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
 // Who is no administrator is not told how the roots are called, and may be able to see a part of one only.
 func TestRealServerShowsAUserTheirPart(t *testing.T) {
 	r := &real{t: t, root: t.TempDir()}
@@ -163,6 +182,38 @@ func TestRealServerShowsAUserTheirPart(t *testing.T) {
 	r.do(create, "theirs/secret")
 	r.do(create, "mine/a")
 	b.sees("child_file_added a")
+}
+
+// The tree is made of the directories alone, whatever they are called.
+func TestRealServerShowsDirectories(t *testing.T) {
+	r := newReal(t, "")
+	names := []string{"[a-z]*", "a b%41&?#x", "byte-\xff", "two\nlines"}
+	for _, name := range names {
+		r.do(mkdir, name)
+		r.do(mkdir, name+"/in "+name)
+		r.do(create, name+"/file")
+	}
+	r.do(create, "file")
+	b := open(t, r.url)
+	b.state("Watching")
+	b.run(chromedp.Focus(chromedp.CSS(`#tree [tabindex="0"]`)), chromedp.KeyEvent(kb.ArrowRight))
+	b.until(`document.querySelectorAll("#tree [role=treeitem]").length === 5`)
+	eval[any](b, `document.querySelectorAll("#tree ul .twist").forEach((twist) => twist.click())`)
+	b.until(`document.querySelectorAll("#tree [role=treeitem]").length === 9`)
+	got := eval[[]string](b, `Array.from(document.querySelectorAll("#tree ul .name"), (n) => n.textContent).sort()`)
+	want := []string{"[a-z]*", "a b%41&?#x", `byte-\xff`, "in [a-z]*", "in a b%41&?#x", `in byte-\xff`, `in two\nlines`, `two\nlines`}
+	if !slices.Equal(got, want) {
+		t.Errorf("the tree shows %q, want %q", got, want)
+	}
+	asked := eval[[]string](b, `performance.getEntriesByType("resource").map((r) => r.name).filter((n) => n.includes("/entries"))`)
+	for _, url := range asked {
+		if strings.Contains(fetch(t, url), `"file"`) {
+			t.Errorf("%s has more than directories", url)
+		}
+	}
+	if len(asked) != 5 {
+		t.Errorf("the tree asked for %q, want each open branch once", asked)
+	}
 }
 
 func TestRealServerEndsASession(t *testing.T) {

@@ -117,18 +117,18 @@ export class Tree {
     else if (node.group) node.group.hidden = true;
   }
 
-  // load asks for the directories of a branch, and keeps the branches below it that stay.
+  // load asks for the directories of a branch, and no more, and keeps the branches below it that stay.
   async load(node) {
     let entries;
     try {
-      const answer = await fetch(`v1/files/${encodeRef(node.path)}/entries`, { cache: "no-store", signal: AbortSignal.timeout(20000) });
+      const answer = await fetch(`v1/files/${encodeRef(node.path)}/entries?include=*%2F`, { cache: "no-store", signal: AbortSignal.timeout(20000) });
       if (!answer.ok) return;
       entries = (await answer.json()).entries;
     } catch {
       return; // the next change of the branch tries again
     }
     if (!node.open || this.nodes.get(node.path) !== node) return;
-    const names = entries.filter((e) => e.type === "FS_FILE_TYPE_DIRECTORY").map((e) => e.name);
+    const names = entries.map((e) => e.name);
     names.sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
     const old = new Map((node.children ?? []).map((c) => [c.path, c]));
     const top = node.path.endsWith("/") ? node.path : node.path + "/";
