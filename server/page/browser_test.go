@@ -66,8 +66,10 @@ type site struct {
 
 func newSite(t *testing.T) *site { return newSiteWith(t, nil) }
 
-func newSiteWith(t *testing.T, secure *tls.Config) *site {
-	s := &site{t: t, addr: "127.0.0.1:0", tls: secure, grew: make(chan struct{}), phase: "live", names: []string{"/srv/data"}, who: `{"name":"ali<b>"}`, session: "1"}
+func newSiteWith(t *testing.T, secure *tls.Config) *site { return newSiteAt(t, "127.0.0.1:0", secure) }
+
+func newSiteAt(t *testing.T, addr string, secure *tls.Config) *site {
+	s := &site{t: t, addr: addr, tls: secure, grew: make(chan struct{}), phase: "live", names: []string{"/srv/data"}, who: `{"name":"ali<b>"}`, session: "1"}
 	s.start()
 	t.Cleanup(s.stop)
 	return s
@@ -822,6 +824,35 @@ func TestCommandOverTLS(t *testing.T) {
 	b.run(chromedp.Click(chromedp.ID("copy-cli")))
 	host, port, _ := net.SplitHostPort(s.addr)
 	if cli, want := eval[string](b, `document.getElementById("command-text").value`), "fs_notify --host "+host+" --port "+port+" --tls --path /srv/data "; !strings.HasPrefix(cli, want) {
+		t.Errorf("as fs_notify: %s, want %s…", cli, want)
+	}
+}
+
+// A name that no shell can hold is replaced by a file ID, which is known once the directory is watched.
+func TestNoCommandForWhatCannotBeNamed(t *testing.T) {
+	s := newSite(t)
+	b := open(t, s.url()+"#dir=%2Fbyte-%FF")
+	b.state("Not watching")
+	b.run(chromedp.Click(chromedp.ID("copy-cli")))
+	b.until(`document.getElementById("copied").textContent === "once it is watched"`)
+	if got := eval[string](b, `document.getElementById("command-text").value`); got != "" {
+		t.Errorf("the command is %q", got)
+	}
+}
+
+// A browser has an IPv6 address in brackets, --host without.
+func TestCommandOverIPv6(t *testing.T) {
+	if l, err := net.Listen("tcp", "[::1]:0"); err != nil {
+		t.Skip(err)
+	} else {
+		l.Close()
+	}
+	s := newSiteAt(t, "[::1]:0", nil)
+	b := open(t, s.url())
+	b.state("Watching")
+	b.run(chromedp.Click(chromedp.ID("copy-cli")))
+	_, port, _ := net.SplitHostPort(s.addr)
+	if cli, want := eval[string](b, `document.getElementById("command-text").value`), "fs_notify --host ::1 --port "+port+" --path /srv/data "; !strings.HasPrefix(cli, want) {
 		t.Errorf("as fs_notify: %s, want %s…", cli, want)
 	}
 }

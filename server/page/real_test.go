@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -213,6 +214,49 @@ func TestRealServerShowsDirectories(t *testing.T) {
 	}
 	if len(asked) != 5 {
 		t.Errorf("the tree asked for %q, want each open branch once", asked)
+	}
+}
+
+// Names that no field and no shell can hold are watched again, after a reload too, and the command says the same directory.
+func TestRealServerWatchesWhateverItIsCalled(t *testing.T) {
+	r := newReal(t, t.TempDir())
+	for _, tt := range []struct {
+		name, shown, by string
+	}{
+		{"byte-\xff-é", `byte-\xff-é`, "--id "},
+		{"two\nlines", `two\nlines`, "--id "},
+		{"zero\u200bwidth", `zero\u200bwidth`, "--id "},
+		{" sp+ce & %41 ", " sp+ce & %41 ", "--path "},
+	} {
+		t.Run(tt.shown, func(t *testing.T) {
+			r.do(mkdir, tt.name)
+			b := open(t, r.url+"#dir="+url.QueryEscape(filepath.Join(r.root, tt.name)))
+			watching := func(file string) {
+				t.Helper()
+				b.state("Watching")
+				if got, want := eval[string](b, `document.getElementById("dir").value`), filepath.Join(r.root, tt.shown); got != want {
+					t.Errorf("the page shows the directory as %q, want %q", got, want)
+				}
+				r.do(create, filepath.Join(tt.name, file))
+				b.until(fmt.Sprintf(`document.querySelector(".row .path")?.textContent === %q`, file))
+			}
+			watching("first")
+			b.run(chromedp.Click(chromedp.CSS("#where button")))
+			watching("again")
+			b.run(chromedp.Reload())
+			watching("reloaded")
+
+			b.run(chromedp.Click(chromedp.ID("copy-cli")))
+			command := eval[string](b, `document.getElementById("command-text").value`)
+			if !strings.Contains(command, tt.by) {
+				t.Errorf("%s has no %s", command, tt.by)
+			}
+			sh := exec.Command("sh", "-c", command+" --since oldest --filter child_file_added --count 1")
+			sh.Env = append(os.Environ(), "PATH="+programDir)
+			if out, err := sh.CombinedOutput(); err != nil || !strings.Contains(string(out), "first") {
+				t.Errorf("%s: %v, %s", command, err, out)
+			}
+		})
 	}
 }
 

@@ -3,7 +3,7 @@
 import { Chart, Heat, Tree } from "./activity.js";
 import { Log, itemOf } from "./log.js";
 import { Stream } from "./stream.js";
-import { $, colourOf, encodeRef, groups, plain, showName, usual } from "./words.js";
+import { $, colourOf, decodeRef, encodeRef, groups, plain, showName, usual } from "./words.js";
 
 const log = new Log($("view"), $("space"));
 const heat = new Heat();
@@ -186,9 +186,9 @@ function from() {
 
 // The address holds what is watched, so that it can be kept and sent.
 function start(dir, recursive) {
-  $("dir").value = dir;
+  $("dir").value = plain(dir);
   $("recursive").checked = recursive;
-  const hash = "#" + new URLSearchParams(recursive ? { dir } : { dir, recursive: "false" });
+  const hash = `#dir=${encodeRef(dir)}${recursive ? "" : "&recursive=false"}`;
   if (location.hash !== hash) history.replaceState(null, "", hash);
   const past = from();
   if (stream.dir && stream.dir !== dir || past) {
@@ -212,15 +212,16 @@ $("from").addEventListener("change", () => {
 $("from-time").addEventListener("change", () => { if (stream.dir) start(stream.dir, $("recursive").checked); });
 
 function startFromAddress() {
-  const q = new URLSearchParams(location.hash.slice(1));
-  if (!q.get("dir")) return false;
-  start(q.get("dir"), q.get("recursive") !== "false");
-  return true;
+  const q = new Map(location.hash.slice(1).split("&").map((p) => p.split("=")));
+  const dir = decodeRef(q.get("dir") ?? "");
+  if (dir) start(dir, q.get("recursive") !== "false");
+  return dir !== "";
 }
 
 $("where").addEventListener("submit", (e) => {
   e.preventDefault();
-  const dir = $("dir").value.trim();
+  const typed = $("dir").value; // of some names it shows but what can be shown
+  const dir = stream.dir && typed === plain(stream.dir) ? stream.dir : typed.trim();
   if (dir) start(dir.length > 1 ? dir.replace(/\/+$/, "") || "/" : dir, $("recursive").checked);
 });
 $("recursive").addEventListener("change", () => { if (stream.dir && $("dir").value.trim()) $("where").requestSubmit(); });
@@ -309,13 +310,15 @@ function commands() {
   const url = new URL(`v1/files/${encodeRef(stream.dir)}/notify`, location.href);
   url.hash = "";
   url.search = q.toString().replaceAll("%2C", ",");
-  const words = ["fs_notify", "--host", url.hostname, "--port", url.port || (url.protocol === "https:" ? "443" : "80")];
+  const words = ["fs_notify", "--host", url.hostname.replace(/^\[|\]$/g, ""), "--port", url.port || (url.protocol === "https:" ? "443" : "80")];
   if (url.protocol === "https:") words.push("--tls");
-  words.push(...(stream.dir.startsWith("/") ? ["--path", plain(stream.dir)] : ["--id", stream.dir]));
+  const odd = plain(stream.dir) !== stream.dir; // nobody could paste its name
+  if (!stream.dir.startsWith("/")) words.push("--id", stream.dir);
+  else words.push(...(odd ? ["--id", stream.id] : ["--path", stream.dir]));
   if (stream.recursive) words.push("--recursive");
   if (filter) words.push("--filter", filter.join(","));
   if (past) words.push("--since", past);
-  return { curl: `curl -N ${quote(url.href)}`, fs_notify: words.map(quote).join(" ") };
+  return { curl: `curl -N ${quote(url.href)}`, fs_notify: odd && !stream.id ? "" : words.map(quote).join(" ") };
 }
 
 async function copy(which) {
@@ -324,6 +327,10 @@ async function copy(which) {
   $("command").hidden = false;
   $("command-text").value = text;
   $("command-text").select();
+  if (!text) {
+    $("copied").textContent = "once it is watched";
+    return;
+  }
   try {
     await navigator.clipboard.writeText(text);
     $("copied").textContent = "copied";

@@ -20,6 +20,9 @@ export class Stream {
     this.connect("connecting");
   }
 
+  // id is the file ID of the watched directory: it stands in each id of the stream.
+  get id() { return this.lastId.split(".")[1] ?? ""; }
+
   // settle stops reading while nobody wants more, and goes on behind what was read last as soon as somebody does; the server keeps
   // what comes meanwhile. A stream that has no place yet to go on from is left alone until it has.
   settle() {

@@ -62,3 +62,14 @@ export function encodeRef(path) {
     return encodeURIComponent(c.toWellFormed ? c.toWellFormed() : c);
   }).join("");
 }
+
+// decodeRef is the way back: what is not UTF-8 becomes lone surrogates. A "+" is a space, as in what forms make.
+export function decodeRef(text) {
+  return text.replaceAll("+", " ").replace(/%[c-d].%[89ab].|%e.(%[89ab].){2}|%f.(%[89ab].){3}|%[0-9a-f]{2}/gi, (c) => {
+    try {
+      return decodeURIComponent(c);
+    } catch {
+      return c.replace(/%(..)/g, (_, hex) => String.fromCharCode(0xdc00 + parseInt(hex, 16)));
+    }
+  });
+}
