@@ -50,12 +50,13 @@ type site struct {
 	mu      sync.Mutex
 	blocks  []block // the record; a stream starts behind its id, or at the end
 	grew    chan struct{}
-	locked  bool // one has to log in, with the token "sesame"
-	refuse  int  // status of every stream while not 0
-	oldest  int  // ids below it are gone
-	noID    bool // a stream says no id before its first block, as while a root is being indexed
-	mute    bool // readyz does not answer
-	asked   int  // how often it was asked
+	locked  bool   // one has to log in, with the token "sesame"
+	retry   string // Retry-After of refusals
+	refuse  int    // status of every stream while not 0
+	oldest  int    // ids below it are gone
+	noID    bool   // a stream says no id before its first block, as while a root is being indexed
+	mute    bool   // readyz does not answer
+	asked   int    // how often it was asked
 	phase   string
 	names   []string     // of the roots; "" is one that is not told
 	who     string       // JSON, of who has logged in
@@ -203,7 +204,7 @@ func (s *site) notify(w http.ResponseWriter, r *http.Request) {
 	} else if q.Get("since") != "" {
 		next = 0 // all was made after the page came
 	}
-	refuse, noID := s.refuse, s.noID
+	refuse, retry, noID := s.refuse, s.retry, s.noID
 	if s.out(r) {
 		refuse = http.StatusUnauthorized
 	}
@@ -214,6 +215,9 @@ func (s *site) notify(w http.ResponseWriter, r *http.Request) {
 	}
 	if refuse != 0 {
 		w.Header().Set("Content-Type", "application/json")
+		if retry != "" {
+			w.Header().Set("Retry-After", retry)
+		}
 		w.WriteHeader(refuse)
 		fmt.Fprintf(w, `{"description":"it says %d <b>today</b>"}`, refuse)
 		return
@@ -380,6 +384,14 @@ func (b *tab) front() {
 	}
 }
 
+// script runs before those of every page that the tab opens from now on.
+func (b *tab) script(source string) {
+	b.t.Helper()
+	if _, err := chromedp.Call(b.ctx, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: source}); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
 // set changes what a module of the page goes by: Stream.rest and the like.
 func (b *tab) set(module, what string, value int) {
 	b.t.Helper()
@@ -519,6 +531,34 @@ func TestRefusalIsNotTheEnd(t *testing.T) {
 			}
 			if !tt.before && last.Get("since") == "" {
 				t.Errorf("asked with %v, want since= as there was no id", last)
+			}
+		})
+	}
+}
+
+// A server says in seconds or by a date when to come back. What it says otherwise is no reason to come back at once.
+func TestRetryAfter(t *testing.T) {
+	for _, tt := range []struct {
+		name, retry string
+		min, max    int // ms
+	}{
+		{"seconds", "7200", 7200_000, 7200_000},
+		{"a date", time.Now().Add(2 * time.Hour).UTC().Format(http.TimeFormat), 6000_000, 7200_000},
+		{"a date that is past", "Fri, 31 Dec 1999 23:59:59 GMT", 1000, 1000},
+		{"rubbish", "soon", 1000, 1000},
+		{"nothing", "", 1000, 1000},
+		{"more than a timer holds", "99999999999", 1<<31 - 1, 1<<31 - 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSite(t)
+			s.refuse, s.retry = http.StatusServiceUnavailable, tt.retry
+			b := newTab(t)
+			b.script(`window.waits = []; { const f = setTimeout; window.setTimeout = (g, ms) => {
+				if (new Error().stack.includes("stream.js")) window.waits.push(ms); return f(g, ms) } }`)
+			b.run(chromedp.Navigate(s.url()))
+			b.until(`window.waits.length > 0`)
+			if got := eval[int](b, `window.waits[0]`); got < tt.min || got > tt.max {
+				t.Errorf("Retry-After: %s makes the page wait %d ms, want %d to %d", tt.retry, got, tt.min, tt.max)
 			}
 		})
 	}

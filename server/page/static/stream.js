@@ -144,11 +144,18 @@ export class Stream {
     const passing = answer.status >= 500 || [408, 410, 429].includes(answer.status);
     this.on.state(passing ? "reconnecting" : "refused", said.description || `${answer.status} ${answer.statusText}`);
     if (!passing && answer.status !== 404) return; // only another request can be right
-    this.after(Math.max(wait, 1000 * Number(answer.headers.get("Retry-After") || 0)), () => this.diagnose());
+    this.after(Math.max(wait, retryAfter(answer)), () => this.diagnose());
   }
 
   after(wait, f) {
     const generation = this.generation;
     this.timer = setTimeout(() => { if (generation === this.generation) f(); }, wait);
   }
+}
+
+// retryAfter is how many ms an answer asks to wait: seconds, or until a date; 0 if it does not say. No timer holds more than 31 bits.
+function retryAfter(answer) {
+  const said = answer.headers.get("Retry-After") ?? "";
+  const ms = /^\d+$/.test(said) ? 1000 * said : Date.parse(said) - Date.now();
+  return Math.min(ms || 0, 2 ** 31 - 1);
 }
