@@ -868,6 +868,30 @@ func TestCommandOverTLS(t *testing.T) {
 	}
 }
 
+// What is not UTF-8 becomes lone surrogates, a byte each, and bytes again in a reference.
+func TestEveryNameSurvivesAReference(t *testing.T) {
+	s := newSite(t)
+	b := open(t, s.url())
+	eval[any](b, `void import("./page/words.js").then(({ decodeRef, encodeRef }) => {
+		const escape = (bytes) => bytes.map((b) => "%" + b.toString(16).padStart(2, "0")).join("");
+		const unescape = (ref) => ref.replace(/%(..)/g, (_, hex) => String.fromCharCode(parseInt(hex, 16)));
+		const names = ["é", "漢字", "👩‍💻", "%41", "a+b c", "zero\u200bwidth\n"].map((n) => [...new TextEncoder().encode(n)]);
+		for (let i = 0; i < 1 << 16; i += 7) names.push([i >> 8, i & 255], [0x61, 0xe2, i >> 8, i & 255, 0x62], [0xf0, i >> 8, i & 255, 0x80]);
+		const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+		names.push([0xed, 0xa0, 0x80], [0xc0, 0x80], [0xf4, 0x90, 0x80, 0x80]);
+		window.wrong = names.filter((bytes) => {
+			const name = decodeRef(escape(bytes)), bad = !name.isWellFormed();
+			let text = null;
+			try { text = utf8.decode(new Uint8Array(bytes)); } catch { /* it is not */ }
+			return unescape(encodeRef(name)) !== String.fromCharCode(...bytes) || (text === null ? !bad : name !== text);
+		}).map(escape);
+	})`)
+	b.until(`window.wrong !== undefined`)
+	if got := eval[[]string](b, `window.wrong.slice(0, 9)`); len(got) > 0 {
+		t.Errorf("these bytes do not come back: %q…", got)
+	}
+}
+
 // A name that no shell can hold is replaced by a file ID, which is known once the directory is watched.
 func TestNoCommandForWhatCannotBeNamed(t *testing.T) {
 	s := newSite(t)
