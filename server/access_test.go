@@ -169,9 +169,10 @@ func TestWhatIsOpenWithoutToken(t *testing.T) {
 		o.Page = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "page") })
 		o.More = map[string]http.Handler{"/secret": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "secret") })}
 	})
+	cookie := "Cookie: fs_notify_session_" + url[strings.LastIndexByte(url, ':')+1:] + "=session-v1:e30.AAAA"
 	for path, want := range map[string]int{"/": 200, "/page/page.js": 200, "/healthz": 200, "/readyz": 200, "/v1/version": 200, "/login": 200,
 		"/secret": 401, root + "/notify": 401, root + "/entries": 401, "/v1/session/who-am-i": 401, "/v1/nothing": 401} {
-		for _, header := range []string{"X: ", bearer("wrong"), "Cookie: fs_notify_session=session-v1:e30.AAAA"} {
+		for _, header := range []string{"X: ", bearer("wrong"), cookie} {
 			status, body := get(t, url+path, header, eventStream)
 			if status != want || strings.Contains(body, "/srv/data") || strings.Contains(body, `"secret"`) {
 				t.Errorf("%s with %q: %d %s, want %d and no names", path, header, status, body, want)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -271,11 +272,21 @@ func (a *Access) subject(s string) (g *notify.Grant, print string, ok bool) {
 	return nil, "", false
 }
 
-// Cookies are named so. Over TLS browsers hold one with the prefix __Host- to this host and to TLS.
+// Cookies are named so, and then by the port. Over TLS browsers hold one with the prefix __Host- to this host and to TLS.
 const (
 	cookieName       = "fs_notify_session"
 	secureCookieName = "__Host-fs_notify_session"
 )
+
+// withPort adds to a cookie's name the port that the request is for, if that is said: cookies know none, and servers on several ports of one
+// host would take each other's for their own.
+func withPort(name string, r *http.Request) string {
+	_, port, _ := net.SplitHostPort(r.Host)
+	if n, err := strconv.ParseUint(port, 10, 16); err == nil {
+		name += "_" + strconv.FormatUint(n, 10)
+	}
+	return name
+}
 
 // credential is what a request shows. Headers go before cookies.
 func credential(r *http.Request) (secret string, cookie bool) {
@@ -292,7 +303,7 @@ func credential(r *http.Request) (secret string, cookie bool) {
 		return strings.TrimSpace(v), false
 	}
 	for _, name := range []string{secureCookieName, cookieName} {
-		if c, err := r.Cookie(name); err == nil && c.Value != "" {
+		if c, err := r.Cookie(withPort(name, r)); err == nil && c.Value != "" {
 			return c.Value, true
 		}
 	}

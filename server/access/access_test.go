@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/cookiejar"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -644,6 +646,91 @@ func TestPageLogin(t *testing.T) {
 	for _, body := range []string{`{"token":"wrong"}`, `{"token":"` + cookies[0].Value + `"}`, `{"username":"joe"}`} {
 		if w := r.post("/login", body); w.Code != 401 || len(w.Result().Cookies()) > 0 {
 			t.Errorf("%s: %d", body, w.Code)
+		}
+	}
+}
+
+// Cookies know no ports: a browser sends those of one server to another on the same host.
+func TestTwoServersOnOneHost(t *testing.T) {
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	browser := &http.Client{Jar: jar}
+	var urls []string
+	for _, name := range []string{"one", "two"} {
+		r := newRig(t, "tokens:\n"+entry(name, "secret", anyRights), "")
+		r.now = time.Now() // the jar knows no other clock
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			if err := r.Open()[req.URL.Path](w, req); err != nil {
+				t.Error(err)
+			}
+		}))
+		t.Cleanup(s.Close)
+		urls = append(urls, s.URL)
+	}
+	do := func(method, url, body string) string {
+		t.Helper()
+		req, err := http.NewRequest(method, url, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := browser.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	for _, url := range urls {
+		do("POST", url+"/login", `{"token":"secret"}`)
+	}
+	for i, name := range []string{"one", "two"} {
+		if got := do("GET", urls[i]+"/login", ""); !strings.Contains(got, `"who":{"name":"`+name+`"`) {
+			t.Errorf("logged in at both servers, server %s says %s", name, got)
+		}
+	}
+	do("POST", urls[0]+"/logout", "")
+	for i, in := range []bool{false, true} {
+		if got := do("GET", urls[i]+"/login", ""); strings.Contains(got, `"required":false`) != in {
+			t.Errorf("logged out at the first, server %d says %s", i, got)
+		}
+	}
+}
+
+func TestCookieNames(t *testing.T) {
+	r := newRig(t, "tokens:\n"+entry("ingest", "secret", anyRights), "")
+	for _, tt := range []struct{ host, proto, want string }{
+		{"files.example", "", "fs_notify_session"},
+		{"files.example:8000", "", "fs_notify_session_8000"},
+		{"[::1]:8000", "", "fs_notify_session_8000"},
+		{"[::1]", "", "fs_notify_session"},
+		{"files.example:", "", "fs_notify_session"},
+		{"files.example:8=1; a", "", "fs_notify_session"},
+		{"files.example", "https", "__Host-fs_notify_session"},
+		{"files.example:8443", "https", "__Host-fs_notify_session_8443"},
+	} {
+		req := httptest.NewRequest("POST", "/login", strings.NewReader(`{"token":"secret"}`))
+		req.Host = tt.host
+		req.Header.Set("X-Forwarded-Proto", tt.proto)
+		w := httptest.NewRecorder()
+		if err := r.Open()["/login"](w, req); err != nil {
+			t.Fatal(err)
+		}
+		cookies := w.Result().Cookies()
+		if len(cookies) != 1 || cookies[0].Name != tt.want {
+			t.Errorf("%s %s: %v, want the cookie %s", tt.proto, tt.host, cookies, tt.want)
+			continue
+		}
+		again := httptest.NewRequest("GET", "/v1/files/2/notify", nil)
+		again.Host = tt.host
+		again.AddCookie(cookies[0])
+		if _, err := r.Authorize(again); err != nil {
+			t.Errorf("%s %s: with its cookie: %v", tt.proto, tt.host, err)
 		}
 	}
 }

@@ -166,9 +166,9 @@ func Secure(r *http.Request) bool {
 
 func cookieOf(r *http.Request) string {
 	if Secure(r) {
-		return secureCookieName
+		return withPort(secureCookieName, r)
 	}
-	return cookieName
+	return withPort(cookieName, r)
 }
 
 // cookie makes the cookie of a session: out of reach of scripts, and sent to this site by its own pages only.
