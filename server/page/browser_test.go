@@ -593,6 +593,18 @@ func TestWrongDirectoryIsNamed(t *testing.T) {
 	b.sees("child_dir_added d")
 }
 
+func TestAddressWrittenByHand(t *testing.T) {
+	s := newSite(t)
+	b := open(t, s.url()+"#recursive=false&dir=/srv/a=b/é c")
+	b.state("Not watching")
+	if got := eval[string](b, `document.getElementById("dir").value`); got != "/srv/a=b/é c" {
+		t.Errorf("the page watches %q", got)
+	}
+	if q, _ := s.last(); q.Get("recursive") != "false" {
+		t.Errorf("asked with %v, want recursive=false", q)
+	}
+}
+
 func TestIndexingIsShown(t *testing.T) {
 	t.Parallel() // it waits more than it works
 	s := newSite(t)

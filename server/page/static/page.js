@@ -212,7 +212,7 @@ $("from").addEventListener("change", () => {
 $("from-time").addEventListener("change", () => { if (stream.dir) start(stream.dir, $("recursive").checked); });
 
 function startFromAddress() {
-  const q = new Map(location.hash.slice(1).split("&").map((p) => p.split("=")));
+  const q = new Map(location.hash.slice(1).split("&").map((p) => p.split(/=(.*)/s)));
   const dir = decodeRef(q.get("dir") ?? "");
   if (dir) start(dir, q.get("recursive") !== "false");
   return dir !== "";
