@@ -76,7 +76,7 @@ func bulk(b *testing.B, batches int, batch func(i int) []notify.Notification) *J
 		if err != nil {
 			b.Fatal(err)
 		}
-		if _, _, err := j.db.checkpoint(); err != nil {
+		if _, _, err := j.db.checkpoint(false); err != nil {
 			b.Fatal(err)
 		}
 	}

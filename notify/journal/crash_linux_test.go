@@ -122,13 +122,13 @@ func TestEveryCrashPoint(t *testing.T) {
 		case 3:
 			j.trees.fold(t.Context(), true)
 		case 5:
-			j.db.checkpoint()
-			j.trees.db.checkpoint()
+			j.db.checkpoint(false)
+			j.trees.db.checkpoint(false)
 		case 7:
 			j.retain(t.Context())
 		}
 	}
-	j.db.checkpoint()
+	j.db.checkpoint(false)
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -234,8 +234,8 @@ func failures(t *testing.T, first int, rc int32, times int) {
 			case 2:
 				j.trees.fold(t.Context(), true)
 			case 3:
-				j.db.checkpoint()
-				j.trees.db.checkpoint()
+				j.db.checkpoint(false)
+				j.trees.db.checkpoint(false)
 			case 4:
 				j.saveUnsaved()
 				j.retain(t.Context())

@@ -76,7 +76,7 @@ func openDatabase(path, vfs string, appID int, schema string) (_ *database, err 
 		vfs = dataSync()
 	}
 	open := func(conns int, settings ...string) (*sql.DB, error) {
-		db, err := sql.Open("sqlite", dsn(path, vfs, append([]string{"busy_timeout(2000)", "cell_size_check(1)", "temp_store(memory)"}, settings...)...))
+		db, err := sql.Open("sqlite", dsn(path, vfs, append([]string{"cell_size_check(1)", "temp_store(memory)"}, settings...)...))
 		if err == nil {
 			db.SetMaxOpenConns(conns)
 			db.SetMaxIdleConns(conns)
@@ -89,7 +89,7 @@ func openDatabase(path, vfs string, appID int, schema string) (_ *database, err 
 			d.close()
 		}
 	}()
-	if d.write, err = open(1, "_txlock=immediate", "journal_mode(wal)", "synchronous(full)", "wal_autocheckpoint(0)", "journal_size_limit(67108864)", "cache_size(-4096)"); err != nil {
+	if d.write, err = open(1, "busy_timeout(2000)", "_txlock=immediate", "journal_mode(wal)", "synchronous(full)", "wal_autocheckpoint(0)", "journal_size_limit(67108864)", "cache_size(-4096)"); err != nil {
 		return nil, openError(op, path, err)
 	}
 	is, err := identify(d.write)
@@ -108,10 +108,10 @@ func openDatabase(path, vfs string, appID int, schema string) (_ *database, err 
 	} else if err := is.refuse(op, path, appID); err != nil {
 		return nil, err
 	}
-	if d.read, err = open(4, "query_only(1)", "cache_size(-1024)"); err != nil {
+	if d.read, err = open(4, "busy_timeout(2000)", "query_only(1)", "cache_size(-1024)"); err != nil {
 		return nil, openError(op, path, err)
 	}
-	if d.ckpt, err = open(1, "wal_autocheckpoint(0)", "synchronous(full)", "cache_size(-64)"); err != nil {
+	if d.ckpt, err = open(1, "busy_timeout(100)", "wal_autocheckpoint(0)", "synchronous(full)", "cache_size(-64)"); err != nil {
 		return nil, openError(op, path, err)
 	}
 	return d, nil
@@ -162,11 +162,15 @@ func (d *database) close() error {
 	return errors.Join(errs...)
 }
 
-// checkpoint moves what it can from the WAL into the database, without waiting for anyone. It gives the pages
-// that are in the WAL and how many of them are moved.
-func (d *database) checkpoint() (wal, moved int, err error) {
+// checkpoint moves what it can from the WAL into the database, without waiting for anyone, or if wait is set, a moment for who is reading: the WAL begins anew
+// with the next append that finds all of it moved and nobody reading it. It gives the pages that were in the WAL when it began, and how many of them are moved.
+func (d *database) checkpoint(wait bool) (wal, moved int, err error) {
+	mode := "PASSIVE"
+	if wait {
+		mode = "RESTART"
+	}
 	var busy int
-	err = d.ckpt.QueryRowContext(context.Background(), "PRAGMA wal_checkpoint(PASSIVE)").Scan(&busy, &wal, &moved)
+	err = d.ckpt.QueryRowContext(context.Background(), "PRAGMA wal_checkpoint("+mode+")").Scan(&busy, &wal, &moved)
 	return wal, moved, err
 }
 

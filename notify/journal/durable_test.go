@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,6 +18,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -811,6 +813,47 @@ func TestBrokenDatabaseIsSetAside(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+	}
+}
+
+// However long appends come without a pause, whether others read or not, the WAL begins anew again and again.
+func TestWALStaysSmall(t *testing.T) {
+	for _, readers := range []int{0, 1} {
+		t.Run(fmt.Sprint(readers, " readers"), func(t *testing.T) {
+			dir := t.TempDir()
+			j := reopen(t, dir, Options{RingBytes: 1 << 20})
+			ctx, stop := context.WithCancel(t.Context())
+			var all sync.WaitGroup
+			all.Go(func() {
+				if err := j.Run(ctx); err != nil {
+					t.Error(err)
+				}
+			})
+			first := appendNote(t, j, 1, "first")
+			for range readers {
+				all.Go(func() {
+					for ctx.Err() == nil {
+						if _, err := j.Page(ctx, first, 50); err != nil && ctx.Err() == nil {
+							t.Error(err)
+							return
+						}
+					}
+				})
+			}
+			rnd, name := rand.New(rand.NewPCG(1, 2)), make([]byte, 3000)
+			for range 5000 { // some 60 MiB of WAL
+				for i := range name {
+					name[i] = byte(rnd.Uint32())
+				}
+				appendNote(t, j, 1, hex.EncodeToString(name))
+			}
+			size := fileBytes(filepath.Join(dir, "journal.db-wal"))
+			stop()
+			all.Wait()
+			if size > walMost+2*walBytes {
+				t.Errorf("the WAL has %d bytes", size)
+			}
+		})
 	}
 }
 

@@ -503,7 +503,7 @@ func (j *Journal) barred() error {
 // noteSaved counts a row that is on disk now. The caller holds mu.
 func (j *Journal) noteSaved(r *row) {
 	j.onDisk += int64(len(r.body) + rowOverhead)
-	j.wal += len(r.body) + 2*4096 // at most: a page as a rule, more where one is full
+	j.wal += len(r.body) + 2*walPage // at most: a page as a rule, more where one is full
 	j.unseen++
 }
 

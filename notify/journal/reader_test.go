@@ -191,7 +191,7 @@ func TestReaderIsDisturbed(t *testing.T) {
 		t.Errorf("before it writes to the file: %v", err)
 	}
 	fillJournal(t, j, nil, 100)
-	if _, _, err := j.db.checkpoint(); err != nil {
+	if _, _, err := j.db.checkpoint(false); err != nil {
 		t.Fatal(err)
 	}
 	_, bad := r.Stat(t.Context())

@@ -1081,7 +1081,7 @@ func (t *trees) moveWAL() {
 		return
 	}
 	t.wal.Store(false)
-	if _, _, err := t.db.checkpoint(); err != nil {
+	if _, _, err := t.db.checkpoint(false); err != nil {
 		t.j.log.Warn("the checkpoint's WAL could not be moved into the database: tried again later", "dir", t.j.dir, "err", err)
 	}
 }

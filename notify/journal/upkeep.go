@@ -13,7 +13,11 @@ import (
 )
 
 const (
-	walBytes   = 8 << 20          // of the WAL: more is moved into the database
+	walBytes   = 8 << 20      // of the WAL: more is moved into the database
+	walMost    = 2 * walBytes // and beyond this appends wait for who is reading, a moment
+	walPage    = 4096
+	walRest    = 1024 // pages that are moved while appends wait
+	walRounds  = 4
 	upkeepRest = time.Second      // between two rounds of upkeep, unless there is a reason
 	slowRest   = 10 * time.Second // between two looks at retention
 	foldRest   = time.Minute      // what waits to be folded waits no longer than this
@@ -29,7 +33,7 @@ var errReplaced = errors.New("the database was removed or replaced while it was 
 // into the database, folds the journal into the checkpoint, and drops what is too old or too much. It returns when ctx ends, with nil; or
 // when another process has the state directory, as somebody took the lock away: Unavailable. Nothing is written from then on.
 func (j *Journal) Run(ctx context.Context) error {
-	j.db.checkpoint() // of what a crash has left, so that the WAL begins anew: if it fails, moveWAL says so
+	j.db.checkpoint(false) // of what a crash has left, so that the WAL begins anew: if it fails, moveWAL says so
 	if err := j.db.reserve(walBytes+walBytes/8, &j.appending); err != nil {
 		j.log.Warn("no room could be set aside for the journal's WAL: appends will be slower at first", "dir", j.dir, "err", err)
 	}
@@ -199,8 +203,8 @@ func (j *Journal) keepLock() error {
 	return nil
 }
 
-// moveWAL moves the WAL into the database if it has grown. Most is moved while appends go on; the little that came meanwhile,
-// while they wait, so that the WAL is used from its beginning again.
+// moveWAL moves the WAL into the database if it has grown. Most is moved while appends go on, in rounds, each of which moves what was there at its
+// beginning; the little that came in the last one, while they wait, so that the WAL is used from its beginning again.
 func (j *Journal) moveWAL() {
 	j.mu.Lock()
 	due := j.wal > walBytes
@@ -214,11 +218,18 @@ func (j *Journal) moveWAL() {
 	j.appending.Lock()
 	err := j.saveState() // so that a start need not count everything
 	j.appending.Unlock()
-	pages, moved, err2 := j.db.checkpoint()
-	err = cmp.Or(err, err2)
-	if err == nil && moved < pages && pages-moved < 1024 {
+	pages, moved := 0, 0
+	for range walRounds {
+		before := pages
+		var e error
+		pages, moved, e = j.db.checkpoint(false)
+		if err = cmp.Or(err, e); err != nil || pages-before < walRest {
+			break
+		}
+	}
+	if err == nil && pages-moved < walRest {
 		j.appending.Lock()
-		_, _, err = j.db.checkpoint()
+		_, _, err = j.db.checkpoint(pages > walMost/walPage)
 		j.appending.Unlock()
 	}
 	if err != nil {
