@@ -227,9 +227,9 @@ func (j *Journal) moveWAL() {
 			break
 		}
 	}
-	if err == nil && pages-moved < walRest {
+	if much := pages > walMost/walPage; err == nil && (pages-moved < walRest || much) {
 		j.appending.Lock()
-		_, _, err = j.db.checkpoint(pages > walMost/walPage)
+		_, _, err = j.db.checkpoint(much)
 		j.appending.Unlock()
 	}
 	if err != nil {
