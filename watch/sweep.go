@@ -14,8 +14,9 @@ type sweep struct {
 	loss    bool      // records were lost: who asks is told by self_rescanned
 	first   bool      // after a start: nobody else wants the time
 	ending  bool      // every directory was listed: what is missing now is gone
-	ended   time.Time // since when it is so
+	ended   time.Time // since when it is so, and nothing that was held back was looked at
 	stepped bool      // part of it is in the pass under way
+	took    bool      // and that is something that was held back
 	began   time.Time
 }
 
@@ -47,7 +48,8 @@ func (w *Watcher) begin(s *sweep) {
 // sweepDirs is how many directories one step of a sweep lists.
 const sweepDirs = 64
 
-// sweepStep adds the next directories of the sweep to what is to be looked at, or, at its end, what was held back.
+// sweepStep adds the next directories of the sweep to what is to be looked at, or, at its end, what was held back: first the names, a pass full at a time,
+// however many have gone while nobody looked.
 func (w *Watcher) sweepStep(d *dirt) {
 	t, s := w.t, w.sweep
 	n := 0
@@ -68,30 +70,45 @@ func (w *Watcher) sweepStep(d *dirt) {
 	if !s.ending {
 		s.ending, s.ended = true, w.t.now()
 	}
+	s.took = len(t.missing)+len(t.parked) > 0
+	room := passNames
+	if t.carry != nil {
+		room -= len(t.carry.names) // they are here once already, and wait for what their records may say
+	}
 	for at := range t.missing {
+		if len(d.names) >= room {
+			return
+		}
+		delete(t.missing, at)
 		if t.s.alive(at.dir) {
 			d.touch(at, 0)
 		}
+	}
+	if len(t.missing) > 0 || !d.empty() {
+		return // what lay in those is not looked for any more
 	}
 	for r := range t.parked {
 		if t.s.alive(r) {
 			d.list(r)
 		}
 	}
-	clear(t.missing)
 	clear(t.parked)
 }
 
 // sweepStepped ends a sweep when nothing is left of it, and gives the others at least half of the time.
 func (w *Watcher) sweepStepped(start time.Time) {
 	s := w.sweep
-	s.stepped = false
+	took := s.took
+	s.stepped, s.took = false, false
 	now := time.Now()
 	if !s.first {
 		w.restAfter = now.Add(now.Sub(start))
 	}
 	if !s.ending {
 		return
+	}
+	if took {
+		s.ended = now
 	}
 	if len(w.t.missing) > 0 || len(w.t.parked) > 0 || w.unsettled(now) {
 		return

@@ -324,7 +324,7 @@ const (
 // gather is how long to rest after a pass over so many names that began at start. What comes meanwhile is looked at together, in directories that are
 // opened once for all of it, and goes into one batch.
 func (w *Watcher) gather(start time.Time, names int) time.Duration {
-	if names < flowNames {
+	if names < flowNames || w.sweep != nil && !time.Now().Before(w.restAfter) { // each pass takes a step of that along
 		return 0
 	}
 	if n := w.in.size(); n == 0 && start.Sub(w.rested) > flowGap || n >= passNames {
