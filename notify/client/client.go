@@ -51,7 +51,8 @@ type Options struct {
 	// Cursor is where an earlier Watch ended; it wins over Since. Zero: none.
 	Cursor notify.Cursor
 	// GapReset asks to be told with OnReset, instead of ended with a Gone error, when the server
-	// no longer has what follows the cursor. The stream then goes on from the newest notification.
+	// no longer has what follows the cursor. The stream then goes on from the newest notification, or, where Since is
+	// "snapshot", with a new snapshot.
 	GapReset bool
 	// Timeout ends the Watch with ErrIdle after so long without a notification (and without
 	// indexing progress), however often the connection was cut meanwhile. Zero: never.
@@ -297,7 +298,8 @@ func (w *watch) connect() error {
 	w.wireID, w.told, w.text = nil, false, ""
 	w.fresh = w.fresh || w.cursor.Seq == 0
 	s := &stream{base: w.o.Transport, alive: w.o.Liveness, max: w.o.MaxEvent}
-	if w.cursor.Seq == 0 && w.o.Since != "" {
+	// An id wins over since. Where the server does not have what follows it, and goes on, a snapshot is where to begin anew.
+	if again := w.o.GapReset && w.o.Since == "snapshot"; w.o.Since != "" && (w.cursor.Seq == 0 || again) {
 		w.query.Set("since", w.o.Since)
 	} else {
 		w.query.Del("since")

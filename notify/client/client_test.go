@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -603,6 +604,50 @@ func TestSnapshotIsReadWhole(t *testing.T) {
 			t.Errorf("resumed from %q", got)
 		}
 	})
+}
+
+// A gap behind a snapshot, in the Watch that took it and in a later one: the new snapshot follows, and nothing of before is left.
+func TestSnapshotAfterGap(t *testing.T) {
+	for _, name := range []string{"in a Watch", "with the cursor of an earlier one"} {
+		t.Run(name, func(t *testing.T) {
+			k := &taker{stop: 3}
+			var resets []string
+			watchFake(t, k, func(n int, req *http.Request) (*http.Response, error) {
+				if n > 2 {
+					return statusOf(req, 400, "")
+				}
+				reset, list := "", ""
+				if req.Header.Get("Last-Event-ID") != "" {
+					reset = "event: reset\ndata: {\"reason\":\"gone\"}\n\n"
+				}
+				at := "id: " + idOf(n) + "\n\n"
+				if req.URL.Query().Get("since") == "snapshot" { // as the server does: with an id only after a gap
+					reset = cmp.Or(reset, "event: reset\ndata: {\"reason\":\"snapshot\"}\n\n")
+					list = "data: [" + note(0) + "]\n\ndata: [" + note(1) + "]\n\n"
+				}
+				text := watching + reset + list + at
+				if n == 2 {
+					text += block(3)
+				}
+				return streamOf(req, step{text: text})
+			}, func(o *Options) {
+				o.Since, o.GapReset = "snapshot", true
+				if name != "in a Watch" {
+					o.Cursor = notify.Cursor{Seq: seqAt(-5), Dir: dir}
+				}
+				o.OnReset = func(r Reset) error { resets, k.paths = append(resets, r.Reason), nil; return nil }
+			}, func(t *testing.T, f *fakeTransport, err error) {
+				if err != errEnough || len(k.paths) != 3 {
+					t.Errorf("Watch: %v with %q after the resets %q, want two of a snapshot and one more", err, k.paths, resets)
+				}
+				for i, req := range f.asked {
+					if got := req.URL.Query().Get("since"); got != "snapshot" {
+						t.Errorf("connection %d asked for since=%q", i+1, got)
+					}
+				}
+			})
+		})
+	}
 }
 
 func TestReset(t *testing.T) {
