@@ -15,8 +15,8 @@
 //   - A tree that is loaded is what the batches up to its number add up to, or there is an error.
 //
 // Not promised:
-//   - That a number is exactly the millisecond of its writing. It is, unless the clock stood or went back, or more than one batch
-//     a millisecond was appended: then it is one more than its predecessor.
+//   - That a number is exactly the millisecond of its writing. It is, unless the clock stood, went back or says a time beyond all numbers,
+//     or more than one batch a millisecond was appended: then it is one more than its predecessor.
 //   - That a number means one thing only, if the state directory was wiped or put back from a backup and at the same time the clock was set back, or
 //     numbers had run more than 100 ms ahead of it. Then a cursor from before can meet a new batch, if the two have the same millisecond.
 //     The same holds, with the clock set back, for batches that were numbered while the disk failed, in the last second before the process died.

@@ -1056,3 +1056,113 @@ func TestClockThatIsSet(t *testing.T) {
 		}
 	}
 }
+
+// A clock that is beyond all numbers does not end them: each is one more than the one before, until the clock is right.
+func TestClockBeyondAllNumbers(t *testing.T) {
+	clock := logtest.NewClock()
+	const wrong = 80 * 365 * 24 * time.Hour
+	good := func(n notify.BatchNumber) {
+		t.Helper()
+		if _, err := notify.ParseSeq(n.End().String()); err != nil {
+			t.Error(err)
+		}
+	}
+	dir := memDir(t)
+	j := reopen(t, dir, Options{Now: clock.Now})
+	clock.Add(time.Minute)
+	one := appendNote(t, j, 1, "a")
+	clock.Add(wrong)
+	two := appendNote(t, j, 1, "b")
+	good(two)
+	j.retain(t.Context())
+	j.noteHead()
+	leave(j)
+	j = reopen(t, dir, Options{Now: clock.Now})
+	j.retain(t.Context())
+	three := appendNote(t, j, 1, "c")
+	clock.Add(time.Minute - wrong)
+	four := appendNote(t, j, 1, "d")
+	if two != one+1 || three != two+1 || four != notify.NumberAt(clock.Now()) {
+		t.Errorf("numbers %d, %d, %d, %d: two and three should follow the one before", one, two, three, four)
+	}
+	if !has(t, j, one) || !has(t, j, three) {
+		t.Error("a cursor is gone")
+	}
+
+	// Where there is none before it, and the clock is on either side of all numbers.
+	for _, at := range []time.Duration{wrong, -20 * 365 * 24 * time.Hour} {
+		clock := logtest.NewClock()
+		clock.Add(at)
+		var begun []notify.BatchNumber
+		for range 2 {
+			j := reopen(t, memDir(t), Options{Now: clock.Now})
+			m := NewMemory(MemoryOptions{Now: clock.Now})
+			for range 2 {
+				n, err := m.Append(t.Context(), 1, []notify.Notification{logtest.Note(notify.ChildFileAdded, 1, "a")})
+				if err != nil {
+					t.Fatal(err)
+				}
+				begun = append(begun, n, appendNote(t, j, 1, "a"))
+			}
+		}
+		slices.Sort(begun)
+		if len(slices.Compact(begun)) != 8 {
+			t.Errorf("numbers are given twice: %d", begun)
+		}
+		clock.Add(-at)
+		for _, n := range begun {
+			if good(n); n >= notify.NumberAt(clock.Now()) {
+				t.Errorf("%d is ahead of the right clock", n)
+			}
+		}
+	}
+}
+
+// What a program wrote that took such a clock at its word: nothing there can be gone on from, so it begins anew, at the clock.
+func TestNumbersAreSpent(t *testing.T) {
+	const beyond = maxNumber + 17
+	for _, what := range []string{"journal and lock", "journal", "lock"} {
+		t.Run(what, func(t *testing.T) {
+			clock := logtest.NewClock()
+			dir := memDir(t)
+			j := reopen(t, dir, Options{Now: clock.Now})
+			if _, err := j.ResetTree(t.Context(), 1, nil, newWorld(1).walk); err != nil {
+				t.Fatal(err)
+			}
+			old := appendNote(t, j, 1, "a")
+			if what != "lock" {
+				j.first = beyond
+				old = appendNote(t, j, 1, "b")
+			}
+			if err := j.Close(); err != nil {
+				t.Fatal(err)
+			}
+			record := beyond
+			if what == "journal" {
+				record = 0
+			}
+			if err := os.WriteFile(filepath.Join(dir, "lock"), []byte(lockText(1, record)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			clock.Add(time.Minute)
+			for range 2 {
+				j = reopen(t, dir, Options{Now: clock.Now})
+				clock.Add(time.Second)
+				n := appendNote(t, j, 1, "c")
+				if n != notify.NumberAt(clock.Now()) {
+					t.Errorf("number %d, want that of the clock", n)
+				}
+				b := j.Bounds()
+				if lost := what != "lock"; has(t, j, old) == lost || !has(t, j, n) || b.Whole == lost {
+					t.Errorf("bounds %+v, the older cursor is good: %v", b, has(t, j, old))
+				}
+				if err := j.Close(); err != nil {
+					t.Fatal(err)
+				}
+				if text, err := os.ReadFile(filepath.Join(dir, "lock")); err != nil || string(text) != lockText(os.Getpid(), n) {
+					t.Errorf("the lock file has %q, %v", text, err)
+				}
+			}
+		})
+	}
+}

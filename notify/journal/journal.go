@@ -198,10 +198,16 @@ func Open(dir string, o Options) (_ *Journal, err error) {
 			j.release()
 		}
 	}()
+	if now := o.Now(); numberOf(now) == 0 {
+		j.log.Warn("the clock says a time that no number can have: numbers go on without it, and nothing is dropped for its age", "dir", dir, "time", now)
+	}
+	if record > spentNumber {
+		record = 1 // that there was a journal is all that it says
+	}
 	err = j.load(record)
 	if err != nil && broken(err) {
 		if err = j.setAside("journal.db", err); err == nil {
-			err = j.load(record)
+			err = j.load(max(record, 1))
 		}
 	}
 	if err != nil {
@@ -258,7 +264,7 @@ func (j *Journal) load(record notify.BatchNumber) (err error) {
 	if _, err = j.db.write.Exec(journalUpgrade); err != nil {
 		return openError(op, path, err)
 	}
-	start := notify.NumberAt(j.o.Now()) + headStart
+	start := firstNumber(j.o.Now()) + headStart
 	var head sql.NullInt64
 	if err = j.db.write.QueryRow("SELECT max(number) FROM batches").Scan(&head); err != nil {
 		return openError(op, path, err)
@@ -284,7 +290,9 @@ func (j *Journal) load(record notify.BatchNumber) (err error) {
 	}
 	j.base, j.whole = notify.BatchNumber(base), whole == 1
 	j.seen = j.base.End()
-	j.head = max(j.base, notify.BatchNumber(head.Int64))
+	if j.head = max(j.base, notify.BatchNumber(head.Int64)); j.head > spentNumber {
+		return &notify.Error{Op: op, Path: path, Kind: notify.Corrupt, Msg: "its numbers are beyond those that a cursor can have, as the clock was wrong"}
+	}
 	j.saved = j.head
 	j.expired.Store(true)
 	j.first = max(start, j.head+1, record+1)

@@ -45,7 +45,7 @@ func NewMemory(o MemoryOptions) *Memory {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	base := notify.NumberAt(o.Now())
+	base := firstNumber(o.Now())
 	return &Memory{now: o.Now, bell: newBell(), ring: newRing(o.Bytes), base: base, seen: base.End(), whole: true, head: base,
 		last: make(map[notify.FileID]notify.BatchNumber)}
 }

@@ -2,14 +2,40 @@ package journal
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"fs_notify/notify"
 )
 
+const (
+	maxNumber = notify.BatchNumber(notify.MaxSeq >> notify.IndexBits) // cursors of what is above are refused; September 2089
+	// A clock that says a later time than clockEnd is not taken at its word: numbers would end for good. From there each is its predecessor's + 1,
+	// for which there is room for ever. Only a journal that an older program wrote can be above spentNumber: it cannot go on.
+	clockEnd    = maxNumber - 1<<35
+	spentNumber = maxNumber - 1<<34
+)
+
+// numberOf is the number that the clock gives; 0: it says a time that is before all numbers, or beyond.
+func numberOf(now time.Time) notify.BatchNumber {
+	if n := notify.NumberAt(now); n <= clockEnd {
+		return n
+	}
+	return 0
+}
+
 // nextNumber is the number of a batch that is written now, behind prev.
 func nextNumber(now time.Time, prev notify.BatchNumber) notify.BatchNumber {
-	return max(notify.NumberAt(now), prev+1)
+	return max(numberOf(now), prev+1)
+}
+
+// firstNumber is where a journal begins that knows of none before it. If the clock has no number, that is anywhere below what a clock gives
+// that is right: two lives that begin so must not give the same numbers.
+func firstNumber(now time.Time) notify.BatchNumber {
+	if n := numberOf(now); n > 0 {
+		return n
+	}
+	return 1 + rand.N(notify.NumberAt(time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)))
 }
 
 // checkNotes says why notes cannot be a batch: a fault of the caller.

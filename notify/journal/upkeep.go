@@ -242,7 +242,7 @@ func (j *Journal) moveWAL() {
 func (j *Journal) retain(ctx context.Context) {
 	var cutoff notify.BatchNumber
 	now, doubted := j.o.Now(), j.clock.ahead > 0
-	if believed := j.clock.believes(now, now.Sub(j.clock.last)); believed && j.o.RetainAge > 0 {
+	if believed := j.clock.believes(now, now.Sub(j.clock.last)); believed && j.o.RetainAge > 0 && numberOf(now) > 0 {
 		cutoff = notify.NumberAt(now.Add(-j.o.RetainAge))
 	} else if !believed && !doubted {
 		j.log.Warn("the clock was set forward: nothing is dropped for its age until it has kept that time", "by", j.clock.ahead.String(), "for", clockDoubt.String())
