@@ -798,7 +798,7 @@ func (m *memory) LoadTree(_ context.Context, _ notify.FileID, each watch.PastEnt
 	return m.note, 1, nil
 }
 
-func (m *memory) ResetTree(_ context.Context, _ notify.FileID, note []byte, walk func(add watch.PastEntry) error) (notify.BatchNumber, error) {
+func (m *memory) ResetTree(_ context.Context, _ notify.FileID, note []byte, walk func(add watch.PastEntry) error, _ ...notify.FileID) (notify.BatchNumber, error) {
 	m.note = note
 	return 1, walk(func(notify.FileID, string, notify.FileID, *notify.Attr) error { return nil })
 }

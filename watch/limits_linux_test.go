@@ -136,7 +136,7 @@ func (o onlyOf) LoadTree(ctx context.Context, root notify.FileID, each watch.Pas
 	return o.memory.LoadTree(ctx, root, each)
 }
 
-func (o onlyOf) ResetTree(ctx context.Context, root notify.FileID, note []byte, walk func(add watch.PastEntry) error) (notify.BatchNumber, error) {
+func (o onlyOf) ResetTree(ctx context.Context, root notify.FileID, note []byte, walk func(add watch.PastEntry) error, _ ...notify.FileID) (notify.BatchNumber, error) {
 	if root != o.root {
 		return 1, nil
 	}

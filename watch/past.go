@@ -17,7 +17,8 @@ type Past interface {
 	LoadTree(ctx context.Context, root notify.FileID, each PastEntry) (note []byte, at notify.BatchNumber, err error)
 	// ResetTree begins the root anew with the entries that walk adds: cursors from before the number are gone. It returns
 	// when that is durable. If it could not be stored, cursors are gone all the same, if it gives a number with the error.
-	ResetTree(ctx context.Context, root notify.FileID, note []byte, walk func(add PastEntry) error) (notify.BatchNumber, error)
+	// instead are the roots that had its name before, as far as they are remembered: they are forgotten, and all cursors of before are gone.
+	ResetTree(ctx context.Context, root notify.FileID, note []byte, walk func(add PastEntry) error, instead ...notify.FileID) (notify.BatchNumber, error)
 	// AmendTree has amend look at every entry of a root as last told, and keeps it as amend has changed it if that is true, together with
 	// another note: all of it, or nothing.
 	AmendTree(ctx context.Context, root notify.FileID, note []byte, amend func(id notify.FileID, attr *notify.Attr) bool) error
@@ -27,12 +28,14 @@ type Past interface {
 type forgetter interface {
 	// TreeNotes gives the notes that are stored with the trees, by root.
 	TreeNotes() map[notify.FileID][]byte
+	// RootNotes gives the note of each root that is known, even if its tree was forgotten or is damaged; not of those that were replaced.
+	RootNotes() map[notify.FileID][]byte
 	// ForgetTree drops the tree of a root: should it come back, it begins anew.
 	ForgetTree(root notify.FileID) error
 }
 
 // forgetOthers drops what is remembered of roots that are no longer served. It goes by the name under which they were: a root that is
-// away, or hidden below a mount point, is remembered.
+// away is remembered, until another directory has its name.
 func (w *Watcher) forgetOthers() {
 	past, ok := w.cfg.Past.(forgetter)
 	if !ok || !w.cfg.ForgetOthers {
@@ -168,13 +171,31 @@ type pastItem struct {
 	attr notify.Attr
 }
 
+// replaced lists the roots that had the name of this one before.
+func (w *Watcher) replaced(ri *rootInfo) (roots []notify.FileID) {
+	past, ok := w.cfg.Past.(forgetter)
+	if !ok {
+		return nil
+	}
+	for id, b := range past.RootNotes() {
+		var note pastNote
+		if err := json.Unmarshal(b, &note); err == nil && note.Name == ri.Name && id != ri.id {
+			roots = append(roots, id)
+		}
+	}
+	return roots
+}
+
 // record starts the goroutine that stores the scan; finish ends it. nil: nothing is to be stored.
 func (w *Watcher) record(ctx context.Context, ri *rootInfo, m *mount) *recorder {
 	if w.cfg.Past == nil || w.cfg.OneLevel {
 		return nil
 	}
 	rec := &recorder{chunks: make(chan []pastItem, 16), done: make(chan error, 1)}
-	id, note := ri.id, noteOf(ri, m, ri.bare)
+	id, note, instead := ri.id, noteOf(ri, m, ri.bare), w.replaced(ri)
+	if len(instead) > 0 {
+		w.log.Warn("another directory has the name of the root: it is scanned anew, and older cursors are gone", "root", ri.Name, "dir", ri.Dir)
+	}
 	go func() {
 		number, err := w.cfg.Past.ResetTree(ctx, id, note, func(add PastEntry) error {
 			for chunk := range rec.chunks {
@@ -185,7 +206,7 @@ func (w *Watcher) record(ctx context.Context, ri *rootInfo, m *mount) *recorder 
 				}
 			}
 			return ctx.Err() // a scan that was cut short is none
-		})
+		}, instead...)
 		for range rec.chunks { // the scan must not wait for who has given up
 		}
 		if number != 0 { // what is older is gone, be the tree stored or not

@@ -2,6 +2,7 @@ package watch_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -29,7 +30,7 @@ func (m *notebook) LoadTree(context.Context, notify.FileID, watch.PastEntry) ([]
 	return nil, 0, &notify.Error{Kind: notify.NotFound}
 }
 
-func (m *notebook) ResetTree(_ context.Context, _ notify.FileID, _ []byte, walk func(watch.PastEntry) error) (notify.BatchNumber, error) {
+func (m *notebook) ResetTree(_ context.Context, _ notify.FileID, _ []byte, walk func(watch.PastEntry) error, _ ...notify.FileID) (notify.BatchNumber, error) {
 	return 0, walk(func(notify.FileID, string, notify.FileID, *notify.Attr) error { return nil })
 }
 
@@ -38,6 +39,8 @@ func (m *notebook) AmendTree(context.Context, notify.FileID, []byte, func(notify
 }
 
 func (m *notebook) TreeNotes() map[notify.FileID][]byte { return m.notes }
+
+func (m *notebook) RootNotes() map[notify.FileID][]byte { return m.notes }
 
 func (m *notebook) ForgetTree(root notify.FileID) error {
 	m.mu.Lock()
@@ -49,7 +52,7 @@ func (m *notebook) ForgetTree(root notify.FileID) error {
 // broken is a past that cannot store a tree.
 type broken struct{ notebook }
 
-func (b *broken) ResetTree(ctx context.Context, root notify.FileID, note []byte, walk func(watch.PastEntry) error) (notify.BatchNumber, error) {
+func (b *broken) ResetTree(ctx context.Context, root notify.FileID, note []byte, walk func(watch.PastEntry) error, _ ...notify.FileID) (notify.BatchNumber, error) {
 	_, err := b.notebook.ResetTree(ctx, root, note, walk)
 	return 12345, errors.Join(err, errors.New("the disk is full"))
 }
@@ -62,8 +65,7 @@ func TestTreeThatCannotBeStored(t *testing.T) {
 	}
 }
 
-// A root that left the configuration is forgotten. One that is served under its name is not, though another directory is there
-// now: it may be hidden below a mount point.
+// A root that left the configuration is forgotten. One that is served is not, though it may be away.
 func TestRootsThatLeftTheConfigurationAreForgotten(t *testing.T) {
 	for _, tt := range []struct {
 		forget bool
@@ -79,6 +81,70 @@ func TestRootsThatLeftTheConfigurationAreForgotten(t *testing.T) {
 		if !slices.Equal(past.gone, tt.want) {
 			t.Errorf("forgotten, asked to %v: %v, want %v", tt.forget, past.gone, tt.want)
 		}
+	}
+}
+
+// A directory takes the place of a root, and its name, between two starts, and in the end the first one is back: nothing that was read before can be gone on from, by
+// whatever protocol, and one tree is remembered. A root that is new beside it ends no cursor.
+func TestRootIsReplacedBetweenStarts(t *testing.T) {
+	base, state := t.TempDir(), t.TempDir()
+	root := filepath.Join(base, "root")
+	for _, dir := range []string{root, filepath.Join(base, "beside")} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run := func(beside bool) (newest notify.Seq, trees int, log string, kept func(notify.Seq) bool) {
+		text := &said{}
+		j, err := journal.Open(state, journal.Options{Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { j.Close() })
+		r := watchtest.Start(t, "poll", root, func(c *watch.Config) {
+			if beside {
+				c.Roots = append(c.Roots, watch.Root{Name: "/beside", Dir: filepath.Join(base, "beside")})
+			}
+			c.Logger, c.Past, c.Sink, c.Head, c.ForgetOthers = slog.New(slog.NewTextHandler(text, nil)), j, j, j.Bounds().Head, true
+		})
+		r.Snap(t)
+		r.Stop()
+		newest, trees = j.Bounds().Newest(), len(j.Trees())
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return newest, trees, text.String(), func(pos notify.Seq) bool {
+			j, err := journal.Open(state, journal.Options{Log: slog.New(slog.DiscardHandler)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer j.Close()
+			_, ok, err := j.Contains(t.Context(), pos)
+			return ok && err == nil
+		}
+	}
+	before, _, _, _ := run(false)
+	after, trees, _, kept := run(true)
+	if trees != 2 || !kept(before) || !kept(after) {
+		t.Fatalf("a new root beside it: %d trees, older cursors are good: %v, %v", trees, kept(before), kept(after))
+	}
+	const warning = "another directory has the name of the root: it is scanned anew, and older cursors are gone"
+	for i, next := range []string{"second", "third", "fourth", "first"} {
+		err := os.Rename(root, filepath.Join(base, []string{"first", "second", "third", "fourth"}[i]))
+		if err == nil && next != "first" {
+			err = os.Mkdir(filepath.Join(base, next), 0o755)
+		}
+		if err = cmp.Or(err, os.Rename(filepath.Join(base, next), root)); err != nil {
+			t.Fatal(err)
+		}
+		before := after
+		var log string
+		if after, trees, log, kept = run(true); trees != 2 || kept(before) || !kept(after) || strings.Count(log, warning) != 1 {
+			t.Errorf("directory %d: %d trees, a cursor of before is good: %v, one of now: %v, and the log says\n%s", i+2, trees, kept(before), kept(after), log)
+		}
+	}
+	if after, trees, log, kept := run(true); trees != 2 || !kept(after) || strings.Contains(log, warning) {
+		t.Errorf("started once more: %d trees, the cursor is good: %v, and the log says\n%s", trees, kept(after), log)
 	}
 }
 
@@ -147,7 +213,7 @@ func (p *slowPast) LoadTree(ctx context.Context, _ notify.FileID, _ watch.PastEn
 	return nil, 0, context.Cause(ctx)
 }
 
-func (p *slowPast) ResetTree(context.Context, notify.FileID, []byte, func(watch.PastEntry) error) (notify.BatchNumber, error) {
+func (p *slowPast) ResetTree(context.Context, notify.FileID, []byte, func(watch.PastEntry) error, ...notify.FileID) (notify.BatchNumber, error) {
 	p.reset = true
 	return 0, nil
 }

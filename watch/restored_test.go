@@ -32,7 +32,7 @@ func (p *scanPast) LoadTree(_ context.Context, _ notify.FileID, each PastEntry) 
 	return p.note, 1, nil
 }
 
-func (p *scanPast) ResetTree(_ context.Context, _ notify.FileID, note []byte, walk func(add PastEntry) error) (notify.BatchNumber, error) {
+func (p *scanPast) ResetTree(_ context.Context, _ notify.FileID, note []byte, walk func(add PastEntry) error, _ ...notify.FileID) (notify.BatchNumber, error) {
 	p.note = note
 	return 1, walk(func(dir notify.FileID, name string, id notify.FileID, attr *notify.Attr) error {
 		p.told = append(p.told, pastItem{dir, name, id, *attr})

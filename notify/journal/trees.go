@@ -62,6 +62,14 @@ type treeRoot struct {
 	meta   []byte
 }
 
+// dropped is what stays known of a root that has no tree any more, or none yet: that it was there, and its meta.
+func (r *treeRoot) dropped() *treeRoot {
+	if r == nil {
+		return &treeRoot{}
+	}
+	return &treeRoot{meta: r.meta}
+}
+
 const treeSchema = `
 CREATE TABLE state (
 	id     INTEGER PRIMARY KEY CHECK (id = 1),
@@ -195,7 +203,7 @@ func (t *trees) renew(why error) error {
 	known := t.forgetAll(why)
 	return t.in(func(tx *sql.Tx) error {
 		for _, root := range known {
-			if err := t.saveRoot(tx, root, &treeRoot{}); err != nil {
+			if err := t.saveDropped(tx, root); err != nil {
 				return err
 			}
 		}
@@ -224,8 +232,8 @@ func (t *trees) forgetAll(why error) (known []notify.FileID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.err = why
-	for root := range t.roots {
-		t.roots[root] = &treeRoot{}
+	for root, r := range t.roots {
+		t.roots[root] = r.dropped()
 		known = append(known, root)
 	}
 	return known
@@ -269,6 +277,14 @@ func (t *trees) saveRoot(tx *sql.Tx, root notify.FileID, r *treeRoot) error {
 	return err
 }
 
+// saveDropped notes that a root has no tree. It is not for who holds mu.
+func (t *trees) saveDropped(tx *sql.Tx, root notify.FileID) error {
+	t.mu.Lock()
+	r := t.roots[root].dropped()
+	t.mu.Unlock()
+	return t.saveRoot(tx, root, r)
+}
+
 func (t *trees) saveFolded(tx *sql.Tx, n notify.BatchNumber) error {
 	_, err := tx.Exec("INSERT OR REPLACE INTO state VALUES (1, ?, ?, ?)", t.j.life, int64(n), sumOf(t.j.life, int64(n)))
 	return err
@@ -294,16 +310,16 @@ func (t *trees) appended(notes int) bool {
 	return t.much(n) && !t.much(n-int64(notes))
 }
 
-// drop is for a root whose tree is not on disk any more: what is gathered says nothing of it from now on. It says whether the root was known. The
-// caller holds work, and folds before the root has a tree again.
-func (t *trees) drop(root notify.FileID) (known bool) {
+// drop is for a root whose tree is not on disk any more: what is gathered says nothing of it from now on, and left is what is known of it. It says
+// whether the root was known before. The caller holds work, and folds before the root has a tree again.
+func (t *trees) drop(root notify.FileID, left *treeRoot) (known bool) {
 	if t.window != nil {
 		delete(t.window.roots, root)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	_, known = t.roots[root]
-	t.roots[root] = &treeRoot{}
+	t.roots[root] = left
 	return known
 }
 
@@ -495,7 +511,7 @@ func (t *trees) invalidate(why error) {
 	known := t.forgetAll(why)
 	err := t.in(func(tx *sql.Tx) error {
 		for _, root := range known {
-			if err := t.saveRoot(tx, root, &treeRoot{}); err != nil {
+			if err := t.saveDropped(tx, root); err != nil {
 				return err
 			}
 		}
@@ -787,11 +803,14 @@ func (t *trees) load(ctx context.Context, root notify.FileID, r *treeRoot, c *ro
 // can be told what has changed since: all older cursors are gone. It returns the newest batch that the tree contains. Batches of this root may
 // be appended when it has returned, not before: then the checkpoint is on disk.
 //
+// instead are the roots that had its name before. Who follows a name has their entries, and nobody can tell how those became the ones that are
+// there now: all older cursors are gone, and the trees of those roots are dropped.
+//
 // walk calls add for every entry, in any order of directories, but with the entries of one directory one after the other: Invalid otherwise.
 // The root itself may be handed over with directory 0 and an empty name. Names and attributes are not kept by add. meta is given back by LoadTree.
 // Errors of walk: then nothing has changed, and the number is 0. Unavailable or Corrupt if the disk does not take it: the older cursors are gone all the
 // same, up to the number, batches of this root may follow, and the next start begins anew.
-func (j *Journal) ResetTree(ctx context.Context, root notify.FileID, meta []byte, walk func(add func(dir notify.FileID, name string, id notify.FileID, attr *notify.Attr) error) error) (notify.BatchNumber, error) {
+func (j *Journal) ResetTree(ctx context.Context, root notify.FileID, meta []byte, walk func(add func(dir notify.FileID, name string, id notify.FileID, attr *notify.Attr) error) error, instead ...notify.FileID) (notify.BatchNumber, error) {
 	const op = "journal.ResetTree"
 	if root == 0 || root > maxFileID {
 		return 0, &notify.Error{Op: op, Kind: notify.Invalid, Msg: fmt.Sprintf("%d is no file ID of a root", uint64(root))}
@@ -804,10 +823,18 @@ func (j *Journal) ResetTree(ctx context.Context, root notify.FileID, meta []byte
 	walking := false
 	var walked error // of walk, and of nobody else
 	store := func(tx *sql.Tx) error {
+		for _, gone := range instead {
+			if _, err := tx.Exec("DELETE FROM dirs WHERE root = ?", int64(gone)); err != nil {
+				return err
+			}
+			if err := t.saveRoot(tx, gone, &treeRoot{}); err != nil { // the name is in meta
+				return err
+			}
+		}
 		if _, err := tx.Exec("DELETE FROM dirs WHERE root = ?", int64(root)); err != nil {
 			return err
 		}
-		if err := t.saveRoot(tx, root, &treeRoot{}); err != nil {
+		if err := t.saveRoot(tx, root, r.dropped()); err != nil {
 			return err
 		}
 		walking = true
@@ -861,7 +888,10 @@ func (j *Journal) ResetTree(ctx context.Context, root notify.FileID, meta []byte
 		}
 	}
 	if err == nil {
-		known := t.drop(root)
+		known := t.drop(root, r.dropped()) || len(instead) > 0
+		for _, gone := range instead {
+			t.drop(gone, &treeRoot{})
+		}
 		if _, err = t.foldSaved(ctx, true); err == nil {
 			err = t.begin(ctx, root, r, known)
 		}
@@ -925,7 +955,7 @@ func (t *trees) begin(ctx context.Context, root notify.FileID, r *treeRoot, know
 	}
 	err := t.in(func(tx *sql.Tx) error {
 		for _, other := range t.lost() { // on disk they may be valid still, as of another batch
-			if err := t.saveRoot(tx, other, &treeRoot{}); err != nil {
+			if err := t.saveDropped(tx, other); err != nil {
 				return err
 			}
 		}
@@ -1024,21 +1054,21 @@ func (j *Journal) ForgetTree(root notify.FileID) error {
 	t.work.Lock()
 	defer t.work.Unlock()
 	t.mu.Lock()
-	known := t.roots[root] != nil
+	r := t.roots[root]
 	t.mu.Unlock()
-	if !known {
+	if r == nil {
 		return nil
 	}
 	err := t.in(func(tx *sql.Tx) error {
 		if _, err := tx.Exec("DELETE FROM dirs WHERE root = ?", int64(root)); err != nil {
 			return err
 		}
-		return t.saveRoot(tx, root, &treeRoot{})
+		return t.saveRoot(tx, root, r.dropped())
 	})
 	if err != nil {
 		return openError("journal.ForgetTree", t.db.path, err)
 	}
-	t.drop(root)
+	t.drop(root, r.dropped())
 	return nil
 }
 
@@ -1065,6 +1095,20 @@ func (j *Journal) TreeNotes() map[notify.FileID][]byte {
 	notes := make(map[notify.FileID][]byte)
 	for root, r := range t.roots {
 		if r.valid {
+			notes[root] = slices.Clone(r.meta)
+		}
+	}
+	return notes
+}
+
+// RootNotes gives what ResetTree was given last to keep with each root, be its tree still there or not; nothing of one that another has replaced.
+func (j *Journal) RootNotes() map[notify.FileID][]byte {
+	t := j.trees
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	notes := make(map[notify.FileID][]byte)
+	for root, r := range t.roots {
+		if len(r.meta) > 0 {
 			notes[root] = slices.Clone(r.meta)
 		}
 	}

@@ -981,6 +981,79 @@ func TestTreeIsGivenUpForGood(t *testing.T) {
 	}
 }
 
+// Another root has the name of one that is known: older cursors are gone, that of the head too, and one tree is left. It does not matter whether the
+// tree of the other was still there, or whether that one comes back.
+func TestRootIsReplaced(t *testing.T) {
+	for _, what := range []string{"with its tree", "forgotten", "damaged"} {
+		t.Run(what, func(t *testing.T) {
+			dir := t.TempDir()
+			j := reopen(t, dir, Options{})
+			one := func(root notify.FileID) func(func(notify.FileID, string, notify.FileID, *notify.Attr) error) error {
+				return func(add func(notify.FileID, string, notify.FileID, *notify.Attr) error) error {
+					return add(root, "a", 8, &notify.Attr{Mode: notify.ModeFile})
+				}
+			}
+			for _, root := range []notify.FileID{6, 7} { // the first stays
+				if _, err := j.ResetTree(t.Context(), root, fmt.Append(nil, "root ", root), one(root)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var err error
+			switch was := appendNote(t, j, 7, "b"); what {
+			case "forgotten":
+				err = j.ForgetTree(7)
+			case "damaged":
+				j.trees.work.Lock()
+				j.trees.invalidate(errors.New("a test"))
+				j.trees.work.Unlock()
+			default: // a scan that breaks off changes nothing
+				broke := errors.New("the scan broke off")
+				if _, err := j.ResetTree(t.Context(), 9, nil, func(func(notify.FileID, string, notify.FileID, *notify.Attr) error) error { return broke }, 7); !errors.Is(err, broke) {
+					t.Fatalf("got %v, want the error of the walk", err)
+				}
+				if _, has, _ := j.Contains(t.Context(), was.End()); !has || !slices.Equal(j.Trees(), []notify.FileID{6, 7}) {
+					t.Fatalf("trees %v, and a cursor is good: %v", j.Trees(), has)
+				}
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			next, now := notify.FileID(9), notify.FileID(7)
+			for range 4 {
+				if err := j.Close(); err != nil {
+					t.Fatal(err)
+				}
+				j = reopen(t, dir, Options{})
+				if string(j.RootNotes()[now]) != "root 7" {
+					t.Fatalf("what is known of root %d is %q", now, j.RootNotes()[now])
+				}
+				was := j.Bounds().Head
+				at, err := j.ResetTree(t.Context(), next, []byte("root 7"), one(next), now)
+				if err != nil {
+					t.Fatal(err)
+				}
+				appendNote(t, j, next, "c")
+				for cursor, want := range map[notify.BatchNumber]bool{was: false, at: true} {
+					if _, has, _ := j.Contains(t.Context(), cursor.End()); has != want {
+						t.Errorf("cursor %d is good: %v", cursor, has)
+					}
+				}
+				want := []notify.FileID{6, next}
+				if what == "damaged" {
+					want = want[1:]
+				}
+				if _, has := j.RootNotes()[now]; has || !slices.Equal(j.Trees(), want) {
+					t.Errorf("trees %v, want %v; the name of root %d: %v", j.Trees(), want, now, has)
+				}
+				if c := mustCheck(t, dir); c.Trees != len(want) || c.Entries > int64(2*len(want)) {
+					t.Errorf("%d entries of %d trees are stored, want %d trees", c.Entries, c.Trees, len(want))
+				}
+				next, now = now, next
+			}
+		})
+	}
+}
+
 // Who waits is woken by a new life, and can go on from nowhere before.
 func TestNewLifeWakes(t *testing.T) {
 	j := reopen(t, t.TempDir(), Options{})
