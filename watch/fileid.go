@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -71,8 +72,9 @@ type mounts struct {
 	all     []*mount // by index; 0 is none
 	salt    map[saltKey]uint8
 	mounted mounted
-	table   mountedBy // as it was when mounted said that it has changed
-	news    bool      // the table has changed, or one was met that was not there before, or was another one
+	table   mountedBy              // as it was when mounted said that it has changed
+	fars    atomic.Pointer[[]*far] // what is far in it
+	news    bool                   // the table has changed, or one was met that was not there before, or was another one
 	// again are the indexes of those where something is mounted that was not mounted there before, since the last call of takeNews: what is watched there
 	// was watched through the mount that was there then
 	again []uint32
@@ -151,6 +153,13 @@ func (ms *mounts) judge(m *mount) {
 	case "ext2", "ext3":
 		m.coarse = true
 	}
+}
+
+// refresh looks what is mounted.
+func (ms *mounts) refresh() {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	ms.lines()
 }
 
 // takeNews says whether something was mounted or unmounted, or a mount met, since the last call, and gives the indexes of those that were mounted again.

@@ -26,6 +26,7 @@ type looker struct {
 	met    []ref           // children that a listing has met
 	found  []look          // what it has found
 	labels map[uint64]bool // digests of other attributes that are a label of SELinux alone: there are few
+	errands
 }
 
 // dirFD is an open directory; -1 is none.
@@ -98,6 +99,9 @@ const (
 
 // stat looks at a name in a directory, or at the directory itself if name is "". mnt is the kernel's number of the mount that it lies on.
 func (l *looker) stat(dir dirFD, name string, a *notify.Attr) (mnt, dev uint64, err error) {
+	if l.far != nil {
+		return l.statFar(dir, strings.Clone(name), a)
+	}
 	flags := lookupNoFoll
 	if name == "" {
 		flags |= unix.AT_EMPTY_PATH
@@ -122,10 +126,39 @@ func (l *looker) stat(dir dirFD, name string, a *notify.Attr) (mnt, dev uint64, 
 	return s.Mnt_id, uint64(s.Dev_major)<<32 | uint64(s.Dev_minor), nil
 }
 
+// statFar is stat for what may never answer.
+func (l *looker) statFar(dir dirFD, name string, a *notify.Attr) (mnt, dev uint64, err error) {
+	type sight struct {
+		attr     notify.Attr
+		mnt, dev uint64
+	}
+	s, err := ask(l, func(l *looker) (s sight, err error) {
+		s.mnt, s.dev, err = l.stat(dir, name, &s.attr)
+		return s, err
+	}, nil)
+	if err == nil {
+		*a = s.attr
+	}
+	return s.mnt, s.dev, err
+}
+
+// question asks a file system something that only it can answer, by the path of its mount point: the kernel may know the attributes of that, but not how full
+// it is, or the other way around.
+func question(point string) {
+	var stx unix.Statx_t
+	unix.Statx(unix.AT_FDCWD, point, unix.AT_NO_AUTOMOUNT|unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS, &stx)
+	var st unix.Statfs_t
+	unix.Statfs(point, &st)
+}
+
 func nanos(t unix.StatxTimestamp) int64 { return t.Sec*1e9 + int64(t.Nsec) }
 
 // handleOf gives the file handle (type and bytes) of a name, or of the directory itself if name is "". Valid until the next call.
 func (l *looker) handleOf(dir dirFD, name string, fid bool) ([]byte, error) {
+	if l.far != nil {
+		name = strings.Clone(name)
+		return ask(l, func(l *looker) ([]byte, error) { return l.handleOf(dir, name, fid) }, nil)
+	}
 	flags := 0
 	if name == "" {
 		flags |= unix.AT_EMPTY_PATH
@@ -182,27 +215,26 @@ func holdsIno(h []byte, ino uint64) bool {
 
 // list calls f for each name in a directory but "." and "..". The name is valid during the call.
 func (l *looker) list(dir dirFD, f func(name string)) error {
-	fd, err := retry(func() (int, error) {
-		return unix.Openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOATIME, 0)
-	})
-	if err == unix.EPERM { // not the owner: the access time may move
-		fd, err = retry(func() (int, error) {
-			return unix.Openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		})
-	}
+	fd, err := ask(l, func(*looker) (int, error) { return openList(dir) }, closeFD)
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
-	if l.dents == nil {
-		l.dents = make([]byte, 64<<10)
-	}
 	for {
-		n, err := retry(func() (int, error) { return unix.Getdents(fd, l.dents) })
-		if err != nil || n == 0 {
+		b, err := ask(l, func(l *looker) ([]byte, error) {
+			if l.dents == nil {
+				l.dents = make([]byte, 64<<10)
+			}
+			n, err := retry(func() (int, error) { return unix.Getdents(fd, l.dents) })
+			return l.dents[:max(n, 0)], err
+		}, func([]byte) { closeFD(fd) })
+		if err == errSilent { // who is still reading closes it
 			return err
 		}
-		for b := l.dents[:n]; len(b) > 0; {
+		if err != nil || len(b) == 0 {
+			l.closeList(fd)
+			return err
+		}
+		for len(b) > 0 {
 			size := binary.NativeEndian.Uint16(b[16:])
 			name := b[19:size]
 			for i, c := range name {
@@ -219,6 +251,28 @@ func (l *looker) list(dir dirFD, f func(name string)) error {
 	}
 }
 
+// closeList closes what openList has opened. That may be told to who has to answer, and nobody waits for the answer.
+func (l *looker) closeList(fd int) {
+	if l.far != nil {
+		go closeFD(fd)
+	} else {
+		closeFD(fd)
+	}
+}
+
+// openList opens a directory for its names.
+func openList(dir dirFD) (int, error) {
+	fd, err := retry(func() (int, error) {
+		return unix.Openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOATIME, 0)
+	})
+	if err == unix.EPERM { // not the owner: the access time may move
+		fd, err = retry(func() (int, error) {
+			return unix.Openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		})
+	}
+	return fd, err
+}
+
 // glance waits until whoever is changing the names in a directory has done so.
 func glance(dir dirFD) {
 	fd, err := unix.Openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -232,6 +286,18 @@ func glance(dir dirFD) {
 
 // probe fills in what a mount is: of the directory (or file) name in dir, or dir itself. An error says nothing of what it will be the next time.
 func (l *looker) probe(dir dirFD, name string, m *mount) error {
+	if l.far != nil {
+		name, was := strings.Clone(name), *m
+		found, err := ask(l, func(l *looker) (mount, error) {
+			m := was
+			err := l.probe(dir, name, &m)
+			return m, err
+		}, nil)
+		if err == nil {
+			*m = found
+		}
+		return err
+	}
 	fd, err := unix.Openat(dir, orDot(name), unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -271,6 +337,7 @@ func (l *looker) probe(dir dirFD, name string, m *mount) error {
 		m.opaque = "it is a pseudo file system"
 	}
 	m.coarse = !multigrain(m.fsType)
+	_, m.polled = srcSilent[uint32(m.fsType)]
 	return nil
 }
 
@@ -318,6 +385,10 @@ func kernelAtLeast(major, minor int) bool {
 // xattrs digests the extended attributes of a name in a directory, or of the directory
 // itself if name is "": as ".", since what was opened with O_PATH has none to give. nil: there are none.
 func (l *looker) xattrs(dir dirFD, name string) (*notify.Xattrs, error) {
+	if l.far != nil {
+		name = strings.Clone(name)
+		return ask(l, func(l *looker) (*notify.Xattrs, error) { return l.xattrs(dir, name) }, nil)
+	}
 	n, e := l.listXattr(dir, name)
 	if e == unix.EOPNOTSUPP || e == 0 && n == 0 {
 		return nil, nil
@@ -369,6 +440,10 @@ const maxLabels = 4096
 // userXattrs reads the extended attributes of the user namespace, by their names without "user.". Together they are at most limit bytes: the
 // value of one that would be too much, or that cannot be read, is nil.
 func (l *looker) userXattrs(dir dirFD, name string, limit int) (map[string][]byte, error) {
+	if l.far != nil {
+		name = strings.Clone(name)
+		return ask(l, func(l *looker) (map[string][]byte, error) { return l.userXattrs(dir, name, limit) }, nil)
+	}
 	n, e := l.listXattr(dir, name)
 	if e == unix.EOPNOTSUPP {
 		return nil, nil

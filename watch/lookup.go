@@ -126,7 +126,9 @@ func (w *Watcher) LookupPath(ctx context.Context, path string) (notify.Entry, er
 		if try > 0 {
 			return notify.Entry{}, notFound(op, path)
 		}
-		if !exists(dir, rest) {
+		if err := t.exists(dir, rest); errors.Is(err, errSilent) {
+			return notify.Entry{}, unanswered(op, path)
+		} else if err != nil {
 			return notify.Entry{}, notFound(op, path)
 		}
 		short, cancel := context.WithTimeout(ctx, 2*time.Second)
@@ -138,29 +140,35 @@ func (w *Watcher) LookupPath(ctx context.Context, path string) (notify.Entry, er
 	}
 }
 
-// exists says whether there is an entry below a directory on the disk, to which no symlink leads.
-func exists(top, path string) bool {
-	fd, name, err := openParent(top, path)
-	if err != nil {
-		return false
-	}
-	defer closeFD(fd)
+func unanswered(op, path string) error {
+	return &notify.Error{Op: op, Path: path, Kind: notify.Unavailable, Retry: 10 * time.Second,
+		Msg: fmt.Sprintf("%s cannot be looked at: %v", notify.EscapeName(path), errSilent)}
+}
+
+// exists gives no error if there is an entry below a directory on the disk, to which no symlink leads.
+func (t *tree) exists(top, path string) error {
 	l := lookers.Get().(*looker)
 	defer lookers.Put(l)
+	defer l.to(t.ms.far(top, path))()
+	fd, name, err := openParent(l, top, path)
+	if err != nil {
+		return err
+	}
+	defer closeFD(fd)
 	var a notify.Attr
 	_, _, err = l.stat(fd, name, &a)
-	return err == nil
+	return err
 }
 
 // openParent opens the directory of an entry below another one, without following a symlink, and gives the entry's name in it.
-func openParent(top, path string) (fd dirFD, name string, err error) {
-	root, err := openRoot(top)
+func openParent(l *looker, top, path string) (fd dirFD, name string, err error) {
+	root, err := ask(l, func(*looker) (dirFD, error) { return openRoot(top) }, closeFD)
 	if err != nil {
 		return fd, "", err
 	}
 	defer closeFD(root)
 	i := strings.LastIndexByte(path, '/')
-	fd, err = openBelow(root, path[:max(i, 0)])
+	fd, err = ask(l, func(*looker) (dirFD, error) { return openBelow(root, path[:max(i, 0)]) }, closeFD)
 	return fd, path[i+1:], err
 }
 
@@ -311,8 +319,12 @@ func (w *Watcher) onDisk(ctx context.Context, op string, id notify.FileID, f fun
 	l := lookers.Get().(*looker)
 	defer lookers.Put(l)
 	for try := 0; ; try++ {
-		if err := w.t.lookAt(l, &e, f); err == nil {
+		err := w.t.lookAt(l, &e, f)
+		if err == nil {
 			return e, nil
+		}
+		if errors.Is(err, errSilent) {
+			return e, unanswered(op, e.Path)
 		}
 		if try > 0 {
 			return e, notFound(op, e.Path)
@@ -340,7 +352,8 @@ func (t *tree) lookAt(l *looker, e *notify.Entry, f func(l *looker, dir dirFD, n
 	if ri == nil {
 		return errGone
 	}
-	fd, name, err := openParent(ri.Dir, e.Path)
+	defer l.to(t.ms.far(ri.Dir, e.Path))()
+	fd, name, err := openParent(l, ri.Dir, e.Path)
 	if err != nil {
 		return err
 	}

@@ -251,6 +251,12 @@ func (ms *mounts) lines() mountedBy {
 		ms.news = true
 		if table := mountedNow(); len(table) > 0 { // else it cannot be read now
 			ms.table = table
+			var known []*far
+			if was := ms.fars.Load(); was != nil {
+				known = *was
+			}
+			fars := farsOf(table, known)
+			ms.fars.Store(&fars)
 		}
 	}
 	return ms.table

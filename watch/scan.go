@@ -13,7 +13,10 @@ import (
 func (w *Watcher) scan(ctx context.Context, ri *rootInfo) error {
 	t, l := w.t, w.t.lookers[0]
 	start := time.Now()
-	fd, err := openRoot(ri.Dir)
+	t.ms.refresh()
+	back := l.to(t.ms.far(ri.Dir, ""))
+	defer back()
+	fd, err := ask(l, func(*looker) (dirFD, error) { return openRoot(ri.Dir) }, closeFD)
 	if err != nil {
 		w.notThere(ri, err)
 		return err
@@ -22,6 +25,7 @@ func (w *Watcher) scan(ctx context.Context, ri *rootInfo) error {
 	mnt, _, err := l.stat(fd, "", &a)
 	if err != nil {
 		closeFD(fd)
+		w.notThere(ri, err)
 		return err
 	}
 	t.mu.Lock()
@@ -41,8 +45,10 @@ func (w *Watcher) scan(ctx context.Context, ri *rootInfo) error {
 		t.s.recycle()
 		t.mu.Unlock()
 		t.ms.prune(func(m *mount) bool { return m.root != r }) // another one gets the ref
+		w.notThere(ri, err)
 		return err
 	}
+	back()
 	w.log.Info("root found", "root", ri.Name, "ids", m.kind.String())
 	t.mu.Lock()
 	ri.phase = notify.Indexing // it may have been away
@@ -77,6 +83,14 @@ func (w *Watcher) scan(ctx context.Context, ri *rootInfo) error {
 	return nil
 }
 
+// entriesOn guesses how many entries a root may have.
+func (t *tree) entriesOn(ri *rootInfo) int64 {
+	l := t.lookers[0]
+	defer l.to(t.ms.far(ri.Dir, ""))()
+	n, _ := ask(l, func(*looker) (int64, error) { return entriesOn(ri.Dir), nil }, nil)
+	return n
+}
+
 const (
 	scanAhead = 64   // directories of a first scan that are given out to be listed, or wait to be put into the tree
 	scanPiece = 8192 // entries of one that are handed over before the next ones are looked at
@@ -92,7 +106,7 @@ type found struct {
 // scanBelow lists everything below a root. Two workers look at the disk; what they found goes into the tree meanwhile.
 func (w *Watcher) scanBelow(ctx context.Context, ri *rootInfo, rec *recorder, late *dirt) error {
 	t := w.t
-	guess := entriesOn(ri.Dir)
+	guess := t.entriesOn(ri)
 	roots := t.newRoots()
 	defer roots.close()
 	roots.open(t.lookers[0], ri.node) // the workers must not ask the tree; an error they find there

@@ -227,7 +227,8 @@ func (o *openRoots) close() {
 // openRoot opens a root and makes sure that it still is the directory that it was. errRootAway: it is not; any other error says nothing of that.
 func (t *tree) openRoot(l *looker, root ref) (dirFD, error) {
 	ri := t.rootInfo(root)
-	fd, err := openRoot(ri.Dir)
+	defer l.to(t.ms.far(ri.Dir, ""))()
+	fd, err := ask(l, func(*looker) (dirFD, error) { return openRoot(ri.Dir) }, closeFD)
 	if err != nil {
 		return noFD, awayUnless(err)
 	}
@@ -255,7 +256,7 @@ func (t *tree) openRoot(l *looker, root ref) (dirFD, error) {
 
 // awayUnless takes an error of a root's directory for a sign that it is not there, unless it only says that nobody can look now.
 func awayUnless(err error) error {
-	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EACCES, syscall.EIO} {
+	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EACCES, syscall.EIO, errSilent} {
 		if errors.Is(err, e) {
 			return err
 		}
@@ -316,7 +317,11 @@ func (t *tree) perform(l *looker, j *job, roots *openRoots) {
 		j.err = errTooDeep
 		return
 	}
-	fd, err := openBelow(top, path)
+	dir := t.rootInfo(root).Dir
+	if far := t.ms.far(dir, path); far != nil {
+		defer l.to(far)()
+	}
+	fd, err := ask(l, func(*looker) (dirFD, error) { return openBelow(top, path) }, closeFD)
 	if err != nil {
 		j.err = err
 		if isElsewhere(err) {
@@ -349,17 +354,21 @@ func (t *tree) perform(l *looker, j *job, roots *openRoots) {
 		j.err = err
 		return
 	}
+	if !m.polled {
+		l.far = nil // what is far lies on the way only
+	}
 	if j.watch {
 		t.srcMu.Lock()
 		if m.polled {
+			t.src.Unwatch(j.dir) // something else may have been there
 			j.watchErr = ErrPolled
 		} else {
-			j.watchErr = t.src.Watch(j.dir, Place{FD: rawFD(fd), Path: join(t.rootInfo(root).Dir, path), Mount: mnt})
+			j.watchErr = t.src.Watch(j.dir, Place{FD: rawFD(fd), Path: join(dir, path), Mount: mnt})
 		}
 		t.srcMu.Unlock()
 		l.stat(fd, "", &j.self) // what changed it before the watch was in force is in no record
 	}
-	at := lookAt{l: l, root: root, fd: fd, m: m, path: path, bare: j.bare}
+	at := lookAt{l: l, root: root, fd: fd, m: m, path: path, bare: j.bare, farIn: t.ms.farIn(dir, path)}
 	for _, r := range j.known {
 		j.looks = append(j.looks, t.digest(at, r))
 	}
@@ -467,12 +476,13 @@ func (t *tree) listing(at lookAt, j *job) error {
 
 // lookAt is an open directory and where it is.
 type lookAt struct {
-	l    *looker
-	root ref
-	fd   dirFD
-	m    *mount
-	path string
-	bare bool // extended attributes are left for later
+	l     *looker
+	root  ref
+	fd    dirFD
+	m     *mount
+	path  string
+	bare  bool // extended attributes are left for later
+	farIn bool // something far is mounted in it
 }
 
 // look asks the disk about one name and fills k with what it finds. Only what differs from the tree is asked for
@@ -480,6 +490,9 @@ type lookAt struct {
 func (t *tree) look(at lookAt, k *look, name string, ops Op, old, came ref) {
 	l, m := at.l, at.m
 	t.looks.Add(1)
+	if at.farIn {
+		defer l.to(t.ms.far(t.rootInfo(at.root).Dir, join(at.path, name)))()
+	}
 	*k = look{name: name, mount: m}
 	mnt, dev, err := l.stat(at.fd, name, &k.attr)
 	if err != nil {
@@ -698,7 +711,11 @@ func (t *tree) echoBehind(names []place) uint64 {
 			continue
 		}
 		done[at.dir] = true
-		top, err := roots.open(t.lookers[0], t.s.rootOf(at.dir))
+		root := t.s.rootOf(at.dir)
+		if t.ms.far(t.rootInfo(root).Dir, t.s.path(at.dir)) != nil {
+			continue // there are no records of it
+		}
+		top, err := roots.open(t.lookers[0], root)
 		if err != nil {
 			continue // its names are not decided
 		}
