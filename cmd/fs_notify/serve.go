@@ -285,6 +285,9 @@ func (a *app) showIndexing(ctx context.Context, e *engine) {
 func parseRoots(args []string) ([]watch.Root, error) {
 	var roots []watch.Root
 	for _, arg := range args {
+		if err := answers(arg); err != nil {
+			return nil, fmt.Errorf("--root %s: %w", arg, err)
+		}
 		name, dir := "", arg
 		if st, err := os.Stat(arg); err != nil || !st.IsDir() { // a directory whose name contains "=" is one
 			if n, d, ok := strings.Cut(arg, "="); ok && strings.HasPrefix(n, "/") {

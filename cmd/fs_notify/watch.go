@@ -221,6 +221,9 @@ func (a *app) watch(ctx context.Context, o *watchFlags) error {
 	}
 	var dir string
 	if o.host == "" {
+		if err := answers(o.path); err != nil {
+			return fmt.Errorf("--path %s: %w", o.path, err)
+		}
 		var none *missing
 		if dir, err = existingDirectory(o.path); errors.As(err, &none) {
 			return fmt.Errorf("%w (one on a server needs --host)", err)
@@ -320,6 +323,27 @@ func absolute(path string) (string, error) {
 	}
 	wd, err := os.Getwd()
 	return wd + string(filepath.Separator) + path, err
+}
+
+// answerWait is how long the file system of a directory that is to be watched may take to say anything.
+const answerWait = 10 * time.Second
+
+// answers looks at a directory, or at that of /name=directory, and gives an error if the file system says nothing of it: a dead server would be waited for without end.
+func answers(arg string) error {
+	said := make(chan struct{})
+	go func() {
+		defer close(said)
+		os.Stat(arg)
+		if _, dir, ok := strings.Cut(arg, "="); ok {
+			os.Stat(dir)
+		}
+	}()
+	select {
+	case <-said:
+		return nil
+	case <-time.After(answerWait):
+		return errors.New("the file system does not answer")
+	}
 }
 
 // existingDirectory gives the real, absolute path of a directory, or says what is in its place.
