@@ -20,7 +20,8 @@ const barrierRef DirRef = 1<<32 - 1
 // happened before it.
 type barrier struct {
 	mu      sync.Mutex
-	dir     string
+	private private
+	dir     string // of it; "": closed
 	polled  bool
 	lost    atomic.Bool // its watch has ended
 	next    uint64
@@ -35,36 +36,23 @@ type barrierWait struct {
 }
 
 func (b *barrier) open(src Source) error {
-	dir, err := privateDir("fs_notify-")
+	p, err := newPrivate("")
 	if err != nil {
 		return err
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.waiting = make(map[uint64]*barrierWait)
-	err = watchPrivate(src, dir)
+	err = watchPrivate(src, p.dir)
 	if errors.Is(err, ErrPolled) {
 		b.polled, err = true, nil
 	}
 	if err != nil {
-		os.RemoveAll(dir)
+		p.remove()
 		return err
 	}
-	b.dir = dir
+	b.private, b.dir = p, p.dir
 	return nil
-}
-
-// privateDir makes a directory for our own use, in memory if possible, lest it lies in a watched tree.
-func privateDir(prefix string) (dir string, err error) {
-	for _, in := range []string{os.Getenv("XDG_RUNTIME_DIR"), "/run", "/dev/shm", os.TempDir()} {
-		if in == "" {
-			continue
-		}
-		if dir, err = os.MkdirTemp(in, prefix); err == nil {
-			return dir, nil
-		}
-	}
-	return "", err
 }
 
 func watchPrivate(src Source, dir string) error {
@@ -88,7 +76,7 @@ func (b *barrier) mend(src Source) {
 func (b *barrier) close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	os.RemoveAll(b.dir)
+	b.private.remove()
 	b.dir = ""
 	for n, w := range b.waiting {
 		w.ended = true

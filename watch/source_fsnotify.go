@@ -172,7 +172,7 @@ func fsnProbe(w *fsnotify.Watcher) ([]int, error) {
 func (s *fsnSource) Name() string { return "fsnotify" }
 
 // Private lists the directories of the source's own, which are not to be told of.
-func (s *fsnSource) Private() []string { return s.places.private() }
+func (s *fsnSource) Private() []string { return s.places.own() }
 
 func (s *fsnSource) Caps() Caps { return Caps{} }
 

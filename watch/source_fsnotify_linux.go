@@ -16,7 +16,7 @@ import (
 // what is open, not on what has its name by now; and the path is of no use to anyone else, since it is gone when the
 // watch is made.
 type fsnPlaces struct {
-	dir string
+	private
 	seq uint64
 }
 
@@ -25,13 +25,13 @@ func (p *fsnPlaces) open() (err error) {
 	if err := srcProc(); err != nil {
 		return err
 	}
-	p.dir, err = privateDir("fs_notify-watch-")
+	p.private, err = newPrivate("watch-")
 	return err
 }
 
-func (p *fsnPlaces) private() []string { return []string{p.dir} }
+func (p *fsnPlaces) own() []string { return []string{p.dir} }
 
-func (p *fsnPlaces) close() error { return os.RemoveAll(p.dir) }
+func (p *fsnPlaces) close() error { return p.remove() }
 
 func (p *fsnPlaces) identify(at Place) (fsnID, error) {
 	var st unix.Stat_t

@@ -10,7 +10,7 @@ type fsnPlaces struct{}
 
 func (*fsnPlaces) open() error                   { return nil }
 func (*fsnPlaces) close() error                  { return nil }
-func (*fsnPlaces) private() []string             { return nil }
+func (*fsnPlaces) own() []string                 { return nil }
 func (*fsnPlaces) identify(Place) (fsnID, error) { return fsnID{}, nil }
 
 // name gives the path as fsnotify will spell it in front of the names of its events.
