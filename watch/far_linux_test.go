@@ -145,6 +145,23 @@ func TestSilentFromTheStart(t *testing.T) {
 	wantRoot(t, w, 0, notify.Live, false)
 }
 
+// One that takes long for a directory, but answers something else meanwhile, is waited for.
+func TestSlowFileSystem(t *testing.T) {
+	t.Parallel()
+	top := t.TempDir()
+	sh(t, top, "mkdir a b")
+	f := newFuse(t, filepath.Join(top, "b"), "old")
+	w, _ := farAndNear(t, filepath.Join(top, "a"), filepath.Join(top, "b"))
+	runs(t, w)
+	f.slowly(fuseReaddir)
+	f.await(fuseStatfs, 2) // it was asked whether it is there
+	f.add("new")
+	wantRoot(t, w, 1, notify.Live, false)
+	f.answer()
+	wantFile(t, w, "/b/new", true)
+	wantRoot(t, w, 1, notify.Live, false)
+}
+
 // A watcher ends while calls of it hang.
 func TestEndWhileAFileSystemIsSilent(t *testing.T) {
 	t.Parallel()

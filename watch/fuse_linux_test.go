@@ -23,11 +23,14 @@ type fuse struct {
 	mtime   uint64
 	silent  bool
 	silence uint32 // the next request of this kind is where it stops answering; 0: none
+	slow    uint32 // requests of this kind are answered when it is told to
+	late    []func()
+	asked   map[uint32]int // requests of each kind so far
 }
 
 // What the kernel asks for, as linux/fuse.h has it, and the nodes there are.
 const (
-	fuseLookup, fuseForget, fuseGetattr, fuseStatfs, fuseInit, fuseOpendir, fuseReaddir, fuseReleasedir = 1, 2, 3, 17, 26, 27, 28, 29
+	fuseLookup, fuseForget, fuseGetattr, fuseStatfs, fuseInit, fuseOpendir, fuseReaddir, fuseReleasedir, fuseInterrupt, fuseForgets = 1, 2, 3, 17, 26, 27, 28, 29, 36, 42
 
 	fuseRoot, fuseFirst = 1, 2
 )
@@ -45,7 +48,7 @@ func newFuse(t *testing.T, dir string, names ...string) *fuse {
 		t.Skip("mount: ", err)
 	}
 	dev := os.NewFile(uintptr(fd), "/dev/fuse") // not before: what is not mounted cannot be waited for
-	f := &fuse{dev: dev, names: names, mtime: 1}
+	f := &fuse{dev: dev, names: names, mtime: 1, asked: make(map[uint32]int)}
 	f.wake = sync.NewCond(&f.mu)
 	served := make(chan struct{})
 	go func() {
@@ -77,12 +80,32 @@ func (f *fuse) stopped() {
 	}
 }
 
-// answer ends the silence.
+// answer ends the silence, and whatever is slow.
 func (f *fuse) answer() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.silence, f.silent = 0, false
+	f.silence, f.silent, f.slow = 0, false, 0
+	for _, answer := range f.late {
+		answer()
+	}
+	f.late = nil
 	f.wake.Broadcast()
+}
+
+// slowly has it answer all but requests of a kind.
+func (f *fuse) slowly(op uint32) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.slow = op
+}
+
+// await waits until there are n more requests of a kind.
+func (f *fuse) await(op uint32, n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for n += f.asked[op]; f.asked[op] < n; {
+		f.wake.Wait()
+	}
 }
 
 // add makes a file.
@@ -115,23 +138,30 @@ func (f *fuse) serve() {
 			panic("a request without header")
 		}
 		op, unique, node := binary.NativeEndian.Uint32(request[4:]), binary.NativeEndian.Uint64(request[8:]), binary.NativeEndian.Uint64(request[16:])
+		in := bytes.Clone(request[40:n])
 		f.mu.Lock()
+		f.asked[op]++
 		if f.silence != 0 && op == f.silence {
 			f.silence, f.silent = 0, true
 		}
+		f.wake.Broadcast()
 		for f.silent {
-			f.wake.Broadcast()
 			f.wake.Wait()
 		}
-		body, errno := f.reply(op, node, request[40:n])
-		f.mu.Unlock()
-		const forgetOf, forgetMany, interrupt = fuseForget, 42, 36
-		if op == forgetOf || op == forgetMany || op == interrupt {
-			continue
+		answer := func() {
+			body, errno := f.reply(op, node, in)
+			head := binary.NativeEndian.AppendUint32(nil, uint32(16+len(body)))
+			head = binary.NativeEndian.AppendUint32(head, uint32(-int32(errno)))
+			f.dev.Write(append(binary.NativeEndian.AppendUint64(head, unique), body...))
 		}
-		head := binary.NativeEndian.AppendUint32(nil, uint32(16+len(body)))
-		head = binary.NativeEndian.AppendUint32(head, uint32(-int32(errno)))
-		f.dev.Write(append(binary.NativeEndian.AppendUint64(head, unique), body...))
+		switch {
+		case op == fuseForget || op == fuseForgets || op == fuseInterrupt: // which have no answer
+		case f.slow != 0 && op == f.slow:
+			f.late = append(f.late, answer)
+		default:
+			answer()
+		}
+		f.mu.Unlock()
 	}
 }
 
