@@ -54,8 +54,9 @@ type Watcher struct {
 	loss      bool   // and the reason is that records were lost
 	pollDue   time.Time
 	fullDue   time.Time
-	restAfter time.Time // sweeps pause until then
-	rested    time.Time // when the last pass ended, and the rest after it
+	restAfter time.Time    // sweeps pause until then
+	rested    time.Time    // when the last pass ended, and the rest after it
+	restUntil atomic.Int64 // in ns; for the reader
 
 	amending  sync.WaitGroup // what is remembered
 	barrier   barrier
@@ -232,10 +233,14 @@ func (w *Watcher) Run(ctx context.Context) error {
 	return nil
 }
 
-// read drains the source into the inbox and never waits for anything else.
+// read drains the source into the inbox. It waits for nothing else, but if the source loses nothing, it rests while the tree does: it need
+// not be woken every few milliseconds for what nobody looks at yet.
 func (w *Watcher) read(ctx context.Context) error {
 	recs := make([]Record, 4096)
 	for {
+		if rest := time.Until(time.Unix(0, w.restUntil.Load())) - readAhead; rest > 0 && w.cfg.Source.Caps().Exact {
+			time.Sleep(rest)
+		}
 		n, _, err := w.cfg.Source.Next(ctx, recs)
 		w.records.Add(int64(n))
 		w.in.put(w.barrier.pass(recs[:n], w.in))
@@ -295,6 +300,7 @@ func (w *Watcher) work(ctx context.Context) {
 			start := time.Now()
 			w.pass(d)
 			if rest := w.gather(start, len(d.names)); rest > 0 {
+				w.restUntil.Store(time.Now().Add(rest).UnixNano())
 				timer.Reset(rest)
 				select {
 				case <-timer.C:
@@ -319,6 +325,7 @@ const (
 	flowNames = 16
 	flowGap   = 4 * time.Millisecond
 	flowRest  = 20 * time.Millisecond
+	readAhead = time.Millisecond // of the end of a rest, what came in it is read
 )
 
 // gather is how long to rest after a pass over so many names that began at start. What comes meanwhile is looked at together, in directories that are
