@@ -222,6 +222,10 @@ func (t *tree) plant(dir ref, looks []look, more []ref, late *dirt, record bool,
 		if k.err != nil {
 			continue // gone again: its record is in the queue
 		}
+		if t.s.child(dir, k.name) != 0 { // made anew during the listing, which had it and has it again: which of them it is now, a look tells
+			late.touch(place{dir, k.name}, 0)
+			continue
+		}
 		if other := t.s.byID(k.id); other != 0 {
 			n := t.s.node(other)
 			if k.attr.IsDir() || k.attr.Nlink == 1 || n.dir != 0 {

@@ -457,10 +457,13 @@ func (t *tree) listing(at lookAt, j *job) error {
 	if cap(l.found) > maxScratch {
 		l.found = nil
 	}
-	if err != nil || j.fresh || len(l.met) == int(t.s.dir(j.dir).count) { // none is missing
+	if err != nil || j.fresh {
 		return err
 	}
 	slices.Sort(l.met)
+	if l.met = slices.Compact(l.met); len(l.met) == int(t.s.dir(j.dir).count) { // none is missing; what is made anew meanwhile is met twice
+		return nil
+	}
 	t.s.children(j.dir, func(c ref) {
 		if _, ok := slices.BinarySearch(l.met, c); ok {
 			return
