@@ -408,7 +408,7 @@ func (in *inbox) put(recs []Record) {
 			d.lose(r.Dir)
 			continue
 		case r.Op&OpSelf != 0:
-			d.touchBytes(r.Dir, nil, OpAttrib)
+			d.touchBytes(r.Dir, nil, OpAttrib|r.Op&OpModify)
 			continue
 		}
 		k := d.touchBytes(r.Dir, r.Name, r.Op)

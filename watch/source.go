@@ -73,7 +73,7 @@ const (
 	OpAttrib                    // some attribute may have changed
 	OpAccess                    // it was read
 	OpLost                      // Dir's watch has ended or Dir itself was moved: if it is still in the tree, watch and list it again; no name
-	OpSelf                      // attributes of Dir itself; no name
+	OpSelf                      // attributes of Dir itself; with OpModify, its modification time was set and not both times; no name
 	// OpFromNew speaks of a directory that was made in a watched one a moment ago, and was not watched itself yet: with OpMovedTo, the entry came from there; without
 	// Dir, the object was changed there.
 	OpFromNew

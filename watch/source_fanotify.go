@@ -343,8 +343,8 @@ func (q *fanQueue) records(ev *fanEvent) (first, second Record) {
 		return first, Record{}
 	}
 	if len(ev.name) == 0 || len(ev.name) == 1 && ev.name[0] == '.' { // the directory itself
-		if ev.mask&unix.FAN_ATTRIB != 0 {
-			first = Record{Dir: ref, Op: OpSelf, PID: ev.pid}
+		if op := fanOp(ev.mask) & (OpAttrib | OpModify); op != 0 {
+			first = Record{Dir: ref, Op: OpSelf | op&OpModify, PID: ev.pid}
 		}
 		return first, Record{}
 	}

@@ -71,6 +71,9 @@ var srcOperations = []struct {
 	{"set the modification time only", func(r *srcRig) {
 		r.must(unix.UtimesNanoAt(unix.AT_FDCWD, r.path("d/f"), []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Sec: 1e9}}, 0))
 	}, []string{"modify d/f"}, nil, nil},
+	{"set the modification time of a directory only", func(r *srcRig) {
+		r.must(unix.UtimesNanoAt(unix.AT_FDCWD, r.path("d"), []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Sec: 1e9}}, 0))
+	}, []string{"modify d"}, nil, []string{"modify+self d"}},
 	{"link", func(r *srcRig) { r.must(os.Link(r.path("d/f"), r.path("e/link"))) }, []string{"create e/link"}, nil, nil},
 	{"symbolic link", func(r *srcRig) { r.must(os.Symlink("nowhere", r.path("d/sym"))) }, []string{"create d/sym"}, nil, nil},
 	{"fifo", func(r *srcRig) { r.must(unix.Mkfifo(r.path("d/fifo"), 0o600)) }, []string{"create d/fifo"}, nil, nil},
