@@ -117,12 +117,12 @@ func (p *pass) saidToGo(i *item) bool {
 	return yes && certain
 }
 
-// isObject says whether what was told as r is the object that a record is about (Record.Object). It is not certain if the record does not say it, or IDs
-// are not made of what it says.
+// isObject says whether what was told as r is the object that a record is about (Record.Object). It is not certain if the record does not say it, IDs
+// are not made of what it says, or it may be of a file system of which this one is a copy.
 func (t *tree) isObject(r ref, object string) (yes, certain bool) {
 	n := t.s.node(r)
 	m := t.ms.at(t.s.dir(n.parent).mount)
-	if object == "" || m.kind != idByHandle {
+	if object == "" || m.kind != idByHandle || !t.ms.unique(m) {
 		return false, false
 	}
 	return t.ms.makeID(m, []byte(object), 0, 0) == n.id, true

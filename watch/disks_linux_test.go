@@ -280,3 +280,25 @@ func TestExcludedByPlace(t *testing.T) {
 		}
 	})
 }
+
+// A copy of a file system, mounted beside it, has its identity: what the kernel says of the one may be of the other, and only looks tell.
+func TestACopyBesideAFileSystem(t *testing.T) {
+	eachSource(t, func(t *testing.T, kind string) {
+		t.Parallel()
+		base := t.TempDir()
+		disk(t, base, "a", "20M", ext4, "mkdir d e; for i in $(seq 40); do echo $i > d/$i; done")
+		sh(t, base, "umount a; cp a.img b.img; mkdir -p top/a top/b; mount -o loop a.img top/a; mount -o loop,ro,noload b.img top/b")
+		r, g := gated(t, kind, filepath.Join(base, "top"), alone(kind), believing)
+		r.Keep()
+		shut(g, "once")
+		sh(t, base, "cd top/a; for i in $(seq 20); do mv d/$i e/$i; done; rm d/2? d/3?")
+		r.Sync(t)
+		for _, s := range types(r) {
+			if strings.Contains(s, " b/") {
+				t.Errorf("told of the copy: %s", s)
+			}
+		}
+		r.Settle(t)
+		r.Check(t)
+	})
+}

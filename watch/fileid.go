@@ -33,6 +33,7 @@ type mount struct {
 	root   ref    // of the tree
 	place  string // path of the mount point below the root; "" for the file system of the root itself
 	dev    uint64
+	fsid   uint64 // statfs: records name their file system by it; 0: not known
 	fsType uint64 // statfs magic
 	kind   idKind
 	seed   uint64 // of root name and place
@@ -78,6 +79,8 @@ type mounts struct {
 	// again are the indexes of those where something is mounted that was not mounted there before, since the last call of takeNews: what is watched there
 	// was watched through the mount that was there then
 	again []uint32
+	// cloned are the fsids that several file systems have: a copy of an ext4, or a snapshot of its device, mounted beside it
+	cloned map[uint64]bool
 }
 
 type saltKey struct {
@@ -111,6 +114,7 @@ func (ms *mounts) find(root ref, rootName, place string, num uint64, make func(*
 				ms.judge(&fresh)
 				ms.leave(root, num)
 				ms.all[i] = &fresh // others may be reading the old one
+				ms.compare()
 				ms.news, ms.again = true, append(ms.again, fresh.index)
 			}
 			return ms.all[i], nil
@@ -131,8 +135,34 @@ func (ms *mounts) find(root ref, rootName, place string, num uint64, make func(*
 	ms.judge(m)
 	ms.leave(root, num)
 	ms.all[free] = m
+	ms.compare()
 	ms.news = true
 	return m, nil
+}
+
+// compare finds out which fsids are not of one file system alone. The caller holds the lock.
+func (ms *mounts) compare() {
+	devs := make(map[uint64]uint64)
+	ms.cloned = nil
+	for _, m := range ms.all {
+		if m == nil || m.fsid == 0 {
+			continue
+		}
+		if dev, ok := devs[m.fsid]; ok && dev != m.dev {
+			if ms.cloned == nil {
+				ms.cloned = make(map[uint64]bool)
+			}
+			ms.cloned[m.fsid] = true
+		}
+		devs[m.fsid] = m.dev
+	}
+}
+
+// unique says whether a record about an object on a mount cannot be of another file system's object with the same handle.
+func (ms *mounts) unique(m *mount) bool {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	return !ms.cloned[m.fsid]
 }
 
 // leave notes that a mount is no longer where it was known to be, as it is met elsewhere: something above it was renamed. Where the number is that of a
@@ -181,6 +211,7 @@ func (ms *mounts) prune(keep func(m *mount) bool) {
 			ms.all[i] = nil
 		}
 	}
+	ms.compare()
 }
 
 // of gives the mount of a tree with a kernel number, or nil.

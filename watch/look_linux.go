@@ -318,6 +318,7 @@ func (l *looker) probe(dir dirFD, name string, m *mount) error {
 		m.id = stx.Mnt_id
 	}
 	m.fsType = uint64(uint32(st.Type))
+	m.fsid = uint64(uint32(st.Fsid.Val[0]))<<32 | uint64(uint32(st.Fsid.Val[1]))
 	m.kind = idByInode
 	switch m.fsType {
 	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.TMPFS_MAGIC, unix.F2FS_SUPER_MAGIC:
