@@ -717,6 +717,27 @@ func TestTheOtherOfTwoMounts(t *testing.T) {
 	})
 }
 
+// The directory of which another place shows the content leaves by a rename: the other place is the only one now. No mount has changed.
+func TestTheOtherPlaceOfWhatHasLeft(t *testing.T) {
+	needRoot(t, "mount")
+	eachSource(t, func(t *testing.T, kind string) {
+		t.Parallel()
+		base := t.TempDir()
+		sh(t, base, "mkdir -p top/x/a/d top/b out; touch top/x/a/f top/x/a/d/g")
+		mountScript(t, base, "mount --bind top/x/a top/b")
+		r := watchtest.Start(t, kind, filepath.Join(base, "top"), alone(kind))
+		wantTroubles(t, r, map[string]string{"b": "second time"})
+		sh(t, base, "mv top/x/a top/x/c")
+		r.Settle(t)
+		wantTroubles(t, r, map[string]string{"b": "second time"})
+		sh(t, base, "mv top/x out/")
+		wantTroubles(t, r, nil)
+		wantMirrored(t, r)
+		sh(t, base, "touch out/x/c/d/new")
+		r.Check(t)
+	})
+}
+
 // A directory that is mounted on itself, as a sandbox does to change what may be done in it, is in the tree nowhere else.
 func TestMountedOnItself(t *testing.T) {
 	needRoot(t, "mount")

@@ -76,6 +76,7 @@ type mounts struct {
 	table   mountedBy              // as it was when mounted said that it has changed
 	fars    atomic.Pointer[[]*far] // what is far in it
 	news    bool                   // the table has changed, or one was met that was not there before, or was another one
+	left    bool                   // directories have left: what is mounted a second time may be the only one now, and the table has not changed
 	// again are the indexes of those where something is mounted that was not mounted there before, since the last call of takeNews: what is watched there
 	// was watched through the mount that was there then
 	again []uint32
@@ -196,7 +197,10 @@ func (ms *mounts) refresh() {
 func (ms *mounts) takeNews() (news bool, again []uint32) {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
-	ms.lines()
+	if ms.lines(); ms.left {
+		ms.left = false
+		ms.partsMoved()
+	}
 	news, again = ms.news, ms.again
 	ms.news, ms.again = false, nil
 	return news, again

@@ -994,6 +994,9 @@ func (p *pass) giveBack() {
 			p.abandon(r)
 		}
 	}
+	if t.dropped {
+		t.ms.directoriesLeft()
+	}
 	t.forsake()
 	t.mu.Lock()
 	t.s.recycle()

@@ -233,6 +233,28 @@ func (ms *mounts) reshow(dir func(root ref) string) {
 	}
 }
 
+// directoriesLeft notes that directories are in the tree no more.
+func (ms *mounts) directoriesLeft() {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	ms.left = ms.left || slices.ContainsFunc(ms.all, func(m *mount) bool { return m != nil && m.opaque == twice })
+}
+
+// partsMoved reads the table again, since a rename changes which part of its file system a mount shows, and the kernel does not say that the table has
+// changed. It is news where the content of such a mount belongs to the tree by another one. The caller holds the lock.
+func (ms *mounts) partsMoved() {
+	table := mountedNow()
+	if len(table) == 0 {
+		return
+	}
+	for _, m := range ms.all {
+		if m != nil && m.opaque == twice && table[m.id].part != ms.table[m.id].part {
+			ms.news = true
+		}
+	}
+	ms.table = table
+}
+
 // mountedBy are the mounts that there are, by their numbers.
 type mountedBy map[uint64]mountLine
 
