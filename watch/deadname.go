@@ -3,6 +3,7 @@ package watch
 import (
 	"math"
 	"slices"
+	"strings"
 
 	"fs_notify/notify"
 )
@@ -108,6 +109,7 @@ func (p *pass) objects() {
 	for k := range d.said {
 		s := &d.said[k]
 		if s.ops == 0 {
+			p.otherSpelling(s)
 			continue
 		}
 		var told ref
@@ -139,6 +141,52 @@ func (p *pass) objects() {
 			}
 		}
 	}
+}
+
+// otherSpelling has a name looked at that an object was told under, where it is said to have left one in that directory which nobody was told of. In a directory that
+// folds case these may be one name: the kernel says it as the first look-up spelled it.
+func (p *pass) otherSpelling(s *said) {
+	i := p.named[s.name]
+	if i == nil || i.old != 0 {
+		return
+	}
+	for _, id := range p.t.ms.objectIDs(nil, s.object) {
+		p.names(id, 0, func(at place) {
+			if at.dir == i.at.dir && maybeOneName(at.name, i.at.name) {
+				p.wantAs(at, i)
+			}
+		})
+	}
+}
+
+// wantAs has a name looked at of which the records speak by another spelling.
+func (p *pass) wantAs(at place, i *item) {
+	if o := p.want(at); o.hint == &noHint {
+		o.hint, o.pid = i.hint, i.pid
+		o.records = true
+	}
+}
+
+// leftUnknown says whether records say that something has left a name of which nobody was told, and not what it was.
+func (i *item) leftUnknown() bool {
+	return i.old == 0 && i.object == "" && i.ops&(OpDelete|OpMovedFrom) != 0 && i.look.err != nil && isGone(i.look.err)
+}
+
+// respelled has the names looked at that are told in a directory which folds case, where the records say by another spelling that something has left them.
+func (p *pass) respelled(j *job) {
+	fold := func(name string) string { return strings.ToLower(strings.ToUpper(name)) } // there are letters that differ in one case alone
+	left := make(map[string]*item)
+	for _, i := range j.items {
+		if i.leftUnknown() {
+			left[fold(i.at.name)] = i
+		}
+	}
+	p.t.s.children(j.dir, func(c ref) {
+		name := p.t.s.name(c)
+		if i := left[fold(name)]; i != nil {
+			p.wantAs(place{j.dir, name}, i)
+		}
+	})
 }
 
 // isClosed says whether records say that the file which stands under a name was closed, by whatever name. Where they say which object that was, a close of

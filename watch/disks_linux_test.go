@@ -3,6 +3,7 @@
 package watch_test
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"os/exec"
@@ -140,6 +141,38 @@ func TestFoldedCase(t *testing.T) {
 		}
 		r.Stop()
 	})
+}
+
+// firstSpelling is a source over a directory that folds case, where each name was first looked up in capitals: so the kernel says it when something leaves it.
+type firstSpelling struct{ watch.Source }
+
+func (s firstSpelling) Next(ctx context.Context, recs []watch.Record) (int, bool, error) {
+	n, drained, err := s.Source.Next(ctx, recs)
+	for i := range recs[:n] {
+		if r := &recs[i]; r.Op&(watch.OpDelete|watch.OpMovedFrom) != 0 && r.Dir != 1<<32-1 {
+			r.Name = bytes.ToUpper(r.Name)
+		}
+	}
+	return n, drained, err
+}
+
+// What leaves a name is told under that, however the kernel spells it.
+func TestLeavesByAnotherSpelling(t *testing.T) {
+	needObjects(t)
+	base := t.TempDir()
+	sh(t, base, "mkdir in out in/d in/e; touch in/removed in/left in/renamed in/é in/d/below")
+	r := watchtest.Start(t, "fanotify", filepath.Join(base, "in"), alone("fanotify"), func(c *watch.Config) { c.Source = firstSpelling{c.Source} })
+	r.Keep()
+	sh(t, base, "cd in; rm removed é; rmdir e; mv left d ../out; mv renamed inside")
+	r.Settle(t)
+	told := types(r)
+	for _, want := range []string{"child_file_removed removed", "child_file_removed é", "child_dir_removed e", "child_file_moved_from left", "child_dir_moved_from d", "child_file_moved_to inside"} {
+		if !slices.Contains(told, want) {
+			t.Errorf("%q is not told", want)
+		}
+	}
+	r.Check(t)
+	r.Stop()
 }
 
 // A change that does not move the change time, as on vfat, is told once and remembered; and on it directories are watched however long they were

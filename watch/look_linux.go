@@ -342,6 +342,27 @@ func (l *looker) probe(dir dirFD, name string, m *mount) error {
 	return nil
 }
 
+// foldsCase says whether a directory takes names for one that differ in case.
+func foldsCase(dir dirFD, m *mount) bool {
+	const (
+		ntfs3 = 0x7366746e
+		folds = 0x40000000 // FS_CASEFOLD_FL
+	)
+	switch m.fsType {
+	case unix.MSDOS_SUPER_MAGIC, unix.EXFAT_SUPER_MAGIC, ntfs3:
+		return true
+	case unix.EXT4_SUPER_MAGIC, unix.F2FS_SUPER_MAGIC, unix.TMPFS_MAGIC: // each directory by itself
+		fd, err := unix.Openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return false
+		}
+		defer unix.Close(fd)
+		flags, err := unix.IoctlGetUint32(fd, unix.FS_IOC_GETFLAGS)
+		return err == nil && flags&folds != 0
+	}
+	return false
+}
+
 func orDot(name string) string {
 	if name == "" {
 		return "."

@@ -120,6 +120,9 @@ func question(string) {}
 // glance has nothing to wait for where records and directories are not ordered.
 func glance(dirFD) {}
 
+// foldsCase is not known here.
+func foldsCase(dirFD, *mount) bool { return false }
+
 // probe fills in what a mount is: of the directory (or file) name in dir, or dir itself. An error says nothing of what it will be the next time.
 func (l *looker) probe(dir dirFD, name string, m *mount) (err error) {
 	var a notify.Attr

@@ -133,3 +133,22 @@ func TestMountThatCannotBeLookedAt(t *testing.T) {
 	}()
 	goOn(t, w, "what is mounted is not told", func() bool { return w.t.s.find(root, "m/f") != 0 })
 }
+
+// On a file system that folds case, and whose records do not say which object they are about, what leaves a name may be told by another spelling of it.
+func TestLeavesByAnotherSpellingUnnamed(t *testing.T) {
+	dir, w := scanned(t, "mkdir d; touch Ärger stays")
+	s, root := &w.t.s, w.t.roots[0].node
+	w.t.s.dir(root).flags |= dirWatched
+	w.t.ms.at(s.dir(root).mount).fsType = unix.MSDOS_SUPER_MAGIC
+	bash(t, dir, "rmdir d; rm Ärger")
+	w.in.put([]Record{{Dir: root, Name: []byte("D"), Op: OpDelete}, {Dir: root, Name: []byte("ÄRGER"), Op: OpMovedFrom}, {Dir: root, Name: []byte("temp"), Op: OpCreate | OpDelete}})
+	w.fullDue, w.pollDue = time.Now().Add(time.Hour), time.Now().Add(time.Hour)
+	before := w.t.looks.Load()
+	w.pass(w.next())
+	if n := s.dir(root).count; n != 1 {
+		t.Errorf("%d entries, want one", n)
+	}
+	if n := w.t.looks.Load() - before; n != 5 {
+		t.Errorf("%d looks at five names", n)
+	}
+}

@@ -459,6 +459,9 @@ func (p *pass) merge(j *job) {
 	for _, i := range j.items {
 		p.seen(i)
 	}
+	if j.folds {
+		p.respelled(j)
+	}
 	for k := range j.looks {
 		lk := &j.looks[k]
 		i := p.item(place{j.dir, lk.name})

@@ -158,6 +158,7 @@ type job struct {
 	mount    *mount      // that it lies on, if that is news
 	looks    []look      // of known, and what the listing found; what is under the names of items is there
 	listed   bool
+	folds    bool // it folds case, and something has left a name in it of which nobody was told
 	tries    int
 	path     *string  // where it was found, if not where the tree has it
 	tried    []string // where it was not
@@ -299,7 +300,7 @@ func (t *tree) run(jobs []*job) {
 // perform does one job: open the directory, make sure that it is the one, watch it, look at names. Of a fresh directory whose site is given it
 // does not ask the tree, once the root is open.
 func (t *tree) perform(l *looker, j *job, roots *openRoots) {
-	j.err, j.watchErr, j.looks, j.listed, j.mount = nil, nil, nil, false, nil
+	j.err, j.watchErr, j.looks, j.listed, j.folds, j.mount = nil, nil, nil, false, false, nil
 	s := j.site
 	if s.root == 0 {
 		s = t.siteOf(j.dir)
@@ -375,6 +376,7 @@ func (t *tree) perform(l *looker, j *job, roots *openRoots) {
 	for _, i := range j.items {
 		t.look(at, &i.look, i.at.name, i.ops, i.old, i.came)
 	}
+	j.folds = slices.ContainsFunc(j.items, (*item).leftUnknown) && foldsCase(fd, m)
 	if len(j.spell) > 0 {
 		t.spell(at, j.spell)
 	}
