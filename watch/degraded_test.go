@@ -793,6 +793,23 @@ func TestFileMountedOverAFile(t *testing.T) {
 		size(15)
 		sh(t, base, patient+"umount top/f")
 		size(5)
+		// Nobody hears what is written to it where it comes from.
+		mountScript(t, base, "mkdir disk; mount -t tmpfs none disk; echo > disk/over; mount --bind disk/over top/f")
+		size(1)
+		time.Sleep(2500 * time.Millisecond) // until what is mounted is no news
+		r.Settle(t)
+		r.Keep()
+		sh(t, base, "echo 22 > disk/over")
+		r.Sync(t)
+		if e, err := r.LookupPath(t.Context(), r.Roots()[0].Name+"/f"); err != nil || e.Attr.Size != 3 {
+			t.Errorf("f has %d bytes (%v), want 3", e.Attr.Size, err)
+		}
+		told := types(r)
+		if !slices.Contains(told, "child_data_written f") || slices.Contains(told, "child_atime_changed f") {
+			t.Errorf("told %q of what was written", told)
+		}
+		sh(t, base, patient+"umount top/f")
+		size(5)
 		r.Check(t)
 	})
 }

@@ -455,6 +455,7 @@ func (p *pass) merge(j *job) {
 	if (j.listed && j.watchErr == nil || errors.Is(j.watchErr, ErrPolled)) && !slices.ContainsFunc(j.looks, look.failed) {
 		t.heal(j.dir)
 	}
+	t.hears(j)
 	p.looks += len(j.items) + len(j.looks)
 	for _, i := range j.items {
 		p.seen(i)

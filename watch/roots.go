@@ -132,7 +132,7 @@ func (w *Watcher) mountsChanged() {
 			r = t.s.find(root, path[:i])
 		}
 		if r != 0 && name != "" {
-			recs = append(recs, Record{Dir: r, Name: []byte(name), Op: OpAttrib})
+			recs = append(recs, Record{Dir: r, Name: []byte(name)}) // nothing is said of it
 		}
 	}
 	t.ms.reshow(func(root ref) string { return t.rootInfo(root).Dir })

@@ -209,6 +209,7 @@ func (t *tree) listed(j *job, late *dirt) {
 	if j.err != nil && !errors.Is(j.err, errElsewhere) {
 		t.degrade(j.dir, j.err)
 	}
+	t.hears(j)
 	t.s.node(j.dir).mtime = max(t.s.node(j.dir).mtime, j.self.Mtime)
 }
 

@@ -53,7 +53,11 @@ const (
 	dirDegraded                      // it is swept on a timer, as something is wrong
 	dirOpaque                        // its content does not belong to the tree: pseudo file systems, bind mounts
 	dirEntered                       // it came by a rename from outside
+	dirUnheard                       // it may be watched, and changes all the same of which no record comes: it is swept on a timer
 )
+
+// dirSwept are those that are swept on a timer.
+const dirSwept = dirPolled | dirDegraded | dirUnheard
 
 // ownerInfo is what many entries have in common.
 type ownerInfo struct{ mode, uid, gid, nlink, flags uint32 }

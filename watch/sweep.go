@@ -163,7 +163,7 @@ func (t *tree) unwatched() bool {
 		return false
 	}
 	for i := uint32(1); i < t.s.dirs.n; i++ {
-		if d := t.s.dirs.at(i); d.node != 0 && d.flags&(dirPolled|dirDegraded) != 0 {
+		if d := t.s.dirs.at(i); d.node != 0 && d.flags&dirSwept != 0 {
 			return true
 		}
 	}

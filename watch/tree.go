@@ -158,6 +158,7 @@ type job struct {
 	mount    *mount      // that it lies on, if that is news
 	looks    []look      // of known, and what the listing found; what is under the names of items is there
 	listed   bool
+	unheard  bool // what is there may change without a record: a file that another mount shows
 	folds    bool // it folds case, and something has left a name in it of which nobody was told
 	tries    int
 	path     *string  // where it was found, if not where the tree has it
@@ -179,6 +180,11 @@ type look struct {
 
 // failed says whether nothing was learned of the name.
 func (lk look) failed() bool { return lk.err != nil && !isGone(lk.err) }
+
+// mountedFile says whether a file was found that is mounted in a directory on m: records of it are of where it comes from.
+func (lk *look) mountedFile(m *mount) bool {
+	return lk.err == nil && !lk.attr.IsDir() && lk.mount.index != m.index
+}
 
 // site is where a directory is, and what is to be found there.
 type site struct {
@@ -300,7 +306,7 @@ func (t *tree) run(jobs []*job) {
 // perform does one job: open the directory, make sure that it is the one, watch it, look at names. Of a fresh directory whose site is given it
 // does not ask the tree, once the root is open.
 func (t *tree) perform(l *looker, j *job, roots *openRoots) {
-	j.err, j.watchErr, j.looks, j.listed, j.folds, j.mount = nil, nil, nil, false, false, nil
+	j.err, j.watchErr, j.looks, j.listed, j.unheard, j.folds, j.mount = nil, nil, nil, false, false, false, nil
 	s := j.site
 	if s.root == 0 {
 		s = t.siteOf(j.dir)
@@ -375,6 +381,7 @@ func (t *tree) perform(l *looker, j *job, roots *openRoots) {
 	}
 	for _, i := range j.items {
 		t.look(at, &i.look, i.at.name, i.ops, i.old, i.came)
+		j.unheard = j.unheard || i.look.mountedFile(m)
 	}
 	j.folds = slices.ContainsFunc(j.items, (*item).leftUnknown) && foldsCase(fd, m)
 	if len(j.spell) > 0 {
@@ -445,7 +452,9 @@ func (t *tree) listing(at lookAt, j *job) error {
 		n := len(l.found)
 		l.found = slices.Grow(l.found, 1)[:n+1]
 		k := &l.found[n]
-		if t.look(at, k, name, 0, old, 0); k.same { // it leaves no trace
+		t.look(at, k, name, 0, old, 0)
+		j.unheard = j.unheard || k.mountedFile(at.m)
+		if k.same { // it leaves no trace
 			l.found = l.found[:n]
 		} else {
 			k.name = strings.Clone(name)
@@ -607,6 +616,18 @@ func join(dir, name string) string {
 func (t *tree) polls() {
 	t.lapsed = true
 	t.hasUnwatched.Store(true)
+}
+
+// hears notes whether records come of all that changes in a directory, as far as a job has seen.
+func (t *tree) hears(j *job) {
+	d := t.s.dir(j.dir)
+	switch {
+	case j.unheard && d.flags&dirUnheard == 0:
+		d.flags |= dirUnheard
+		t.polls()
+	case !j.unheard && j.listed:
+		d.flags &^= dirUnheard
+	}
 }
 
 // degrade notes that a directory cannot be watched or listed: it keeps its last state and is

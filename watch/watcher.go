@@ -369,7 +369,7 @@ func (w *Watcher) next() *dirt {
 		case now.After(w.pollDue):
 			w.pollDue = now.Add(w.cfg.PollInterval)
 			if t.unwatched() {
-				w.begin(&sweep{only: dirPolled | dirDegraded})
+				w.begin(&sweep{only: dirSwept})
 			}
 		}
 	}
