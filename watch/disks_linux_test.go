@@ -11,6 +11,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"fs_notify/notify"
 	"fs_notify/watch"
@@ -333,5 +336,74 @@ func TestACopyBesideAFileSystem(t *testing.T) {
 		}
 		r.Settle(t)
 		r.Check(t)
+	})
+}
+
+// addKey unlocks what is encrypted with the key of these tests on a file system, and gives the name of the key.
+func addKey(t *testing.T, dir string) (name [16]byte) {
+	t.Helper()
+	arg := struct {
+		unix.FscryptAddKeyArg
+		raw [64]byte
+	}{}
+	arg.Key_spec.Type, arg.Raw_size = unix.FSCRYPT_KEY_SPEC_TYPE_IDENTIFIER, uint32(len(arg.raw))
+	for i := range arg.raw {
+		arg.raw[i] = byte(i)
+	}
+	onDir(t, dir, unix.FS_IOC_ADD_ENCRYPTION_KEY, unsafe.Pointer(&arg))
+	copy(name[:], arg.Key_spec.U[:])
+	return name
+}
+
+func onDir(t *testing.T, dir string, request uint, arg unsafe.Pointer) {
+	t.Helper()
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), uintptr(request), uintptr(arg)); e != 0 {
+		t.Skipf("this kernel does not encrypt: %v", e)
+	}
+}
+
+// The names in a directory that is encrypted are others as soon as its key is there, and no record says so. Nothing has been removed.
+func TestUnlocked(t *testing.T) {
+	eachSource(t, func(t *testing.T, kind string) {
+		t.Parallel()
+		base := t.TempDir()
+		disk(t, base, "e", "50M", ext4+" -O encrypt", "mkdir home")
+		top := filepath.Join(base, "e")
+		name := addKey(t, top)
+		policy := unix.FscryptPolicyV2{Version: 2, Contents_encryption_mode: unix.FSCRYPT_MODE_AES_256_XTS,
+			Filenames_encryption_mode: unix.FSCRYPT_MODE_AES_256_CTS, Master_key_identifier: name}
+		onDir(t, top+"/home", unix.FS_IOC_SET_ENCRYPTION_POLICY, unsafe.Pointer(&policy))
+		sh(t, base, "mkdir -p e/home/docs/old; touch e/home/a e/home/docs/b e/home/docs/old/c; "+patient+"umount e; mount -o loop e.img e")
+		r := watchtest.Start(t, kind, top, alone(kind))
+		r.Keep()
+		addKey(t, top)
+		sh(t, base, "touch e/home/docs/new")
+		r.Settle(t)
+		told := types(r)
+		for _, want := range []string{"child_dir_moved_to home/docs", "child_file_moved_to home/a", "child_file_moved_to home/docs/old/c"} {
+			if !slices.Contains(told, want) {
+				t.Errorf("told %q, want %q", told, want)
+			}
+		}
+		if slices.ContainsFunc(told, func(s string) bool { return strings.Contains(s, "removed") }) {
+			t.Errorf("told %q", told)
+		}
+		wantMirrored(t, r)
+		r.Check(t)
+		key := unix.FscryptRemoveKeyArg{Key_spec: unix.FscryptKeySpecifier{Type: unix.FSCRYPT_KEY_SPEC_TYPE_IDENTIFIER}}
+		copy(key.Key_spec.U[:], name[:])
+		onDir(t, top, unix.FS_IOC_REMOVE_ENCRYPTION_KEY, unsafe.Pointer(&key))
+		r.Settle(t)
+		if told := types(r); slices.ContainsFunc(told, func(s string) bool { return strings.Contains(s, "removed") }) {
+			t.Errorf("locked again: told %q", told)
+		}
+		wantMirrored(t, r)
+		r.Check(t)
+		r.Stop()
 	})
 }

@@ -94,6 +94,7 @@ const (
 	atHandleFID  = 0x200
 	statxMask    = unix.STATX_BASIC_STATS | unix.STATX_BTIME | unix.STATX_MNT_ID | unix.STATX_MNT_ID_UNIQUE // a number is reused where the kernel has no unique ones
 	changeFlags  = unix.STATX_ATTR_COMPRESSED | unix.STATX_ATTR_IMMUTABLE | unix.STATX_ATTR_APPEND | unix.STATX_ATTR_NODUMP | unix.STATX_ATTR_ENCRYPTED | unix.STATX_ATTR_VERITY
+	encrypted    = unix.STATX_ATTR_ENCRYPTED // in notify.Attr.Flags
 	lookupNoFoll = unix.AT_SYMLINK_NOFOLLOW | unix.AT_NO_AUTOMOUNT
 )
 

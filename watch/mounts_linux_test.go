@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -132,6 +133,30 @@ func TestMountThatCannotBeLookedAt(t *testing.T) {
 		w.pass(d)
 	}()
 	goOn(t, w, "what is mounted is not told", func() bool { return w.t.s.find(root, "m/f") != 0 })
+}
+
+// A name is missing, and no record says that it went: it is looked for in its directory before it is told to be removed.
+func TestMissingWithoutARecord(t *testing.T) {
+	dir, w := scanned(t, "mkdir d; touch d/f d/g d/h")
+	root := w.t.roots[0].node
+	d := w.t.s.find(root, "d")
+	w.t.s.dir(root).flags |= dirWatched
+	w.t.s.dir(d).flags |= dirWatched
+	bash(t, dir, "mv d/f d/F; rm d/g")
+	w.fullDue, w.pollDue = time.Now().Add(time.Hour), time.Now().Add(time.Hour)
+	w.in.put([]Record{{Dir: d, Name: []byte("f"), Op: OpAttrib}, {Dir: d, Name: []byte("g"), Op: OpAttrib}})
+	goOn(t, w, "what is missing is told still", func() bool { return w.t.s.dir(d).count == 2 })
+	var told []string
+	for _, o := range w.out.queue {
+		for _, n := range o.notes {
+			told = append(told, n.Type.String()+" "+n.Path)
+		}
+	}
+	for _, want := range []string{"child_file_moved_from d/f", "child_file_moved_to d/F", "child_file_removed d/g"} {
+		if !slices.Contains(told, want) {
+			t.Errorf("told %q, want %q", told, want)
+		}
+	}
 }
 
 // On a file system that folds case, and whose records do not say which object they are about, what leaves a name may be told by another spelling of it.

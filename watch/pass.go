@@ -22,6 +22,7 @@ type pass struct {
 	order []*item
 	todo  map[ref]*job
 	hold  bool // a missing name waits for its object to turn up: a sweep is under way
+	swept bool // or at its end
 	looks int
 
 	gained   map[notify.FileID][]*item
@@ -35,6 +36,7 @@ type pass struct {
 	overdue  map[ref]bool         // directories whose time cannot wait any longer
 	filled   map[ref]bool         // new directories that got entries
 	found    map[ref]*item        // directories of the tree that were found under another name
+	searched map[ref]bool         // directories that were listed for what is missing in them
 	stuck    map[ref]*job
 	away     map[ref]error // roots
 	followed []*item       // names where nobody saw what the records say had come there
@@ -344,10 +346,10 @@ func (p *pass) again(i *item) {
 //
 // That ends. A name is asked for once, and again only for a reason that is counted: a directory was found at two places
 // (thrice a directory), an object changed after one of its names was looked at (twice a name), a directory was not where it had just been seen (twice an attempt), was watched only after its name had been looked
-// at (once a watch), turned up elsewhere (maxPlaces a directory), or an ID is of two objects (maxCollided). A directory is listed once for each reason to, and beyond maxLooks
+// at (once a watch), turned up elsewhere (maxPlaces a directory), or an ID is of two objects (maxCollided). A directory is listed once for each reason to, once for what is missing in it, and beyond maxLooks
 // names, as when new ones come faster than they are looked at, the rest is left to the next pass.
 func (p *pass) see() {
-	for rounds := 0; len(p.todo) > 0 || p.unstick(); rounds++ {
+	for rounds := 0; len(p.todo) > 0 || p.unstick() || p.search(); rounds++ {
 		jobs := make([]*job, 0, len(p.todo))
 		for r, j := range p.todo {
 			if len(p.found) > 0 {
@@ -413,6 +415,38 @@ func (p *pass) unstick() bool {
 			i.state = unseen
 		}
 		p.todo[r] = j
+	}
+	return len(p.todo) > 0
+}
+
+// search lists directories in which something is missing although no record has said that it went: it may be there by another name, as the names in an
+// encrypted directory change when its key comes or goes. A sweep has listed them anyway.
+func (p *pass) search() bool {
+	if p.hold || p.swept {
+		return false
+	}
+	var found map[notify.FileID]bool
+	for _, i := range p.order {
+		if i.old == 0 || i.state != absent || i.believed || i.hint.fate != fateUnknown || i.hint.dest >= 0 || p.searched[i.at.dir] || !p.watched(i.at.dir) ||
+			p.t.s.dir(i.at.dir).flags&dirOpaque != 0 || p.waits(i, recordWait) {
+			continue
+		}
+		if found == nil {
+			found = make(map[notify.FileID]bool)
+			for _, o := range p.order {
+				if o.state == present {
+					found[o.look.id] = true
+				}
+			}
+		}
+		if found[i.oldID] {
+			continue
+		}
+		if p.searched == nil {
+			p.searched = make(map[ref]bool)
+		}
+		p.searched[i.at.dir] = true
+		p.job(i.at.dir).names = true
 	}
 	return len(p.todo) > 0
 }
@@ -581,6 +615,9 @@ func (p *pass) seen(i *item) {
 	if k := t.s.byIDOf(lk.id, true); k != 0 { // it is known: it was moved, and is watched
 		if p.found == nil {
 			p.found = make(map[ref]*item)
+		}
+		if lk.attr.Flags&encrypted != 0 && !i.records && p.found[k] != i && t.s.dir(k).flags&dirOpaque == 0 {
+			p.job(k).list = true // it was not renamed: its key has come or gone, and changed the names in it, too
 		}
 		p.found[k] = i
 		return

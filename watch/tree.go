@@ -620,12 +620,13 @@ func (t *tree) polls() {
 
 // hears notes whether records come of all that changes in a directory, as far as a job has seen.
 func (t *tree) hears(j *job) {
-	d := t.s.dir(j.dir)
-	switch {
-	case j.unheard && d.flags&dirUnheard == 0:
+	n, d := t.s.node(j.dir), t.s.dir(j.dir)
+	top := j.self.Flags&encrypted != 0 && (n.parent == 0 || t.s.attr(n.parent).Flags&encrypted == 0) // all names from there on change when the key comes or goes
+	switch unheard := j.unheard || top; {
+	case unheard && d.flags&dirUnheard == 0:
 		d.flags |= dirUnheard
 		t.polls()
-	case !j.unheard && j.listed:
+	case !unheard && j.listed:
 		d.flags &^= dirUnheard
 	}
 }

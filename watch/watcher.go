@@ -434,6 +434,7 @@ func (w *Watcher) pass(d *dirt) {
 	hold := w.sweep != nil && !w.sweep.ending
 	t.echoed = max(t.echoed, d.echo)
 	p := t.newPass(d, hold)
+	p.swept = w.sweep != nil
 	p.see()
 	p.match()
 	p.tell()
