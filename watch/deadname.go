@@ -161,15 +161,15 @@ func (p *pass) otherSpelling(s *said) {
 
 // wantAs has a name looked at of which the records speak by another spelling.
 func (p *pass) wantAs(at place, i *item) {
-	if o := p.want(at); o.hint == &noHint {
+	if o := p.want(at); o.hint.fate == fateUnknown && o.hint.dest < 0 && o.hint.arrived == 0 {
 		o.hint, o.pid = i.hint, i.pid
 		o.records = true
 	}
 }
 
-// leftUnknown says whether records say that something has left a name of which nobody was told, and not what it was.
+// leftUnknown says whether records say that something has left a name of which nobody was told, that was there before them, and not what it was.
 func (i *item) leftUnknown() bool {
-	return i.old == 0 && i.object == "" && i.ops&(OpDelete|OpMovedFrom) != 0 && i.look.err != nil && isGone(i.look.err)
+	return i.old == 0 && i.object == "" && (i.hint.fate != fateUnknown || i.hint.dest >= 0) && i.look.err != nil && isGone(i.look.err)
 }
 
 // respelled has the names looked at that are told in a directory which folds case, where the records say by another spelling that something has left them.

@@ -161,19 +161,28 @@ func TestMissingWithoutARecord(t *testing.T) {
 
 // On a file system that folds case, and whose records do not say which object they are about, what leaves a name may be told by another spelling of it.
 func TestLeavesByAnotherSpellingUnnamed(t *testing.T) {
-	dir, w := scanned(t, "mkdir d; touch Ärger stays")
+	dir, w := scanned(t, "mkdir d; touch Ärger out stays")
 	s, root := &w.t.s, w.t.roots[0].node
 	w.t.s.dir(root).flags |= dirWatched
 	w.t.ms.at(s.dir(root).mount).fsType = unix.MSDOS_SUPER_MAGIC
-	bash(t, dir, "rmdir d; rm Ärger")
-	w.in.put([]Record{{Dir: root, Name: []byte("D"), Op: OpDelete}, {Dir: root, Name: []byte("ÄRGER"), Op: OpMovedFrom}, {Dir: root, Name: []byte("temp"), Op: OpCreate | OpDelete}})
+	bash(t, dir, "rmdir d; rm Ärger out")
+	w.in.put([]Record{{Dir: root, Name: []byte("D"), Op: OpDelete}, {Dir: root, Name: []byte("ÄRGER"), Op: OpMovedFrom}, {Dir: root, Name: []byte("temp"), Op: OpCreate | OpDelete},
+		{Dir: root, Name: []byte("OUT"), Op: OpMovedFrom, Cookie: 7}}) // of what has left, too: nobody has the other half
 	w.fullDue, w.pollDue = time.Now().Add(time.Hour), time.Now().Add(time.Hour)
 	before := w.t.looks.Load()
 	w.pass(w.next())
-	if n := s.dir(root).count; n != 1 {
-		t.Errorf("%d entries, want one", n)
+	if n := s.dir(root).count; n != 2 {
+		t.Errorf("%d entries, want two", n)
 	}
-	if n := w.t.looks.Load() - before; n != 5 {
-		t.Errorf("%d looks at five names", n)
+	if n := w.t.looks.Load() - before; n != 7 {
+		t.Errorf("%d looks at seven names", n)
+	}
+	goOn(t, w, "what was renamed away is told still", func() bool { return s.dir(root).count == 1 })
+	for _, o := range w.out.queue {
+		for _, n := range o.notes {
+			if n.Path == "out" && n.Type != notify.ChildFileMovedFrom {
+				t.Errorf("told %v of what was renamed away", n.Type)
+			}
+		}
 	}
 }
