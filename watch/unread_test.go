@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -102,5 +103,29 @@ func TestLittleIsUnreadInALargeTree(t *testing.T) {
 	}
 	if w.digestStep(t.Context()); w.t.digests.next != 0 {
 		t.Errorf("two steps went on to node %d", w.t.digests.next)
+	}
+}
+
+// However many names have gone while nobody looked, a pass is of so many as it has room for, and the sweep ends when all are told.
+func TestManyNamesHaveGone(t *testing.T) {
+	dir, w := scanned(t, "mkdir d e; touch keep; cd d; seq 40000 | xargs touch")
+	bash(t, dir, "find d -type f -delete; mv keep e/kept")
+	ri := w.t.roots[0]
+	ri.restored, ri.phase = true, notify.Indexing // as after a restart
+	kept := w.t.s.find(ri.node, "keep")
+	w.begin(&sweep{})
+	for w.sweep != nil {
+		d := w.next()
+		if d == nil {
+			time.Sleep(time.Millisecond)
+			continue
+		}
+		if len(d.names) > passNames {
+			t.Errorf("%d names in a pass", len(d.names))
+		}
+		w.pass(d)
+	}
+	if n := w.t.s.entries[ri.node]; ri.phase != notify.Live || n != 4 || w.t.s.find(ri.node, "e/kept") != kept {
+		t.Errorf("the root is %s with %d entries, and what was renamed is %d, not %d", ri.phase, n, w.t.s.find(ri.node, "e/kept"), kept)
 	}
 }
