@@ -54,9 +54,9 @@ type Watcher struct {
 	loss      bool   // and the reason is that records were lost
 	pollDue   time.Time
 	fullDue   time.Time
-	restAfter time.Time    // sweeps pause until then
-	rested    time.Time    // when the last pass ended, and the rest after it
-	restUntil atomic.Int64 // in ns; for the reader
+	restAfter time.Time                 // sweeps pause until then
+	rested    time.Time                 // when the last pass ended, and the rest after it
+	restUntil atomic.Pointer[time.Time] // the end of the newest rest, for the reader; nil: there was none
 
 	amending  sync.WaitGroup // what is remembered
 	barrier   barrier
@@ -238,8 +238,9 @@ func (w *Watcher) Run(ctx context.Context) error {
 func (w *Watcher) read(ctx context.Context) error {
 	recs := make([]Record, 4096)
 	for {
-		if rest := time.Until(time.Unix(0, w.restUntil.Load())) - readAhead; rest > 0 && w.cfg.Source.Caps().Exact {
-			time.Sleep(rest)
+		if end := w.restUntil.Load(); end != nil && w.cfg.Source.Caps().Exact {
+			time.Sleep(time.Until(*end) - readAhead)
+			w.restUntil.CompareAndSwap(end, nil)
 		}
 		n, _, err := w.cfg.Source.Next(ctx, recs)
 		w.records.Add(int64(n))
@@ -300,7 +301,8 @@ func (w *Watcher) work(ctx context.Context) {
 			start := time.Now()
 			w.pass(d)
 			if rest := w.gather(start, len(d.names)); rest > 0 {
-				w.restUntil.Store(time.Now().Add(rest).UnixNano())
+				end := time.Now().Add(rest)
+				w.restUntil.Store(&end)
 				timer.Reset(rest)
 				select {
 				case <-timer.C:
