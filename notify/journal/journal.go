@@ -78,9 +78,9 @@ type Journal struct {
 	insert *sql.Stmt
 	query  queries
 
-	begun    atomic.Int64 // since when an append is under way, in ns by the system's clock; 0: none is
-	expired  atomic.Bool  // there may be rows below the base
-	headless atomic.Bool  // the lock file does not take the head
+	begun    atomic.Pointer[time.Time] // since when an append is under way, by the system's clock; nil: none is
+	expired  atomic.Bool               // there may be rows below the base
+	headless atomic.Bool               // the lock file does not take the head
 
 	// appending is held while a batch is numbered, saved and published, and by whatever else writes to db.
 	appending sync.Mutex
@@ -428,8 +428,9 @@ func (j *Journal) Append(_ context.Context, root notify.FileID, notes []notify.N
 	if err := checkNotes(op, root, notes); err != nil {
 		return 0, err
 	}
-	j.begun.Store(time.Now().UnixNano())
-	defer j.begun.Store(0)
+	begun := time.Now()
+	j.begun.Store(&begun)
+	defer j.begun.Store(nil)
 	j.appending.Lock()
 	defer j.appending.Unlock()
 	j.mu.RLock()
@@ -595,9 +596,9 @@ func (j *Journal) State() State {
 	s := State{Bounds: notify.Bounds{Base: j.base, Head: j.head, Whole: j.whole}, Saved: j.saved, DiskBytes: j.onDisk, RingBytes: j.ring.weight, Batches: len(j.ring.batches),
 		SyncTime: j.syncTime, Down: j.down, Err: j.downErr, Unsaved: len(j.unsaved), Unwritten: j.waiting, Lost: j.lost}
 	j.mu.RUnlock()
-	if begun := j.begun.Load(); begun != 0 && s.Down.IsZero() {
-		if since := time.Unix(0, begun); time.Since(since) >= slowAppend {
-			s.Down, s.Err = since, fmt.Errorf("the disk has not answered for %s", time.Since(since).Round(time.Second))
+	if begun := j.begun.Load(); begun != nil && s.Down.IsZero() {
+		if took := time.Since(*begun); took >= slowAppend {
+			s.Down, s.Err = *begun, fmt.Errorf("the disk has not answered for %s", took.Round(time.Second))
 		}
 	}
 	s.Folded, s.Trees, s.TreeErr = j.trees.state()

@@ -1089,26 +1089,20 @@ func (j *Journal) Trees() []notify.FileID {
 
 // TreeNotes gives what ResetTree was given to keep with each tree.
 func (j *Journal) TreeNotes() map[notify.FileID][]byte {
-	t := j.trees
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	notes := make(map[notify.FileID][]byte)
-	for root, r := range t.roots {
-		if r.valid {
-			notes[root] = slices.Clone(r.meta)
-		}
-	}
-	return notes
+	return j.trees.notes(func(r *treeRoot) bool { return r.valid })
 }
 
 // RootNotes gives what ResetTree was given last to keep with each root, be its tree still there or not; nothing of one that another has replaced.
 func (j *Journal) RootNotes() map[notify.FileID][]byte {
-	t := j.trees
+	return j.trees.notes(func(r *treeRoot) bool { return len(r.meta) > 0 })
+}
+
+func (t *trees) notes(of func(*treeRoot) bool) map[notify.FileID][]byte {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	notes := make(map[notify.FileID][]byte)
 	for root, r := range t.roots {
-		if len(r.meta) > 0 {
+		if of(r) {
 			notes[root] = slices.Clone(r.meta)
 		}
 	}

@@ -14,10 +14,10 @@ import (
 
 const (
 	walBytes   = 8 << 20      // of the WAL: more is moved into the database
-	walMost    = 2 * walBytes // and beyond this appends wait for who is reading, a moment
+	walMost    = 2 * walBytes // and beyond this appends wait until all is moved, and a moment for who is reading
 	walPage    = 4096
-	walRest    = 1024 // pages that are moved while appends wait
-	walRounds  = 4
+	walRest    = 1024             // pages that are moved while appends wait
+	walRounds  = 4                // in which more than that is moved while they do not
 	upkeepRest = time.Second      // between two rounds of upkeep, unless there is a reason
 	slowRest   = 10 * time.Second // between two looks at retention
 	foldRest   = time.Minute      // what waits to be folded waits no longer than this
