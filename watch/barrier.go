@@ -20,8 +20,7 @@ const barrierRef DirRef = 1<<32 - 1
 // happened before it.
 type barrier struct {
 	mu      sync.Mutex
-	private private
-	dir     string // of it; "": closed
+	private // without dir: closed, or not open yet
 	polled  bool
 	lost    atomic.Bool // its watch has ended
 	next    uint64
@@ -51,7 +50,7 @@ func (b *barrier) open(src Source) error {
 		p.remove()
 		return err
 	}
-	b.private, b.dir = p, p.dir
+	b.private = p
 	return nil
 }
 
@@ -76,8 +75,8 @@ func (b *barrier) mend(src Source) {
 func (b *barrier) close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.private.remove()
-	b.dir = ""
+	b.remove()
+	b.private = private{}
 	for n, w := range b.waiting {
 		w.ended = true
 		close(w.done)

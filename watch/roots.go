@@ -243,16 +243,13 @@ func (ms *mounts) directoriesLeft() {
 // partsMoved reads the table again, since a rename changes which part of its file system a mount shows, and the kernel does not say that the table has
 // changed. It is news where the content of such a mount belongs to the tree by another one. The caller holds the lock.
 func (ms *mounts) partsMoved() {
-	table := mountedNow()
-	if len(table) == 0 {
-		return
-	}
+	before := ms.table
+	ms.read()
 	for _, m := range ms.all {
-		if m != nil && m.opaque == twice && table[m.id].part != ms.table[m.id].part {
+		if m != nil && m.opaque == twice && ms.table[m.id].part != before[m.id].part {
 			ms.news = true
 		}
 	}
-	ms.table = table
 }
 
 // mountedBy are the mounts that there are, by their numbers.
@@ -271,17 +268,24 @@ func mountedNow() mountedBy {
 func (ms *mounts) lines() mountedBy {
 	if ms.mounted.changed() {
 		ms.news = true
-		if table := mountedNow(); len(table) > 0 { // else it cannot be read now
-			ms.table = table
-			var known []*far
-			if was := ms.fars.Load(); was != nil {
-				known = *was
-			}
-			fars := farsOf(table, known)
-			ms.fars.Store(&fars)
-		}
+		ms.read()
 	}
 	return ms.table
+}
+
+// read reads the table, and what is far in it, unless it cannot be read now. The caller holds the lock.
+func (ms *mounts) read() {
+	table := mountedNow()
+	if len(table) == 0 {
+		return
+	}
+	ms.table = table
+	var known []*far
+	if was := ms.fars.Load(); was != nil {
+		known = *was
+	}
+	fars := farsOf(table, known)
+	ms.fars.Store(&fars)
 }
 
 // shown says whether what is mounted at m is in the tree of its root, which begins at dir, by way of another mount, or holds
