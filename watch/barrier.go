@@ -194,12 +194,12 @@ func (w *Watcher) sync(ctx context.Context, late bool) error {
 	if polled {
 		w.in.pollNow(n)
 	} else {
+		if w.t.hasUnwatched.Load() { // before the record can come: it lets go who waits
+			w.in.pollNow(0)
+		}
 		defer os.Remove(file)
 		if err := touch(file); err != nil {
 			return err
-		}
-		if w.t.hasUnwatched.Load() {
-			w.in.pollNow(0)
 		}
 	}
 	// An overflow may have swallowed the record, or the reader is slow: another one is as good.
