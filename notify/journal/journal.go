@@ -87,6 +87,7 @@ type Journal struct {
 	first     notify.BatchNumber // the next number is this one or higher
 	file      os.FileInfo        // of the database
 	replaced  bool               // it is no longer where it was
+	short     bool               // the disk had less than was on record when it was opened: what it knew of roots may be lost, too
 	ousted    error              // another process writes to it now: for good
 	stateDue  bool               // the base has moved: the disk has to know before it gets another batch
 	rows      rowEncoder
@@ -295,6 +296,9 @@ func (j *Journal) load(record notify.BatchNumber) (err error) {
 	}
 	j.saved = j.head
 	j.expired.Store(true)
+	if j.short = record > j.head; j.short {
+		j.log.Warn("the journal ends before the number that is on record: cursors from there on are gone", "file", path, "ends", uint64(j.head), "record", uint64(record))
+	}
 	j.first = max(start, j.head+1, record+1)
 	if upto < base || !j.loadNewest(upto) {
 		upto, size = base, 0

@@ -929,17 +929,19 @@ func (t *trees) begin(ctx context.Context, root notify.FileID, r *treeRoot, know
 	r.valid = true
 	isClosed, down := j.closed, j.downErr
 	j.mu.RUnlock()
+	anew := known || told || j.short // there may be cursors of what this root was before
 	switch {
 	case isClosed:
 		return closed("journal.ResetTree")
 	case down != nil:
 		return &notify.Error{Op: "journal.ResetTree", Kind: notify.Unavailable, Err: down, Retry: time.Second, Msg: "the journal is down"}
 	}
-	if known || told {
+	if anew {
 		if _, err := t.foldSaved(ctx, true); err != nil { // what the other trees need is out of reach then
 			return err
 		}
 		j.newLife()
+		j.short = false
 		if err := j.saveState(); err != nil {
 			j.fail(err)
 			return err
@@ -948,7 +950,7 @@ func (t *trees) begin(ctx context.Context, root notify.FileID, r *treeRoot, know
 	r.since = j.Bounds().Head
 	// The other trees, if there are any, are up to date with an older batch, or with all that there was.
 	folded := r.since
-	if others := t.mayDrop() != math.MaxInt64; others && !known && !told {
+	if others := t.mayDrop() != math.MaxInt64; others && !anew {
 		t.mu.Lock()
 		folded = t.folded
 		t.mu.Unlock()

@@ -1054,6 +1054,45 @@ func TestRootIsReplaced(t *testing.T) {
 	}
 }
 
+// The disk lost what was last written, of the tree and of the journal, and neither database shows it: the number on record does. The root is not taken
+// for one that nobody knows, and no cursor is good.
+func TestRootThatWasLost(t *testing.T) {
+	dir := t.TempDir()
+	j := reopen(t, dir, Options{})
+	none := func(func(notify.FileID, string, notify.FileID, *notify.Attr) error) error { return nil }
+	early := copyDir(t, dir) // nothing but the schemas, and where the journal begins
+	since, err := j.ResetTree(t.Context(), 7, nil, none)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := appendNote(t, j, 7, "a")
+	j.noteHead()
+	lock, err := os.ReadFile(filepath.Join(dir, "lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(early, "lock"), lock, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	j = reopen(t, early, Options{})
+	at, err := j.ResetTree(t.Context(), 7, nil, none)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if at <= last {
+		t.Errorf("the tree is as of %d, and %d was told before", at, last)
+	}
+	for cursor, want := range map[notify.BatchNumber]bool{since: false, last: false, at: true} {
+		if _, has, _ := j.Contains(t.Context(), cursor.End()); has != want {
+			t.Errorf("cursor %d is good: %v", cursor, has)
+		}
+	}
+	if other, err := j.ResetTree(t.Context(), 8, nil, none); err != nil || other != at {
+		t.Errorf("another root is as of %d (%v), want %d: all cursors were gone already", other, err, at)
+	}
+	mustCheck(t, early)
+}
+
 // Who waits is woken by a new life, and can go on from nowhere before.
 func TestNewLifeWakes(t *testing.T) {
 	j := reopen(t, t.TempDir(), Options{})
