@@ -561,3 +561,19 @@ func TestUnsavedNumbersAreNotReused(t *testing.T) {
 		}
 	}
 }
+
+// A process that is being forked has a copy of every descriptor until it runs its own program. The state directory of a journal that is closed is free
+// all the same.
+func TestLockEndsWithTheJournal(t *testing.T) {
+	dir := t.TempDir()
+	j := reopen(t, dir, Options{})
+	fork, err := unix.Dup(int(j.lock.f.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fork)
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	reopen(t, dir, Options{})
+}

@@ -126,4 +126,7 @@ func (l *stateLock) put(head notify.BatchNumber) error {
 	return nil
 }
 
-func (l *stateLock) close() error { return l.f.Close() }
+func (l *stateLock) close() error {
+	unlockFile(l.f)
+	return l.f.Close()
+}
