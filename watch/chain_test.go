@@ -213,3 +213,31 @@ func TestOutAndInByOneName(t *testing.T) {
 		}
 	})
 }
+
+// A file is closed by one of its names and has lost the other one when somebody looks, but the record of that is still to come: it was closed once.
+func TestClosedOnceWhoeverWaits(t *testing.T) {
+	for _, kind := range []string{"fanotify", "inotify"} { // the others do not see closes
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			const n = 10
+			dir := t.TempDir()
+			sh(t, dir, fmt.Sprintf("for i in $(seq %d); do echo > f$i; ln f$i g$i; done", n))
+			r, g := gated(t, kind, dir)
+			r.Keep()
+			g.Hold(1, 5*time.Millisecond)
+			sh(t, dir, fmt.Sprintf("for i in $(seq %d); do echo >> g$i; rm f$i; done", n))
+			r.Check(t)
+			closed := make(map[string]int)
+			for _, note := range r.Take() {
+				if note.Type == notify.ChildFileClosed {
+					closed[note.Path]++
+				}
+			}
+			for i := range n {
+				if name := fmt.Sprint("g", i+1); closed[name] != 1 {
+					t.Errorf("%s was closed %d times", name, closed[name])
+				}
+			}
+		})
+	}
+}

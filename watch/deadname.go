@@ -129,7 +129,7 @@ func (p *pass) objects() {
 					p.saidBy[id] |= s.ops
 				}
 			case s.ops&OpCloseWrite != 0:
-				i.closed = true
+				i.closed, i.news = true, i.news|OpCloseWrite
 			}
 		}
 	}
@@ -260,13 +260,8 @@ func (p *pass) unlinked(at place, id notify.FileID) {
 	}
 }
 
-// passedOn is what was said of an object by one of its names, for the others. Of a name that waits they have heard it before.
-func (i *item) passedOn() Op {
-	if i.carried {
-		return 0
-	}
-	return i.spoken()
-}
+// passedOn is what was said of an object by one of its names, for the others. What the name has waited with they have heard before.
+func (i *item) passedOn() Op { return i.spoken() & i.news }
 
 // spoken is what was said of the object that was told under a name.
 func (i *item) spoken() Op {

@@ -19,6 +19,7 @@ type dirtyName struct {
 	hash uint32 // of at
 	said int32  // index in dirt.said of what was said last of an object by this name, plus one
 	ops  Op
+	news Op // of ops: what no pass has heard
 	pid  int32
 
 	carried bool // nothing new was said of it since it was last looked at
@@ -129,7 +130,7 @@ func (d *dirt) touch(at place, ops Op) int32 {
 	return i
 }
 
-// touchBytes is touch for a name that is not the caller's to keep.
+// touchBytes is touch for what a record says, of a name that is not the caller's to keep.
 func (d *dirt) touchBytes(dir ref, name []byte, ops Op) int32 {
 	at := place{dir, unsafe.String(unsafe.SliceData(name), len(name))} // for as long as this call
 	hash := nameHash(dir, at.name)
@@ -141,6 +142,16 @@ func (d *dirt) touchBytes(dir ref, name []byte, ops Op) int32 {
 		i = d.insert(at, hash)
 	}
 	d.names[i].ops |= ops
+	d.names[i].news |= ops
+	return i
+}
+
+// add makes a name dirty of which is known what n says.
+func (d *dirt) add(n *dirtyName) int32 {
+	i := d.touch(n.at, n.ops)
+	m := &d.names[i]
+	m.news |= n.news
+	m.closed, m.wrote = m.closed || n.closed, m.wrote || n.wrote
 	return i
 }
 
@@ -227,7 +238,7 @@ func (d *dirt) before(old *dirt) {
 	moved, fresh := make([]int32, len(old.names)), len(d.names)
 	for i := range old.names {
 		n := &old.names[i]
-		k := d.touch(n.at, n.ops)
+		k := d.add(n)
 		moved[i] = k
 		if int(k) >= fresh {
 			d.names[k].carried = true
@@ -235,7 +246,6 @@ func (d *dirt) before(old *dirt) {
 		if m := &d.names[k]; m.pid == 0 {
 			m.pid = n.pid
 		}
-		d.names[k].closed, d.names[k].wrote = d.names[k].closed || n.closed, d.names[k].wrote || n.wrote
 	}
 	if len(old.moves) > 0 {
 		moves := make([]hint, 0, len(old.moves)+len(d.moves))
@@ -274,12 +284,11 @@ func (d *dirt) after(newer *dirt) {
 	moved := make([]int32, len(newer.names))
 	for i := range newer.names {
 		n := &newer.names[i]
-		k := d.touch(n.at, n.ops)
+		k := d.add(n)
 		moved[i] = k
 		if n.pid != 0 {
 			d.names[k].pid = n.pid
 		}
-		d.names[k].closed, d.names[k].wrote = d.names[k].closed || n.closed, d.names[k].wrote || n.wrote
 	}
 	for _, m := range newer.moves {
 		m.name = moved[m.name]
@@ -428,7 +437,7 @@ func (in *inbox) put(recs []Record) {
 					n.wrote = false
 				}
 				op |= n.ops & OpCloseWrite
-				n.ops &^= OpCloseWrite
+				n.ops, n.news = n.ops&^OpCloseWrite, n.news&^OpCloseWrite
 			}
 			d.moves = append(d.moves, hint{name: k, op: op, cookie: r.Cookie, seen: now, object: d.objectOf(k, r.Object)})
 		}
@@ -457,7 +466,7 @@ func (in *inbox) collapse() {
 	for _, d := range in.queue {
 		for i := range d.names {
 			if n := &d.names[i]; n.at.name == "" {
-				all.touch(n.at, n.ops)
+				all.add(n)
 			} else {
 				all.list(n.at.dir)
 			}

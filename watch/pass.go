@@ -66,6 +66,7 @@ type item struct {
 	at       place
 	hint     *nameHint
 	ops      Op
+	news     Op // of ops: what no pass before this one has heard
 	pid      int32
 	records  bool // a record spoke of it
 	carried  bool // but none since the last pass
@@ -218,7 +219,9 @@ func (t *tree) newPass(d *dirt, hold bool) *pass {
 		p.named[k] = i
 		if hints != nil {
 			i.hint = &hints[k]
-			i.closed = i.hint.closed
+			if i.closed = i.hint.closed; i.closed && !n.closed {
+				i.news |= OpCloseWrite
+			}
 			if i.hint.landed {
 				i.ops |= OpCloseWrite
 			}
@@ -281,6 +284,7 @@ func (p *pass) job(r ref) *job {
 // heard adds what records said of the name.
 func (i *item) heard(n *dirtyName) {
 	i.ops |= n.ops
+	i.news |= n.news
 	i.records = i.records || n.ops != 0
 	i.carried = n.carried
 	i.closed = i.closed || n.closed
@@ -603,7 +607,7 @@ func (p *pass) seen(i *item) {
 		case lk.attr.Ctime < i.newer && i.tries < 2: // it was looked at before the object changed
 			i.tries++
 			p.again(i)
-		case !lk.same && (lk.attr.Nlink != 1 || t.s.nlink(i.old) != 1): // else this is its only name
+		case (!lk.same || i.passedOn()&OpCloseWrite != 0) && (lk.attr.Nlink != 1 || t.s.nlink(i.old) != 1): // else this is its only name
 			p.namesakes(i)
 		}
 		return
