@@ -124,6 +124,7 @@ func (nobody) StreamClosed(_, _ string) {}
 
 // Serve answers everything below /2.0/. The URL of r has the client's scheme.
 func (a *API) Serve(w http.ResponseWriter, r *http.Request) error {
+	w.Header().Set("Box-Request-Id", randomID(16)) // whatever the answer will be, and whoever writes it
 	rest, ok := strings.CutPrefix(r.URL.Path, "/2.0/")
 	if !ok {
 		return noSuchResource()

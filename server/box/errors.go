@@ -126,7 +126,6 @@ func writeJSON(w http.ResponseWriter, r *http.Request, b []byte) error {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
-	h.Set("Box-Request-Id", randomID(16))
 	h.Set("Content-Length", strconv.Itoa(len(b)))
 	if r.Method != http.MethodHead {
 		w.Write(b) // an error breaks the connection, which the client sees

@@ -73,8 +73,8 @@ func poll(t testing.TB, c *http.Client, url string, n int) <-chan string {
 			}
 			defer resp.Body.Close()
 			b, _ := io.ReadAll(resp.Body)
-			if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "application/json" {
-				out <- fmt.Sprint(resp.Status, string(b))
+			if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "application/json" || resp.Header.Get("Box-Request-Id") == "" {
+				out <- fmt.Sprint(resp.Status, resp.Header, string(b))
 				return
 			}
 			out <- message(t, b)
