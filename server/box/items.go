@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
+	"hash/fnv"
 	"net/http"
 	"net/url"
 	"slices"
@@ -38,11 +40,16 @@ func (a *API) serveItem(w http.ResponseWriter, r *http.Request, folder bool, id 
 		b = append(b[:len(b)-1], `,"item_collection":`...)
 		return writeJSON(w, r, append(list.appendPage(b, firstPage), "}\n"...))
 	}
-	tag := `"` + it.seq.String() + `"`
+	// More than the file's own changes shows in the answer: the names of the folders that it is in do.
+	sum := fnv.New64a()
+	sum.Write(b)
+	tag := fmt.Sprintf(`"%d-%016x"`, it.seq, sum.Sum64())
 	w.Header().Set("ETag", tag)
-	if match := r.Header.Get("If-None-Match"); match != "" && strings.Trim(match, `"`) == it.seq.String() {
-		w.WriteHeader(http.StatusNotModified)
-		return nil
+	for t := range strings.SplitSeq(strings.Join(r.Header.Values("If-None-Match"), ","), ",") {
+		if t = strings.TrimSpace(t); t == "*" || strings.TrimPrefix(t, "W/") == tag {
+			w.WriteHeader(http.StatusNotModified)
+			return nil
+		}
 	}
 	return writeJSON(w, r, append(b, '\n'))
 }

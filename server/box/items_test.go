@@ -114,15 +114,9 @@ func TestFoldersAndFiles(t *testing.T) {
 	if err := json.Unmarshal(get(t, base+"/2.0/folders/0"), &struct{ ID string }{}); err != nil {
 		t.Error(err)
 	}
-	_, h, _ := ask(t, "GET", base+"/2.0/files/"+file.String())
-	req, _ := http.NewRequest("GET", base+"/2.0/files/"+file.String(), nil)
-	req.Header.Set("If-None-Match", h.Get("ETag"))
-	if resp, err := http.DefaultTransport.RoundTrip(req); err != nil || resp.StatusCode != 304 {
-		t.Errorf("If-None-Match: %v, %v", resp, err)
-	}
 	// A folder's etag stays as it is when something comes into it: no 304 may say that nothing has.
 	tree.Create("dir/sub/another")
-	req, _ = http.NewRequest("GET", base+"/2.0/folders/"+sub.String(), nil)
+	req, _ := http.NewRequest("GET", base+"/2.0/folders/"+sub.String(), nil)
 	req.Header.Set("If-None-Match", fmt.Sprintf("%q", folder.Etag))
 	if resp, err := http.DefaultTransport.RoundTrip(req); err != nil || resp.StatusCode != 200 {
 		t.Errorf("If-None-Match of a folder: %v, %v", resp, err)
@@ -151,6 +145,45 @@ func TestFoldersAndFiles(t *testing.T) {
 			h.Get("Box-Request-Id") == "" || h.Get("Box-Request-Id") == e.Request {
 			t.Errorf("%s %s: %d %s", c.method, c.path, status, body)
 		}
+	}
+}
+
+// A file is asked for again with the tag that it had: nothing is sent as long as nothing of what is shown has changed, and its folder's name is shown with it.
+func TestAFileThatIsAskedForAgain(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	base := serve(t, tree, nil)
+	tree.Mkdir("dir")
+	file := tree.Create("dir/f").String()
+	again := func(match ...string) (int, http.Header, string) {
+		t.Helper()
+		req, _ := http.NewRequest("GET", base+"/2.0/files/"+file, nil)
+		req.Header["If-None-Match"] = match
+		resp, err := http.DefaultTransport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, resp.Header, string(b)
+	}
+	_, h, before := again()
+	tag := h.Get("ETag")
+	for _, match := range [][]string{{tag}, {"W/" + tag}, {`"other", ` + tag}, {`"other"`, tag}, {"*"}} {
+		if status, h, b := again(match...); status != 304 || b != "" || h.Get("ETag") != tag || h.Get("Box-Request-Id") == "" {
+			t.Errorf("If-None-Match: %q: %d %v %s", match, status, h, b)
+		}
+	}
+	for _, match := range []string{`"other"`, "", strings.Trim(tag, `"`)} {
+		if status, _, b := again(match); status != 200 || b != before {
+			t.Errorf("If-None-Match: %q: %d %s", match, status, b)
+		}
+	}
+	tree.Rename("dir", "new")
+	if status, h, b := again(tag); status != 200 || h.Get("ETag") == tag || strings.Count(b, `"name":"new"`) != 2 {
+		t.Errorf("in a folder that was renamed: %d %v %s", status, h, b)
 	}
 }
 
