@@ -158,10 +158,14 @@ func appendItem(b []byte, it *item) []byte {
 	b = append(b, `]},"parent":`...)
 	b = it.appendParent(b)
 	for _, t := range [...]struct {
-		key string
-		ns  int64
-	}{{"created_at", it.attr.Btime}, {"modified_at", it.attr.Mtime}, {"content_created_at", it.attr.Btime}, {"content_modified_at", it.attr.Mtime}} {
-		if t.ns == 0 { // rclone takes no null here
+		key   string
+		ns    int64
+		known bool
+	}{
+		{"created_at", it.attr.Btime, it.attr.Btime != 0}, {"modified_at", it.attr.Mtime, true},
+		{"content_created_at", it.attr.Btime, it.attr.Btime != 0}, {"content_modified_at", it.attr.Mtime, true},
+	} {
+		if !t.known { // rclone takes no null here
 			continue
 		}
 		b = append(b, `,"`...)

@@ -5,10 +5,12 @@ package box_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -20,6 +22,11 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"fs_notify/notify/journal"
+	"fs_notify/server"
+	"fs_notify/server/servertest"
+	"fs_notify/watch"
 )
 
 // program is the command, built once if a test wants it.
@@ -90,6 +97,44 @@ func serveReal(t *testing.T, root string) (base string) {
 	}
 	t.Fatalf("the server did not start: %s", said.String())
 	return ""
+}
+
+// serveWatched serves a directory that is watched in this process; all that has happened in it is in the journal when sync returns.
+func serveWatched(t *testing.T, root string, change func(*server.Options)) (base string, sync func()) {
+	t.Helper()
+	log := journal.NewMemory(journal.MemoryOptions{})
+	quiet := slog.New(slog.DiscardHandler)
+	source, err := watch.NewSource("auto", watch.SourceOptions{Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := watch.New(watch.Config{Roots: []watch.Root{{Name: "/data", Dir: root}}, Source: source, Sink: log, Head: log.Bounds().Head, Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Errorf("the watcher ended with %v", err)
+		}
+		log.Close()
+	})
+	<-w.Ready()
+	base = serve(t, servertest.New("/data"), func(o *server.Options) {
+		o.Files, o.Journal = w, log
+		change(o)
+	})
+	return base, func() {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := w.Sync(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // sdkEvent is what the scripts in testdata print of an event.
@@ -560,5 +605,34 @@ func TestRealHardLinks(t *testing.T) {
 	step(os.Rename(at("keep/one"), at("keep/more")), "\nITEM_RENAME file data/keep/more 4")
 	if late := show(events[:len(before)]); late != show(before) {
 		t.Errorf("read later it is\n%s\nand it was\n%s", late, show(before))
+	}
+}
+
+// The first second of 1970 is a time as any other: archives that are made twice alike have it.
+func TestTheFirstSecondOf1970(t *testing.T) {
+	root := t.TempDir()
+	base, sync := serveWatched(t, root, func(*server.Options) {})
+	start := readPage(t, get(t, base+"/2.0/events?stream_position=now"), false).Next
+	name := filepath.Join(root, "f")
+	if err := os.WriteFile(name, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(name, time.Unix(0, 0), time.Unix(0, 0)); err != nil {
+		t.Fatal(err)
+	}
+	sync()
+	events, _ := follow(t, base, start, nil)
+	if len(events) == 0 {
+		t.Fatal("no event")
+	}
+	told := events[len(events)-1].Source.rcloneItem
+	var alone rcloneItem
+	if err := json.Unmarshal(get(t, base+"/2.0/files/"+told.ID), &alone); err != nil {
+		t.Fatal(err)
+	}
+	for where, it := range map[string]rcloneItem{"the event": told, "files/ID": alone, "the list": items(t, base+"/2.0/folders/"+told.Parent.ID+"/items").Entries[0]} {
+		if !it.ModifiedAt.Equal(time.Unix(0, 0)) || !it.ContentModifiedAt.Equal(time.Unix(0, 0)) {
+			t.Errorf("%s: modified_at %v, content_modified_at %v", where, it.ModifiedAt, it.ContentModifiedAt)
+		}
 	}
 }
