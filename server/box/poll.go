@@ -180,7 +180,7 @@ func (a *API) anyNews(r *http.Request, q query, s *sight, pos notify.Seq) (found
 	defer a.tail.mu.Unlock()
 	for i := range p.events {
 		e := &p.events[i]
-		if !a.tail.murmurs(e.note, e.action) {
+		if !a.tail.murmurs(e.note, e.action, pos) {
 			return news, p.next, nil
 		}
 		found = murmur

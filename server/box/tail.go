@@ -42,6 +42,8 @@ type writing struct {
 	id     notify.FileID
 	from   notify.Seq // the position before the batch in which it began
 	since  time.Time
+	last   time.Time  // it was written to
+	loud   notify.Seq // the end of the batch that told of it first, or first after it had rested: that is news to all who have not seen it
 	closed bool
 	let    bool // pages have waited long enough for it
 }
@@ -51,7 +53,8 @@ const (
 	maxWriting      = 1 << 16 // files: pages do not wait for more
 	maxLet          = maxWriting / 2
 	warmUp          = 256 // batches that are looked back at
-	// quiet is how long a long poll sleeps over nothing but more data in a file that is still open.
+	// quiet is how long a long poll sleeps over nothing but more data in a file that is still open. One that has not changed for so long has rested: many a file
+	// has been written to by its path, and will never be closed.
 	quiet = 10 * time.Second
 )
 
@@ -130,6 +133,10 @@ func (t *tail) look(b *notify.Batch, now time.Time) {
 	closes := t.roots[b.Root].Closes && t.api.Hold > 0
 	r := &root{}
 	ended := false // a file that was written for a while was closed
+	at := b.Number.Time()
+	if at.After(now) {
+		at = now // a clock that was set
+	}
 	b = b.ByID()
 	for i := range b.Notes {
 		n := &b.Notes[i]
@@ -143,19 +150,26 @@ func (t *tail) look(b *notify.Batch, now time.Time) {
 		if !closes {
 			continue
 		}
+		w := t.writing[n.ID()]
 		switch {
+		case w != nil && write.takes(act):
+			if at.Sub(w.last) >= quiet {
+				w.loud = b.Number.End()
+			}
+			if act == write {
+				w.last = at
+			}
 		case act == write && n.Attr.IsRegular(), n.Type == notify.ChildFileAdded && n.Attr.IsRegular() && n.Attr.Nlink < 2:
-			if t.writing[n.ID()] == nil && len(t.writing) < maxWriting {
-				w := &writing{id: n.ID(), from: b.Prev.End(), since: b.Number.Time()}
-				if since := now.Add(-t.api.Hold); w.since.After(now) || w.since.Before(since) {
-					w.since = now // a clock that was set
-					w.let = b.Number.Time().Before(since)
+			if w == nil && len(t.writing) < maxWriting {
+				w := &writing{id: n.ID(), from: b.Prev.End(), since: at, last: at, loud: b.Number.End()}
+				if since := now.Add(-t.api.Hold); w.since.Before(since) {
+					w.since, w.let = now, true
 				}
 				t.writing[n.ID()] = w
 				t.queue = append(t.queue, w)
 			}
 		case n.Type == notify.ChildFileClosed, n.Type == notify.ChildFileRemoved, n.Type == notify.ChildFileMovedFrom && n.Link == 0:
-			if w := t.writing[n.ID()]; w != nil {
+			if w != nil {
 				w.closed = true
 				delete(t.writing, n.ID())
 				ended = ended || w.let
@@ -246,13 +260,13 @@ func (t *tail) group(st stream, s *sight) *group {
 	return g
 }
 
-// murmurs says whether a notification is nothing but more data in a file that has been written to for long and is still open.
-func (t *tail) murmurs(n *notify.Notification, act action) bool {
+// murmurs says whether a notification, to one who has seen all up to pos, is nothing but more data in a file that has been written to for long and is still open.
+func (t *tail) murmurs(n *notify.Notification, act action, pos notify.Seq) bool {
 	if !write.takes(act) { // its time moves with it
 		return false
 	}
 	w := t.writing[n.ID()]
-	return w != nil && w.let
+	return w != nil && w.let && pos >= w.loud
 }
 
 // tell looks whether a batch is news to a group.
@@ -280,7 +294,7 @@ func (t *tail) tell(g *group, b *notify.Batch, ended bool, now time.Time) {
 		if !act.tells(g.key.stream, n.Attr.IsDir()) {
 			continue
 		}
-		if t.murmurs(n, act) {
+		if t.murmurs(n, act, b.Prev.End()) {
 			if g.murmur.IsZero() {
 				g.murmur = now
 			}
