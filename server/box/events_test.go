@@ -598,5 +598,23 @@ func TestWritesAreToldAtTheClose(t *testing.T) {
 	}
 }
 
+// A sweep finds files, and data in others, that nobody has written for long: no page waits for their close. One that changed a moment ago may be open.
+func TestWhatASweepFindsIsToldAtOnce(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	tree.SetState(func(s *notify.RootState) { s.Closes = true })
+	base := serve(t, tree, func(o *server.Options) { o.Box.Hold = time.Hour })
+	setClock(tree)
+	start := int64(tree.Log.Bounds().Newest())
+	note := func(typ notify.Type, path string, id notify.FileID, changed time.Time) notify.Notification {
+		return notify.Notification{Type: typ, Path: path, Spine: notify.Spine{servertest.RootID, id}, Attr: notify.Attr{Size: 5, Mode: notify.ModeFile | 0o644, Ctime: changed.UnixNano()}}
+	}
+	now := time.Now()
+	tell(tree, note(notify.ChildFileAdded, "old", 901, now.Add(-time.Minute)), note(notify.ChildDataWritten, "old", 901, now.Add(-time.Minute)), note(notify.ChildDataWritten, "older", 902, now.Add(-time.Hour)))
+	tell(tree, note(notify.ChildFileAdded, "new", 903, now))
+	if events, _ := follow(t, base, start, nil); show(events) != "ITEM_UPLOAD file data/old 5\nITEM_UPLOAD file data/older 5" {
+		t.Errorf("after the sweep:\n%s", show(events))
+	}
+}
+
 // setClock brings the journal to the present: what is being written is judged by its age.
 func setClock(tree *servertest.Tree) { tree.Log.SkipTo(notify.NumberAt(time.Now())) }

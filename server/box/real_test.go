@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -605,6 +606,42 @@ func TestRealHardLinks(t *testing.T) {
 	step(os.Rename(at("keep/one"), at("keep/more")), "\nITEM_RENAME file data/keep/more 4")
 	if late := show(events[:len(before)]); late != show(before) {
 		t.Errorf("read later it is\n%s\nand it was\n%s", late, show(before))
+	}
+}
+
+// What a directory has in it that is moved in has no close to come: no page waits for one. What is written there afterwards is waited for.
+func TestADirectoryThatIsMovedIn(t *testing.T) {
+	outside, root := t.TempDir(), t.TempDir()
+	do := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	do(os.MkdirAll(filepath.Join(outside, "d/e"), 0o755))
+	do(os.WriteFile(filepath.Join(outside, "d/e/f"), []byte("data"), 0o644))
+	now := time.Now()
+	do(os.Chtimes(filepath.Join(outside, "d"), now.Add(-time.Hour), now.Add(-time.Hour))) // however soon it is moved: it is not this that moves it last
+	base, sync := serveWatched(t, root, func(o *server.Options) { o.Box.Hold = time.Hour })
+	do(os.Rename(filepath.Join(outside, "d"), filepath.Join(root, "in")))
+	sync()
+	events, next := follow(t, base, 0, nil)
+	if want := "ITEM_CREATE folder data/in\nITEM_CREATE folder data/in/e\nITEM_UPLOAD file data/in/e/f 4"; show(events) != want {
+		t.Fatalf("when it has come:\n%s\nwant\n%s", show(events), want)
+	}
+	g, err := os.Create(filepath.Join(root, "in/e/g"))
+	do(err)
+	defer g.Close()
+	sync()
+	if events, _ = follow(t, base, next, nil); runtime.GOOS == "linux" && len(events) > 0 {
+		t.Errorf("while a file in it is open:\n%s", show(events))
+	}
+	_, err = g.WriteString("more data")
+	do(err)
+	do(g.Close())
+	sync()
+	if events, _ = follow(t, base, next, nil); show(events) != "ITEM_UPLOAD file data/in/e/g 9" {
+		t.Errorf("when it is closed:\n%s", show(events))
 	}
 }
 

@@ -35,6 +35,10 @@ type tail struct {
 	queue   []*writing // those that a page may have to wait for, by since
 	let     []*writing // those that pages have waited long enough for, in that order
 	groups  map[groupKey]*group
+
+	// The directories that came from elsewhere a short while ago, with what is in them, and their ctime then; newest is when the last one was told.
+	came   map[notify.FileID]int64
+	newest time.Time
 }
 
 // writing is a file that was created or written to, and not closed since.
@@ -52,15 +56,17 @@ const (
 	itemsRemembered = 1 << 16 // in a generation
 	maxWriting      = 1 << 16 // files: pages do not wait for more
 	maxLet          = maxWriting / 2
+	maxCame         = 1 << 12
 	warmUp          = 256 // batches that are looked back at
 	// quiet is how long a long poll sleeps over nothing but more data in a file that is still open. One that has not changed for so long has rested: many a file
-	// has been written to by its path, and will never be closed.
+	// has been written to by its path, or came as it is, and will never be closed.
 	quiet = 10 * time.Second
 )
 
 func (t *tail) init(a *API) {
 	t.api = a
 	t.young, t.writing, t.groups = map[notify.FileID]notify.Seq{}, map[notify.FileID]*writing{}, map[groupKey]*group{}
+	t.came = map[notify.FileID]int64{}
 }
 
 // advance looks at what the journal has got and gives the position up to which pages go now. The caller holds t.mu.
@@ -102,6 +108,7 @@ func (t *tail) begin(ctx context.Context, now time.Time) error {
 	}
 	clear(t.young)
 	clear(t.writing)
+	clear(t.came)
 	t.old, t.queue, t.let, t.floor, t.middle = nil, nil, nil, t.pos, t.pos
 	t.take(batches, now)
 	return nil
@@ -137,6 +144,9 @@ func (t *tail) look(b *notify.Batch, now time.Time) {
 	if at.After(now) {
 		at = now // a clock that was set
 	}
+	if at.Sub(t.newest) >= quiet {
+		clear(t.came)
+	}
 	b = b.ByID()
 	for i := range b.Notes {
 		n := &b.Notes[i]
@@ -160,7 +170,7 @@ func (t *tail) look(b *notify.Batch, now time.Time) {
 				w.last = at
 			}
 		case act == write && n.Attr.IsRegular(), n.Type == notify.ChildFileAdded && n.Attr.IsRegular() && n.Attr.Nlink < 2:
-			if w == nil && len(t.writing) < maxWriting {
+			if w == nil && len(t.writing) < maxWriting && t.fresh(n, at) {
 				w := &writing{id: n.ID(), from: b.Prev.End(), since: at, last: at, loud: b.Number.End()}
 				if since := now.Add(-t.api.Hold); w.since.Before(since) {
 					w.since, w.let = now, true
@@ -168,6 +178,11 @@ func (t *tail) look(b *notify.Batch, now time.Time) {
 				t.writing[n.ID()] = w
 				t.queue = append(t.queue, w)
 			}
+		case n.Type == notify.ChildDirMovedTo && n.Link == 0 && n.Attr.Ctime > n.Attr.Mtime: // the move was the last that happened to it
+			if len(t.came) >= maxCame {
+				clear(t.came)
+			}
+			t.came[n.ID()], t.newest = n.Attr.Ctime, at
 		case n.Type == notify.ChildFileClosed, n.Type == notify.ChildFileRemoved, n.Type == notify.ChildFileMovedFrom && n.Link == 0:
 			if w != nil {
 				w.closed = true
@@ -179,6 +194,24 @@ func (t *tail) look(b *notify.Batch, now time.Time) {
 	for _, g := range t.groups {
 		t.tell(g, b, ended, now)
 	}
+}
+
+// fresh says whether a file that is told at this time may be open for writing, as far as its ctime says: it has changed a short while ago, and since a directory
+// came from elsewhere that it is in. Whoever has another one open will write to it, and that is told then.
+func (t *tail) fresh(n *notify.Notification, at time.Time) bool {
+	c := n.Attr.Ctime
+	if c == 0 { // it was not looked at
+		return true
+	}
+	if at.Sub(time.Unix(0, c)) >= quiet {
+		return false
+	}
+	for _, id := range n.Spine[:len(n.Spine)-1] {
+		if came, ok := t.came[id]; ok && c <= came {
+			return false
+		}
+	}
+	return true
 }
 
 // letGo has pages wait no longer for a file. Of those the newest are remembered until they are closed: the close of many is never seen, and they must leave room.
