@@ -619,6 +619,32 @@ func TestMountInARenamedDirectory(t *testing.T) {
 	})
 }
 
+// What is above a mount is renamed, and nobody touches the mount point itself: what is in it has the IDs at once that it has after a restart, and an
+// unmount is noticed, however soon it comes.
+func TestUnmountedInARenamedDirectory(t *testing.T) {
+	needRoot(t, "mount")
+	eachSource(t, func(t *testing.T, kind string) {
+		t.Parallel()
+		base := t.TempDir()
+		top := filepath.Join(base, "top")
+		sh(t, base, "mkdir -p top/a/m; touch top/a/m/under")
+		mountScript(t, top, "mount -t tmpfs none a/m; mkdir a/m/d; touch a/m/d/f")
+		r := watchtest.Start(t, kind, top, often)
+		asOnDisk := func() {
+			t.Helper()
+			eventually(t, func() string {
+				return strings.Join(watchtest.Diff("the mirror", r.Mirror.Listing(), "a new scan", watchtest.FreshListing(t, top)), "\n")
+			})
+		}
+		sh(t, top, "mv a b")
+		asOnDisk()
+		sh(t, top, "mv b c; "+patient+"umount c/m")
+		asOnDisk()
+		sh(t, top, "mkdir c/m/e; touch c/m/e/g; echo 1 >> c/m/under")
+		r.Check(t)
+	})
+}
+
 // What is in the tree already, or made up by the kernel, is an entry without content: degraded, and said so.
 func TestOpaqueMounts(t *testing.T) {
 	needRoot(t, "mount")

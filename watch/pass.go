@@ -942,6 +942,7 @@ func (p *pass) settle() (waiting bool) {
 	p.keepCloses()
 	p.giveBack()
 	if p.moved {
+		t.dirMoved = true
 		for r := range t.parked {
 			next.list(r)
 		}

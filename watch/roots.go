@@ -84,7 +84,7 @@ func (w *Watcher) checkRoots(ctx context.Context) {
 	}
 	// What was mounted, met and unmounted again since the last look leaves the table as it was.
 	news, again := t.ms.takeNews()
-	if news {
+	if news || t.mountsMoved() {
 		w.mountsChanged()
 	}
 	w.remounted(again)
@@ -121,10 +121,31 @@ func (w *Watcher) remounted(again []uint32) {
 // sweepRemounted is from how many directories on they are left to a sweep, which lets others have their turn.
 const sweepRemounted = 4096
 
-// mountsChanged has every mount point below the roots looked at, the old ones and the new.
+// mountsMoved says whether a directory above a mount was renamed since the last call. What is on the mount has other IDs then, as it will after a restart.
+func (t *tree) mountsMoved() bool {
+	if !t.dirMoved {
+		return false
+	}
+	t.dirMoved = false
+	return slices.ContainsFunc(t.ms.list(), func(m *mount) bool {
+		r := t.s.find(m.root, m.place)
+		return r == 0 || t.s.isDir(r) && t.s.dir(r).mount != m.index
+	})
+}
+
+// mountsChanged has every mount point below the roots looked at, the old ones, wherever they are by now, and the new.
 func (w *Watcher) mountsChanged() {
 	t := w.t
 	var recs []Record
+	for i := uint32(1); i < t.s.dirs.n; i++ {
+		d := t.s.dirs.at(i)
+		if d.node == 0 || d.flags&dirAttached == 0 {
+			continue
+		}
+		if parent := t.s.node(d.node).parent; parent != 0 && t.s.dir(parent).mount != d.mount {
+			recs = append(recs, Record{Dir: parent, Name: []byte(t.s.name(d.node))}) // nothing is said of it
+		}
+	}
 	look := func(root ref, path string) {
 		r, name := root, path
 		if i := strings.LastIndexByte(path, '/'); i >= 0 {
@@ -132,11 +153,11 @@ func (w *Watcher) mountsChanged() {
 			r = t.s.find(root, path[:i])
 		}
 		if r != 0 && name != "" {
-			recs = append(recs, Record{Dir: r, Name: []byte(name)}) // nothing is said of it
+			recs = append(recs, Record{Dir: r, Name: []byte(name)})
 		}
 	}
 	t.ms.reshow(func(root ref) string { return t.rootInfo(root).Dir })
-	for _, m := range t.ms.list() { // those that are gone too
+	for _, m := range t.ms.list() { // files too
 		look(m.root, m.place)
 	}
 	t.pruneMounts()

@@ -91,6 +91,7 @@ type tree struct {
 	awake      time.Time // since when they follow each other: before that there was nothing to do, or the process was stopped
 	stuckSince time.Time // nothing could be decided since then
 	wantSweep  bool      // and so everything has to be swept
+	dirMoved   bool      // a directory was renamed: mounts below it are elsewhere
 
 	// From this change time on, in Unix nanoseconds, it is not believed that what looks untouched is. The records that a process had not read when it
 	// ended may have been of extended attributes, and of a change time that it has seen: until the sweep after that.
