@@ -260,8 +260,10 @@ func TestGlobs(t *testing.T) {
 	if _, list := get(t, url+"/v1/files/srv/data/d/entries?include=*.txt&recursive=1"); strings.Count(list, `"path"`) != 1 {
 		t.Errorf("entries of one glob: %s", list)
 	}
-	if status, body := get(t, url+"/v1/files/srv/data/d/notify?include=[", eventStream); status != 400 || !strings.Contains(body, "glob") {
-		t.Errorf("no glob: %d %s", status, body)
+	for _, no := range []string{"notify?include=[", "notify?exclude=%7B/srv/x,/srv/y%7D", "entries?exclude=x/%7B..,.%7D/y"} {
+		if status, body := get(t, url+"/v1/files/srv/data/d/"+no, eventStream); status != 400 || !strings.Contains(body, "glob") {
+			t.Errorf("%s: %d %s", no, status, body)
+		}
 	}
 }
 

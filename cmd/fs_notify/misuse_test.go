@@ -76,6 +76,8 @@ func TestMisuse(t *testing.T) {
 		{`serve --root d --exclude a//b`, `--exclude: "a//b" is not a glob`},
 		{`--path d --exclude ../x`, `--exclude: "../x" is not a glob`},
 		{`--path d --include ./a`, `--include: "./a" is not a glob`},
+		{`serve --root d --exclude {/secret/**,../secret}`, `--exclude: "{/secret/**,../secret}" stands for "/secret/**" too, which is not a glob`},
+		{`--path d --exclude {secret/**,./secret/**}`, `--exclude: "{secret/**,./secret/**}" stands for "./secret/**" too, which is not a glob`},
 		{`serve --root d --allow-host foo:80`, `--allow-host "foo:80": it should be a name alone`},
 		{`serve --root d --allow-host a/b`, `--allow-host "a/b": it should be a name alone`},
 		{`serve --root d --allow-host=`, `--allow-host "": it should be a name alone`},

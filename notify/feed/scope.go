@@ -50,7 +50,7 @@ type glob struct {
 // newGlob makes one of a doublestar pattern. What follows the first **/ is only ever matched against as many names as it has.
 func newGlob(p string, dirs bool) glob {
 	g := glob{pattern: p, below: p + "/**", dirs: dirs}
-	if q, ok := strings.CutSuffix(strings.TrimSuffix(p, "/"), "/**"); ok && q == strings.TrimRight(q, `*/\`) { // else the two differ
+	if q, ok := strings.CutSuffix(p, "/**"); ok && q == strings.TrimRight(q, `*/\`) { // else the two differ
 		g.pattern, g.below = q, q+"/**"
 	}
 	if q, ok := strings.CutPrefix(g.pattern, "**/"); ok && !strings.Contains(q, "**") && !hidesSlash(q) {
@@ -113,18 +113,88 @@ func CheckGlobs(include, exclude []string) error {
 	return err
 }
 
-// CheckGlob says what would be wrong with a glob of any size: its form, or that no path below a directory is like it.
+// CheckGlob says what would be wrong with a glob of any size: its form, or that no path below a directory is like it. One with braces is as wrong
+// as the worst of what it stands for, since nobody would see that a part of it does nothing.
 func CheckGlob(g string) error {
-	p := strings.TrimSuffix(g, "/")
-	never := func(name string) bool { return name == "" || name == "." || name == ".." }
-	names := strings.Split(p, "/")
-	if strings.Contains(p, "{") {
-		names = names[:1] // braces may hold slashes
+	wrong := fmt.Sprintf("%.80q is", g)
+	if doublestar.ValidatePattern(strings.TrimSuffix(g, "/")) {
+		if possible(g) {
+			return nil
+		}
+		if all := writeOut(nil, g); len(all) > 1 {
+			if i := slices.IndexFunc(all, func(p string) bool { return !possible(p) }); i >= 0 { // else it is behind what is written out
+				wrong = fmt.Sprintf("%.80q stands for %.80q too, which is", g, all[i])
+			}
+		}
 	}
-	if doublestar.ValidatePattern(p) && !slices.ContainsFunc(names, never) {
-		return nil
+	return &notify.Error{Op: "feed.Scope", Kind: notify.Invalid, Msg: wrong + " not a glob pattern below the directory: try one like **/*.tmp or .git/**"}
+}
+
+// possible says whether there can be paths like a valid pattern, whichever alternatives in its braces are taken.
+func possible(p string) bool {
+	at, _ := follow(p, atStart, false)
+	return at&^(atSlash|atName) == 0
+}
+
+// progress is where in a path the beginning of a pattern leads to: a set, as its alternatives lead to several places.
+type progress uint8
+
+const (
+	atStart progress = 1 << iota // where a name has to follow
+	atSlash                      // behind the slash of a directory
+	atDot                        // behind a name that is . so far
+	atDots                       // behind one that is .. so far
+	atName                       // behind one that an entry can have
+	offPath                      // where no path leads to
+)
+
+// follow goes on from a place with a valid pattern: to its end or, in braces, to the end of the alternative; rest begins with what ends it. So
+// it costs no more than the pattern is long, whatever its alternatives multiply to.
+func follow(p string, from progress, inBraces bool) (to progress, rest string) {
+	for p != "" {
+		n := token(p)
+		switch {
+		case p[0] == '{':
+			to, rest = 0, p
+			for rest[0] != '}' {
+				var one progress
+				one, rest = follow(rest[1:], from, true)
+				to |= one
+			}
+			from, n = to, len(p)-len(rest)+1
+		case inBraces && (p[0] == ',' || p[0] == '}'):
+			return from, p
+		default:
+			from = from.step(p[:n])
+		}
+		p = p[n:]
 	}
-	return &notify.Error{Op: "feed.Scope", Kind: notify.Invalid, Msg: fmt.Sprintf("%.80q is not a glob pattern below the directory: try one like **/*.tmp or .git/**", g)}
+	return from, ""
+}
+
+// step goes on with one token.
+func (from progress) step(t string) progress {
+	to := from & offPath
+	add := func(of, leads progress) {
+		if from&of != 0 {
+			to |= leads
+		}
+	}
+	switch t {
+	case "/":
+		add(atStart|atSlash|atDot|atDots, offPath)
+		add(atName, atSlash)
+	case `\/`: // which is none at the end
+		add(atStart|atSlash|atDot|atDots, offPath)
+		add(atName, atStart)
+	case ".", `\.`:
+		add(atStart|atSlash, atDot)
+		add(atDot, atDots)
+		add(atDots|atName, atName)
+	default:
+		add(^offPath, atName)
+	}
+	return to
 }
 
 func parseGlobs(param string, globs []string) (out []glob, _ error) {
@@ -136,14 +206,14 @@ func parseGlobs(param string, globs []string) (out []glob, _ error) {
 	}
 	weight := 0
 	for _, g := range distinct(globs) {
+		if len(strings.TrimSuffix(g, "/")) > maxGlob {
+			return bad("the pattern %.80q is too large: it may have %d bytes", g, maxGlob)
+		}
 		if err := CheckGlob(g); err != nil {
 			return bad("%s", notify.Message(err))
 		}
-		p, dirs := strings.CutSuffix(g, "/")
-		if len(p) > maxGlob {
-			return bad("the pattern %.80q is too large: it may have %d bytes", g, maxGlob)
-		}
-		for _, p := range writeOut(nil, p) {
+		for _, p := range writeOut(nil, g) {
+			p, dirs := strings.CutSuffix(p, "/") // each has its own: of {a/,b}, only a is for directories
 			out = append(out, newGlob(p, dirs))
 			weight += len(p)
 		}
