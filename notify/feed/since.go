@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -59,8 +60,9 @@ func ParseSince(s string, now time.Time) (Since, error) {
 // parseSpan reads a duration as Go does, or whole days, "7d".
 func parseSpan(s string) (time.Duration, bool) {
 	if days, ok := strings.CutSuffix(s, "d"); ok {
-		n, err := strconv.ParseUint(days, 10, 16)
-		return time.Duration(n) * 24 * time.Hour, err == nil
+		n, err := strconv.ParseUint(days, 10, 16) // of more it gives the most, which is before every journal, too
+		more := errors.Is(err, strconv.ErrRange) && strings.Trim(days, "0123456789") == ""
+		return time.Duration(n) * 24 * time.Hour, err == nil || more
 	}
 	d, err := time.ParseDuration(s)
 	return d, err == nil && d >= 0

@@ -422,6 +422,7 @@ func TestParseSince(t *testing.T) {
 		"5m":                        {Kind: feed.SinceTime, Time: now.Add(-5 * time.Minute)},
 		"2h30m":                     {Kind: feed.SinceTime, Time: now.Add(-150 * time.Minute)},
 		"7d":                        {Kind: feed.SinceTime, Time: now.Add(-7 * 24 * time.Hour)},
+		"65536d":                    {Kind: feed.SinceTime, Time: now.Add(-65535 * 24 * time.Hour)}, // either is before every journal
 		"2026-11-22T10:00:00Z":      {Kind: feed.SinceTime, Time: now.Add(-2 * time.Hour)},
 		"2026-11-22T12:00:00 02:00": {Kind: feed.SinceTime, Time: now.Add(-2 * time.Hour)},
 	} {
@@ -430,7 +431,7 @@ func TestParseSince(t *testing.T) {
 			t.Errorf("ParseSince(%q) = %+v, %v, want %+v", in, got, err, want)
 		}
 	}
-	for _, in := range []string{"xyz", "-5m", "-1", "yesterday", "1.2.3", "007", "d", "99999999999999999999"} {
+	for _, in := range []string{"xyz", "-5m", "-1", "yesterday", "1.2.3", "007", "d", "65536xd", "-65536d", "99999999999999999999"} {
 		if got, err := feed.ParseSince(in, now); !errors.Is(err, notify.Invalid) {
 			t.Errorf("ParseSince(%q) = %+v, %v, want Invalid", in, got, err)
 		}
