@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
@@ -161,7 +162,7 @@ func parsePaging(v url.Values) (paging, error) {
 	if o := v.Get("offset"); o != "" && o != "null" {
 		n, err := strconv.ParseUint(o, 10, 31)
 		if err != nil {
-			return p, badParameter("offset", o, "a number")
+			return p, badParameter("offset", o, "a number up to "+strconv.Itoa(math.MaxInt32))
 		}
 		p.offset = int(n)
 	}

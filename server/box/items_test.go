@@ -146,6 +146,9 @@ func TestFoldersAndFiles(t *testing.T) {
 			t.Errorf("%s %s: %d %s", c.method, c.path, status, body)
 		}
 	}
+	if status, _, body := ask(t, "GET", base+"/2.0/folders/0/items?offset=2147483648"); status != 400 || !strings.Contains(string(body), "a number up to 2147483647") {
+		t.Errorf("an offset that is too large: %d %s", status, body)
+	}
 }
 
 // A file is asked for again with the tag that it had: nothing is sent as long as nothing of what is shown has changed, and its folder's name is shown with it.
