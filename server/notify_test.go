@@ -163,6 +163,8 @@ func TestWrongRequests(t *testing.T) {
 		{root + "/notify?recursive=maybe", "invalid_request_error", "true or false", 400},
 		{root + "/notify?timeout=abc", "invalid_request_error", "milliseconds", 400},
 		{root + "/notify?timeout=-1", "invalid_request_error", "milliseconds", 400},
+		{root + "/notify?timeout=4294967296", "invalid_request_error", "is too long: it should be 4294967295 milliseconds (49 days) or less, or not be there", 400},
+		{root + "/notify?timeout=99999999999999999999", "invalid_request_error", "is too long", 400},
 		{root + "/notify?filter=all", "invalid_request_error", "one of child_file_added, ", 400},
 		{root + "/notify?since=xyz", "invalid_request_error", "now, oldest or snapshot", 400},
 		{root + "/notify?last_event_id=xyz", "invalid_request_error", "SEQ.DIRID", 400},

@@ -1,6 +1,8 @@
 package qumulo
 
 import (
+	"errors"
+	"math"
 	"mime"
 	"net/http"
 	"net/url"
@@ -70,6 +72,9 @@ func parseRequest(r *http.Request, c call, now time.Time) (*request, error) {
 	}
 	if v := c.query.Get("timeout"); v != "" {
 		ms, err := strconv.ParseUint(v, 10, 32)
+		if errors.Is(err, strconv.ErrRange) {
+			return nil, invalid("timeout=%q is too long: it should be %d milliseconds (49 days) or less, or not be there for no limit", v, uint32(math.MaxUint32))
+		}
 		if err != nil {
 			return nil, invalid("timeout=%q should be a number of milliseconds", v)
 		}
