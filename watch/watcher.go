@@ -171,14 +171,19 @@ func placed(glob string) bool {
 	return strings.Contains(name, "/") || strings.Contains(name, "**")
 }
 
+// excluder says what globs leave out. One that ends in a slash is like directories alone, and so is an alternative of one.
 func excluder(globs []string) func(string, bool) bool {
+	like := doublestar.MatchUnvalidated
 	return func(path string, isDir bool) bool {
-		for _, g := range globs {
-			if doublestar.MatchUnvalidated(g, path) || isDir && doublestar.MatchUnvalidated(g, path+"/") {
+		return slices.ContainsFunc(globs, func(g string) bool {
+			switch name, dirs := strings.CutSuffix(g, "/"); {
+			case dirs:
+				return isDir && like(name, path)
+			case like(g, path):
 				return true
 			}
-		}
-		return false
+			return isDir && like(g, path+"/") && !like(g, path+"/\x00") // by its own slash, not as a name without a letter
+		})
 	}
 }
 

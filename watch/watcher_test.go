@@ -312,3 +312,32 @@ func goOn(t *testing.T, w *Watcher, what string, ok func() bool) {
 		}
 	}
 }
+
+// A glob is like what is in a directory, or like the directory.
+func TestExcluder(t *testing.T) {
+	for _, tt := range []struct {
+		glob              string
+		likes, likesDirs  string // paths
+		others, otherDirs string
+	}{
+		{"a/*", "a/b", "a/b", "a a/b/c", "a"},
+		{"a/", "", "a", "a a/b", "a/b"},
+		{"a/**", "a a/b", "a a/b a/b/c", "b", "b"},
+		{"a/**/", "", "a a/b", "a a/b", "b"},
+		{"{a/,b}", "b", "a b", "a a/b", "a/b"},
+		{"**/a/*", "a/b x/a/b", "x/a/b", "a x/a", "a x/a"},
+		{"*", "a", "a", "a/b", "a/b"},
+	} {
+		out := excluder([]string{"none", tt.glob})
+		for _, c := range []struct {
+			paths     string
+			dir, want bool
+		}{{tt.likes, false, true}, {tt.likesDirs, true, true}, {tt.others, false, false}, {tt.otherDirs, true, false}} {
+			for _, path := range strings.Fields(c.paths) {
+				if got := out(path, c.dir); got != c.want {
+					t.Errorf("%q leaves out %q (a directory: %t): %t", tt.glob, path, c.dir, got)
+				}
+			}
+		}
+	}
+}
