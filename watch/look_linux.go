@@ -120,9 +120,9 @@ func (l *looker) stat(dir dirFD, name string, a *notify.Attr) (mnt, dev uint64, 
 		break
 	}
 	*a = notify.Attr{Mode: uint32(s.Mode), UID: s.Uid, GID: s.Gid, Nlink: s.Nlink, Flags: uint32(s.Attributes & changeFlags), Ino: s.Ino,
-		Size: int64(s.Size), Mtime: nanos(s.Mtime), Ctime: nanos(s.Ctime), Atime: nanos(s.Atime)}
+		Size: int64(s.Size), Mtime: statxNanos(s.Mtime), Ctime: statxNanos(s.Ctime), Atime: statxNanos(s.Atime)}
 	if s.Mask&unix.STATX_BTIME != 0 {
-		a.Btime = nanos(s.Btime)
+		a.Btime = statxNanos(s.Btime)
 	}
 	return s.Mnt_id, uint64(s.Dev_major)<<32 | uint64(s.Dev_minor), nil
 }
@@ -152,7 +152,7 @@ func question(point string) {
 	unix.Statfs(point, &st)
 }
 
-func nanos(t unix.StatxTimestamp) int64 { return t.Sec*1e9 + int64(t.Nsec) }
+func statxNanos(t unix.StatxTimestamp) int64 { return nanos(t.Sec, int64(t.Nsec)) }
 
 // handleOf gives the file handle (type and bytes) of a name, or of the directory itself if name is "". Valid until the next call.
 func (l *looker) handleOf(dir dirFD, name string, fid bool) ([]byte, error) {

@@ -44,12 +44,9 @@ func attrOf(dir *os.Root, name string, a *notify.Attr) (dev, gen uint64, err err
 		windows.FILE_ATTRIBUTE_ENCRYPTED | windows.FILE_ATTRIBUTE_NOT_CONTENT_INDEXED
 	*a = notify.Attr{Mode: modeOf(s.FileAttributes), Nlink: s.NumberOfLinks, Flags: s.FileAttributes & shown,
 		Ino: uint64(s.FileIndexHigh)<<32 | uint64(s.FileIndexLow), Size: int64(s.FileSizeHigh)<<32 | int64(s.FileSizeLow),
-		Mtime: unixNano(basic.written), Ctime: unixNano(basic.changed), Atime: unixNano(basic.accessed), Btime: unixNano(basic.created)}
+		Mtime: nanosNT(basic.written), Ctime: nanosNT(basic.changed), Atime: nanosNT(basic.accessed), Btime: nanosNT(basic.created)}
 	return uint64(s.VolumeSerialNumber), 0, nil
 }
-
-// unixNano turns 100 ns since 1601 into ns since 1970.
-func unixNano(nt int64) int64 { return (nt - 116444736000000000) * 100 }
 
 // modeOf gives what comes nearest. A reparse point (a symlink, a junction) is an entry, never followed.
 func modeOf(attributes uint32) uint32 {

@@ -68,9 +68,7 @@ func splitDOSATTRIB(v []byte) (attrs []byte, btime int64) {
 		return v, 0
 	}
 	attrib := v[pos+4 : pos+8]
-	nt := binary.LittleEndian.Uint64(v[pos+at:])
-	const unixEpoch = 116444736000000000 // in 100 ns since 1601
-	return append([]byte(nil), attrib...), int64(nt-unixEpoch) * 100
+	return append([]byte(nil), attrib...), nanosNT(int64(binary.LittleEndian.Uint64(v[pos+at:])))
 }
 
 func digest(parts ...[]byte) uint64 {
