@@ -167,10 +167,11 @@ func (p *pass) compare(i *item) {
 			p.emit(notify.ChildSizeChanged, r, i)
 		}
 	}
+	if _, saw := p.mtimes[r]; isDir && (saw || a.Mtime != was.Mtime) { // what is told of its times last is no older than what is told now
+		p.sawTime(r, a)
+	}
 	if a.Mtime != was.Mtime {
-		if isDir {
-			p.sawTime(r, a)
-		} else {
+		if !isDir {
 			p.emit(notify.ChildMtimeChanged, r, i)
 		}
 		if !t.s.reads && i.ops&OpAttrib != 0 && i.ops&OpModify == 0 && i.from == nil && (!isDir || timesSet(a)) {

@@ -42,10 +42,10 @@ func (g *digests) note(n *node, x *notify.Xattrs) {
 	g.notes[n.id] = readX{n.stamp, x}
 }
 
-// of completes what is remembered of an entry. What is told of a directory's time alone has no change time.
+// of completes what is remembered of an entry. What is told of a directory's times alone has no inode number.
 func (g *digests) of(id notify.FileID, a *notify.Attr) bool {
 	r, ok := g.notes[id]
-	if !ok || a.X != nil || a.Ctime != 0 && stampOf(a) != r.stamp {
+	if !ok || a.X != nil || a.Ctime != 0 && (a.Ino != 0 || !a.IsDir()) && stampOf(a) != r.stamp {
 		return false
 	}
 	a.X = r.x

@@ -869,12 +869,12 @@ func (p *pass) ownAttributes(i *item) bool {
 }
 
 // dirTime is what a look at a directory says of its times.
-type dirTime struct{ mtime, ctime int64 }
+type dirTime struct{ mtime, ctime, atime int64 }
 
 // sawTime keeps the latest look: one through the parent may be older or newer than one through the directory itself.
 func (p *pass) sawTime(r ref, a *notify.Attr) {
 	if old, ok := p.mtimes[r]; !ok || a.Ctime >= old.ctime {
-		p.mtimes[r] = dirTime{a.Mtime, a.Ctime}
+		p.mtimes[r] = dirTime{a.Mtime, a.Ctime, a.Atime}
 	}
 }
 
@@ -905,15 +905,16 @@ func (p *pass) dirTimes() {
 			t.late.add(r, p.now.Add(mtimePause))
 			continue
 		}
-		p.tellTime(r, p.mtimes[r].mtime, filled)
+		p.tellTime(r, p.mtimes[r], filled)
 	}
 }
 
-// tellTime tells a directory's modification time if it moved, or if it is a new one that got entries at once.
-func (p *pass) tellTime(r ref, mtime int64, filled bool) {
+// tellTime tells a directory's modification time if it moved, or if it is a new one that got entries at once. The other times of the same look go with it, the
+// rest is as it was told: so there is no inode number, and who remembers that looks at all of it after a restart.
+func (p *pass) tellTime(r ref, seen dirTime, filled bool) {
 	t := p.t
 	n, d := t.s.node(r), t.s.dir(r)
-	if n.parent == 0 || d.flags&dirAttached == 0 || n.mtime == mtime && !filled {
+	if n.parent == 0 || d.flags&dirAttached == 0 || n.mtime == seen.mtime && !filled {
 		t.late.drop(r)
 		return
 	}
@@ -921,10 +922,12 @@ func (p *pass) tellTime(r ref, mtime int64, filled bool) {
 		t.late.add(r, p.now.Add(mtimePause-since))
 		return
 	}
-	n.mtime = mtime
+	n.mtime = seen.mtime
 	d.told = p.now.UnixNano()
 	t.late.drop(r)
 	p.emit(notify.ChildMtimeChanged, r, nil)
+	a := &p.cur.notes[len(p.cur.notes)-1].Attr
+	a.Ctime, a.Atime = seen.ctime, seen.atime
 	p.close()
 }
 

@@ -3,7 +3,10 @@ package watch
 import (
 	"os/exec"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -57,6 +60,59 @@ func TestTouchedOutOfReach(t *testing.T) {
 		}
 		if e, err := w.Stat(t.Context(), found.ID()); err != nil || e.Attr.Mtime != want {
 			t.Errorf("touch -d %s: Stat gives %d, %v, want %d", tt.date, e.Attr.Mtime, err, want)
+		}
+	}
+}
+
+// What is told of a directory's modification time bears the change time and the access time of the same look, and so its change time never goes back.
+func TestDirectoryTellsAllItsTimes(t *testing.T) {
+	dir := t.TempDir()
+	var later atomic.Int64
+	begin := time.Now()
+	w, sink := start(t, dir, func(w *Watcher) {
+		w.t.now = func() time.Time { return begin.Add(time.Duration(later.Load())) } // it stands still
+	})
+	var last int64
+	for _, do := range []string{
+		"mkdir -p d/x && chmod 700 d",
+		"touch -a -d 2100-01-01 d && touch -m -d 2001-01-01 d", // an access time that no listing moves
+		"rmdir d/x",
+		"touch -m -d 2003-01-01 d",
+	} {
+		if out, err := exec.Command("bash", "-c", "cd "+dir+" && "+do).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", do, err, out)
+		}
+		if err := w.Sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		later.Add(int64(2 * mtimePause))
+		if err := w.Settle(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var s unix.Stat_t
+		if err := unix.Stat(filepath.Join(dir, "d"), &s); err != nil {
+			t.Fatal(err)
+		}
+		var told *notify.Attr
+		for _, n := range sink.take() {
+			if n.Path != "d" {
+				continue
+			}
+			if n.Attr.Ctime < last {
+				t.Errorf("%s: %v has the change time %d, after %d was told", do, n.Type, n.Attr.Ctime, last)
+			}
+			last = n.Attr.Ctime
+			if n.Type == notify.ChildMtimeChanged {
+				told = &n.Attr
+			}
+		}
+		switch {
+		case told == nil:
+			t.Errorf("%s: no time is told", do)
+		case told.Mtime != s.Mtim.Nano() || last != s.Ctim.Nano(): // what is told last may be the mode
+			t.Errorf("%s: told of mtime %d and at last of ctime %d, want %d and %d", do, told.Mtime, last, s.Mtim.Nano(), s.Ctim.Nano())
+		case strings.HasPrefix(do, "touch") && told.Atime != s.Atim.Nano():
+			t.Errorf("%s: told of atime %d, want %d", do, told.Atime, s.Atim.Nano())
 		}
 	}
 }

@@ -129,3 +129,26 @@ func TestManyNamesHaveGone(t *testing.T) {
 		t.Errorf("the root is %s with %d entries, and what was renamed is %d, not %d", ri.phase, n, w.t.s.find(ri.node, "e/kept"), kept)
 	}
 }
+
+// What was read of a directory completes what is remembered of it, though its times were told alone since then. Of a file that was told with another
+// change time it is not known whether that is what it had.
+func TestWhatWasReadCompletesWhatIsRemembered(t *testing.T) {
+	x := &notify.Xattrs{Other: 1}
+	read := notify.Attr{Mode: notify.ModeDir, Ino: 7, Btime: 3, Ctime: 5}
+	g := &digests{notes: map[notify.FileID]readX{9: {stampOf(&read), x}}}
+	for _, tt := range []struct {
+		what string
+		a    notify.Attr
+		want bool
+	}{
+		{"as it was read", read, true},
+		{"a directory's times", notify.Attr{Mode: notify.ModeDir, Ctime: 6, Atime: 6}, true},
+		{"a directory of which an older version told one time", notify.Attr{Mode: notify.ModeDir}, true},
+		{"a directory that was looked at later", notify.Attr{Mode: notify.ModeDir, Ino: 7, Btime: 3, Ctime: 6}, false},
+		{"a file of which a record said that it was renamed", notify.Attr{Mode: notify.ModeFile, Ctime: 6}, false},
+	} {
+		if got := g.of(9, &tt.a); got != tt.want || got != (tt.a.X == x) {
+			t.Errorf("%s: completed %v with %v, want %v", tt.what, got, tt.a.X, tt.want)
+		}
+	}
+}
