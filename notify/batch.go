@@ -67,8 +67,8 @@ type Attr struct {
 	Ino   uint64
 	Size  int64 // bytes
 	Mtime int64
-	Ctime int64
-	Atime int64
+	Ctime int64   // 0: not known
+	Atime int64   // 0: not known; of 1970 itself, the nanosecond behind
 	Btime int64   // 0 where the file system keeps none
 	X     *Xattrs // nil: no extended attributes
 }

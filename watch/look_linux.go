@@ -120,7 +120,7 @@ func (l *looker) stat(dir dirFD, name string, a *notify.Attr) (mnt, dev uint64, 
 		break
 	}
 	*a = notify.Attr{Mode: uint32(s.Mode), UID: s.Uid, GID: s.Gid, Nlink: s.Nlink, Flags: uint32(s.Attributes & changeFlags), Ino: s.Ino,
-		Size: int64(s.Size), Mtime: statxNanos(s.Mtime), Ctime: statxNanos(s.Ctime), Atime: statxNanos(s.Atime)}
+		Size: int64(s.Size), Mtime: statxNanos(s.Mtime), Ctime: statxNanos(s.Ctime), Atime: knownNanos(s.Atime.Sec, int64(s.Atime.Nsec))}
 	if s.Mask&unix.STATX_BTIME != 0 {
 		a.Btime = statxNanos(s.Btime)
 	}

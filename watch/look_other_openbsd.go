@@ -8,7 +8,7 @@ import (
 
 // times has no birth time that could be trusted: few file systems keep one here.
 func times(s *syscall.Stat_t, a *notify.Attr) {
-	a.Mtime, a.Ctime, a.Atime = nanos(s.Mtim.Unix()), nanos(s.Ctim.Unix()), nanos(s.Atim.Unix())
+	a.Mtime, a.Ctime, a.Atime = nanos(s.Mtim.Unix()), nanos(s.Ctim.Unix()), knownNanos(s.Atim.Unix())
 }
 
 // volume is not asked here: every file system is taken for a local one.

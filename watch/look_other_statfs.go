@@ -11,7 +11,7 @@ import (
 )
 
 func times(s *syscall.Stat_t, a *notify.Attr) {
-	a.Mtime, a.Ctime, a.Atime, a.Btime = nanos(s.Mtimespec.Unix()), nanos(s.Ctimespec.Unix()), nanos(s.Atimespec.Unix()), nanos(s.Birthtimespec.Unix())
+	a.Mtime, a.Ctime, a.Atime, a.Btime = nanos(s.Mtimespec.Unix()), nanos(s.Ctimespec.Unix()), knownNanos(s.Atimespec.Unix()), nanos(s.Birthtimespec.Unix())
 }
 
 // volume says whether a file system cannot notify, and why its content does not belong to a tree.

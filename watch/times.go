@@ -20,6 +20,14 @@ func nanos(sec, nsec int64) int64 {
 	return sec*int64(time.Second) + nsec
 }
 
+// knownNanos is nanos of a time of which 0 says that it is not known: of 1970 itself it gives the nanosecond behind.
+func knownNanos(sec, nsec int64) int64 {
+	if sec|nsec == 0 {
+		return 1
+	}
+	return nanos(sec, nsec)
+}
+
 // nanosNT is nanos of a time as Windows counts it, in steps of 100 ns since 1601. 0 is none there, and here.
 func nanosNT(nt int64) int64 {
 	const (

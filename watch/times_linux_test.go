@@ -116,3 +116,22 @@ func TestDirectoryTellsAllItsTimes(t *testing.T) {
 		}
 	}
 }
+
+// An access time that is the beginning of 1970 is one that is known, and stays in its second.
+func TestAccessedIn1970(t *testing.T) {
+	dir := t.TempDir()
+	w, sink := start(t, dir)
+	if out, err := exec.Command("bash", "-c", "cd "+dir+" && touch f && touch -a -d @0 f && touch -m -d @10 f").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if err := w.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	notes := sink.take()
+	if len(notes) == 0 {
+		t.Fatal("nothing is told")
+	}
+	if a := notes[len(notes)-1].Attr; a.Mtime != 10e9 || a.Atime <= 0 || a.Atime >= 1e9 {
+		t.Errorf("told of mtime %d and atime %d, want 10 s, and something in the first second", a.Mtime, a.Atime)
+	}
+}

@@ -176,20 +176,28 @@ func (e *encoder) appendField(b []byte, f field, d *document) []byte {
 	case fieldStorageFileCreated:
 		return append(b, "true"...)
 	case fieldAtime:
-		return appendSeconds(b, a.Atime, a)
+		return d.appendTime(b, a.Atime)
 	case fieldMtime:
-		return appendSeconds(b, a.Mtime, a)
+		return appendSeconds(b, a.Mtime)
 	case fieldCtime:
-		return appendSeconds(b, a.Ctime, a)
+		return d.appendTime(b, a.Ctime)
 	}
 	return append(b, "null"...) // cannot be: these are all
 }
 
-// appendSeconds appends a time in whole seconds; that of the last modification for one that is not known.
-func appendSeconds(b []byte, ns int64, a *notify.Attr) []byte {
-	if ns == 0 {
-		ns = a.Mtime
+// appendTime appends a time that may not be known: null, or, of what is gone, that of the last modification.
+func (d *document) appendTime(b []byte, ns int64) []byte {
+	switch {
+	case ns != 0:
+		return appendSeconds(b, ns)
+	case d.deleted:
+		return appendSeconds(b, d.note.Attr.Mtime)
 	}
+	return append(b, "null"...)
+}
+
+// appendSeconds appends a time in whole seconds.
+func appendSeconds(b []byte, ns int64) []byte {
 	s := ns / 1e9
 	if ns%1e9 < 0 {
 		s--

@@ -274,6 +274,34 @@ func TestDocumentsOfEachChange(t *testing.T) {
 	}
 }
 
+// Times are whole seconds. One that is not known is null, and for what is gone that of the last modification; an access time of 1970 is known.
+func TestTimes(t *testing.T) {
+	tree := servertest.New("/srv/data")
+	s := serve(t, tree, nil)
+	for _, tt := range []struct {
+		name                string
+		typ                 notify.Type
+		mtime, ctime, atime int64
+		want                string
+	}{
+		{"all are known", notify.ChildMtimeChanged, 7e9, 8e9 + 1, 9e9 - 1, "map[atime:8 ctime:8 mtime:7]"},
+		{"read in 1970", notify.ChildAtimeChanged, 1000e9, 2000e9, 1, "map[atime:0 ctime:2000 mtime:1000]"},
+		{"written in 1970", notify.ChildMtimeChanged, 0, 2000e9, 3000e9, "map[atime:3000 ctime:2000 mtime:0]"},
+		{"written before", notify.ChildMtimeChanged, -1, 2000e9, -1e9, "map[atime:-1 ctime:2000 mtime:-1]"},
+		{"nobody has looked", notify.ChildMtimeChanged, 1000e9, 0, 0, "map[atime:<nil> ctime:<nil> mtime:1000]"},
+		{"gone", notify.ChildFileRemoved, 1000e9, 0, 0, "map[atime:1000 ctime:1000 mtime:1000]"},
+	} {
+		from := tree.Log.Bounds().Newest() + 1
+		n := note(tt.typ, "f", 9, tt.ctime)
+		n.Attr.Mtime, n.Attr.Atime = tt.mtime, tt.atime
+		batch(tree, n)
+		ls := lines(t, s.read(fmt.Sprint("last_seq=", from), `{"times":{"fields":["atime","mtime","ctime"]}}`))
+		if len(ls) != 1 || fmt.Sprint(ls[0].Times.Fields) != tt.want {
+			t.Errorf("%s: %+v, want the times %s", tt.name, ls, tt.want)
+		}
+	}
+}
+
 // Triggers say which documents count, entries what is told of them; a record that a file does not have is told as nulls.
 func TestSelection(t *testing.T) {
 	tree := servertest.New("/srv/data")
