@@ -560,6 +560,71 @@ func TestDamageInTheMiddle(t *testing.T) {
 	}
 }
 
+// holey lacks a batch, and what was in memory with it.
+type holey struct {
+	*feedtest.Log
+	is notify.BatchNumber
+}
+
+func (l holey) without(batches []*notify.Batch) []*notify.Batch {
+	return slices.DeleteFunc(slices.Clone(batches), func(b *notify.Batch) bool { return b.Number == l.is })
+}
+
+func (l holey) Ring(notify.BatchNumber) ([]*notify.Batch, bool) { return nil, false }
+
+func (l holey) Page(ctx context.Context, from notify.BatchNumber, limit int) ([]*notify.Batch, error) {
+	all, err := l.Log.Page(ctx, from, limit+1)
+	all = l.without(all)
+	return all[:min(limit, len(all))], err
+}
+
+func (l holey) PageBack(ctx context.Context, root notify.FileID, before notify.BatchNumber, limit int) ([]*notify.Batch, error) {
+	all, err := l.Log.PageBack(ctx, root, before, limit+1)
+	all = l.without(all)
+	return all[:min(limit, len(all))], err
+}
+
+func (l holey) Contains(ctx context.Context, pos notify.Seq) (at notify.Seq, ok bool, err error) {
+	at, ok, err = l.Log.Contains(ctx, pos)
+	return at, ok && pos.Batch() != l.is, err
+}
+
+// Somebody has taken a batch out of the journal. Wherever it was, all others are on the pages, up and down; what retention has passed is gone all the same.
+func TestAMissingBatchIsPassedOver(t *testing.T) {
+	for missing := range 119 {
+		c := newClient(t)
+		var was notify.BatchNumber
+		for i := range 120 {
+			c.tree.Create(fmt.Sprint("f", i))
+			if i == missing {
+				was = c.tree.Log.Bounds().Head
+			}
+		}
+		c.api.Feed = feed.New(holey{c.tree.Log, was}, feed.Options{})
+		walks := map[string][]string{}
+		for by, from := range map[string]string{"next": list, "prev": list + "?after=0"} {
+			for at := from; at != ""; {
+				p := c.page(at)
+				if changes := told(p.Changes); by == "next" {
+					walks[by] = append(changes, walks[by]...)
+				} else {
+					walks[by] = append(walks[by], changes...)
+				}
+				at = rel(p.Links, by)
+			}
+		}
+		if len(walks["next"]) != 119 || !slices.Equal(walks["prev"], walks["next"]) {
+			t.Fatalf("without batch %d: %d changes down, %d up, want the same 119", missing, len(walks["next"]), len(walks["prev"]))
+		}
+		if got := told(c.page(list + "?after=" + was.Seq(1).String()).Changes); len(got) != min(119-missing, minPage) || got[0] != fmt.Sprint("ObjectCreated f", missing+1) {
+			t.Fatalf("from the middle of batch %d, which is missing: %q", missing, got)
+		}
+		up := rel(c.page(list+"?after=0").Links, "prev")
+		c.tree.Log.Forget(60)
+		c.wantError(up, 410, "ObjectDeleted")
+	}
+}
+
 // What a token may not see is not there, and what lies above it neither.
 func TestAGrantSeesItsPartOnly(t *testing.T) {
 	c := newClient(t)

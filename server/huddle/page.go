@@ -190,7 +190,7 @@ func (a *API) readOldest(ctx context.Context, s *scan) (p *page, err error) {
 	return p, err
 }
 
-// readBehind collects the oldest changes above a cursor of a link, from which on nothing may be missing. Numbers of batches have gaps, and pages may end
+// readBehind collects the oldest changes above a cursor of a link, from which on nothing may have been dropped. Numbers of batches have gaps, and pages may end
 // in one: that is as good as the end of the batch below.
 func (a *API) readBehind(ctx context.Context, s *scan, c notify.Seq) (*page, error) {
 	log := a.Feed.Log()
@@ -234,8 +234,8 @@ func (a *API) readUp(ctx context.Context, s *scan, after notify.Seq) (*page, err
 			return p, nil
 		}
 		for _, b := range batches {
-			if err := a.Feed.Follows(p.hi, b); err != nil && b.Root != 0 {
-				return nil, a.gone() // retention went by
+			if err := a.Feed.Follows(p.hi, b); err != nil && (p.hi+1).Batch() <= a.Feed.Log().Bounds().Base {
+				return nil, a.gone() // retention went by; what is damaged or missing is passed over
 			}
 			for _, c := range s.changes(b) {
 				if c.seq <= after {
