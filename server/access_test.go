@@ -187,6 +187,34 @@ func TestWhatIsOpenWithoutToken(t *testing.T) {
 	}
 }
 
+// Onedata's protocol looks at the method before the token, and at nothing else before that.
+func TestOnedataLooksAtTheMethodFirst(t *testing.T) {
+	_, _, change := guardedBy(t, [2]string{"good", allRights}, [2]string{"weak", "privileges: [notify]"})
+	url := serve(t, servertest.New("/srv/data"), change) + onedata.Prefix
+	changes := "changes/metadata/" + servertest.RootID.String()
+	for _, tt := range []struct {
+		method, path string
+		want         [3]int // without a token that is right, with one that may not, with one that may
+	}{
+		{"GET", changes, [3]int{405, 405, 405}},
+		{"PUT", "changes/metadata/1", [3]int{405, 405, 405}},
+		{"POST", "spaces", [3]int{405, 405, 405}},
+		{"DELETE", "spaces/1/", [3]int{405, 405, 405}},
+		{"POST", "changes/metadata/1", [3]int{401, 403, 403}},
+		{"POST", changes, [3]int{401, 403, 415}},
+		{"GET", "spaces", [3]int{401, 403, 200}},
+		{"GET", "spaces/1", [3]int{401, 403, 404}},
+		{"GET", "configuration", [3]int{401, 404, 404}},
+	} {
+		for header, want := range map[string]int{"X: ": tt.want[0], bearer("wrong"): tt.want[0], bearer("weak"): tt.want[1], bearer("good"): tt.want[2]} {
+			resp := do(t, tt.method, url+tt.path, header)
+			if resp.StatusCode != want || (resp.Header.Get("Allow") != "") != (want == 405) {
+				t.Errorf("%s %s with %q: %s, Allow %q, want %d", tt.method, tt.path, header, resp.Status, resp.Header.Get("Allow"), want)
+			}
+		}
+	}
+}
+
 func TestStreamLimits(t *testing.T) {
 	tree := servertest.New("/srv/data")
 	_, _, change := guardedBy(t, [2]string{"a", allRights}, [2]string{"b", allRights})

@@ -54,7 +54,7 @@ func (s *Server) receive(w *response, r *http.Request, route string) (_ *http.Re
 	r, err = s.Auth.Authorize(asked)
 	switch {
 	case err == nil:
-	case route == "/healthz" || route == "/readyz" || route == "/metrics" || s.public(route) && errors.Is(err, notify.Unauthorized):
+	case route == "/healthz" || route == "/readyz" || route == "/metrics" || s.public(route, asked) && errors.Is(err, notify.Unauthorized):
 		return asked.WithContext(notify.WithGrant(asked.Context(), notify.Nobody)), done, nil
 	default:
 		return nil, done, err

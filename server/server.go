@@ -227,10 +227,12 @@ func notFound(http.ResponseWriter, *http.Request) error {
 
 // public says whether a route answers everybody whom Auth does not forbid to ask at all, as it tells nothing of the trees. /healthz,
 // /readyz and /metrics answer even those: they tell as little as the grant in the context lets them.
-func (s *Server) public(route string) bool {
+func (s *Server) public(route string, r *http.Request) bool {
 	switch route {
 	case "/v1/version", "/", "/page/*", unrouted:
 		return true
+	case onedata.Prefix + "*":
+		return onedata.Refuses(r)
 	}
 	_, ok := s.Open[route]
 	return ok

@@ -25,6 +25,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -99,47 +100,51 @@ func (nobody) StreamOpened(string)         {}
 func (nobody) StreamSent(string, int, int) {}
 func (nobody) StreamClosed(_, _ string)    {}
 
+// methods are those that each kind of resource has.
+var methods = map[string]string{"changes/metadata/": "POST", "spaces": "GET, HEAD", "spaces/": "GET, HEAD"}
+
+// resource says what kind of resource is asked for, and of which space.
+func resource(r *http.Request) (kind, sid string, err error) {
+	kind = strings.TrimSuffix(strings.TrimPrefix(r.URL.EscapedPath(), Prefix), "/")
+	if i := strings.LastIndexByte(kind, '/'); i >= 0 {
+		sid, err = url.PathUnescape(kind[i+1:])
+		kind = kind[:i+1]
+	}
+	return kind, sid, err
+}
+
+// Refuses says whether what is asked for has no such method, which Serve answers whoever asks: Onedata looks at the method before the token.
+func Refuses(r *http.Request) bool {
+	kind, _, err := resource(r)
+	allowed, ok := methods[kind]
+	return err == nil && ok && !slices.Contains(strings.Split(allowed, ", "), r.Method)
+}
+
 // Serve answers everything below Prefix.
 func (a *API) Serve(w http.ResponseWriter, r *http.Request) error {
-	path := strings.TrimSuffix(strings.TrimPrefix(r.URL.EscapedPath(), Prefix), "/")
-	kind, sid := path, ""
-	if i := strings.LastIndexByte(path, '/'); i >= 0 {
-		var err error
-		if sid, err = url.PathUnescape(path[i+1:]); err != nil {
-			return notFound()
-		}
-		kind = path[:i+1]
+	kind, sid, err := resource(r)
+	switch {
+	case err != nil || methods[kind] == "":
+		return notFound()
+	case Refuses(r):
+		w.Header().Set("Allow", methods[kind])
+		w.WriteHeader(http.StatusMethodNotAllowed)
+		return nil
+	case !notify.GrantOf(r.Context()).Privileges.Has(notify.MayChanges):
+		return forbidden()
 	}
 	switch kind {
-	case "changes/metadata/":
-		return a.only(w, r, "POST", func() error { return a.serveChanges(w, r, sid) })
 	case "spaces":
-		return a.only(w, r, "GET, HEAD", func() error { return a.serveSpaces(w, r) })
+		return a.serveSpaces(w, r)
 	case "spaces/":
-		return a.only(w, r, "GET, HEAD", func() error { return a.serveSpace(w, r, sid) })
+		return a.serveSpace(w, r, sid)
 	}
-	return notFound()
+	return a.serveChanges(w, r, sid)
 }
 
 func notFound() error { return &notify.Error{Op: "onedata", Kind: notify.NotFound} }
 
 func forbidden() error { return &notify.Error{Op: "onedata", Kind: notify.Forbidden} }
-
-// only calls f if r's method is among those allowed, and if its client may use this protocol at all.
-func (a *API) only(w http.ResponseWriter, r *http.Request, allowed string, f func() error) error {
-	for m := range strings.SplitSeq(allowed, ", ") {
-		if m != r.Method {
-			continue
-		}
-		if !notify.GrantOf(r.Context()).Privileges.Has(notify.MayChanges) {
-			return forbidden()
-		}
-		return f()
-	}
-	w.Header().Set("Allow", allowed)
-	w.WriteHeader(http.StatusMethodNotAllowed)
-	return nil
-}
 
 // serveSpaces lists the spaces that the client may see.
 func (a *API) serveSpaces(w http.ResponseWriter, r *http.Request) error {
