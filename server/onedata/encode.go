@@ -176,24 +176,21 @@ func (e *encoder) appendField(b []byte, f field, d *document) []byte {
 	case fieldStorageFileCreated:
 		return append(b, "true"...)
 	case fieldAtime:
-		return d.appendTime(b, a.Atime)
+		return appendTime(b, a.Atime, a)
 	case fieldMtime:
 		return appendSeconds(b, a.Mtime)
 	case fieldCtime:
-		return d.appendTime(b, a.Ctime)
+		return appendTime(b, a.Ctime, a)
 	}
 	return append(b, "null"...) // cannot be: these are all
 }
 
-// appendTime appends a time that may not be known: null, or, of what is gone, that of the last modification.
-func (d *document) appendTime(b []byte, ns int64) []byte {
-	switch {
-	case ns != 0:
-		return appendSeconds(b, ns)
-	case d.deleted:
-		return appendSeconds(b, d.note.Attr.Mtime)
+// appendTime appends a time that may not be known: then it is that of the last modification, as the field is an integer.
+func appendTime(b []byte, ns int64, a *notify.Attr) []byte {
+	if ns == 0 {
+		ns = a.Mtime
 	}
-	return append(b, "null"...)
+	return appendSeconds(b, ns)
 }
 
 // appendSeconds appends a time in whole seconds.

@@ -140,7 +140,7 @@ var unknowable = []struct{ what, put string }{
 	{"`type` of a FIFO, socket or device", "`REG`; hard links are `REG`, never `LNK`"},
 	{"`fields.deleted`: a file that is removed and still open", "`true` exactly when the document is deleted: a file without a name is not seen"},
 	{"`atime`, `ctime` of what was removed", "its `mtime`, since the tree does not keep them"},
-	{"`atime`, `ctime` that nobody has looked at", "`null`: of the name that is left when a file with several loses one, of what was known already and is told as moved in with all that is below it, and of what is " +
+	{"`atime`, `ctime` that nobody has looked at", "its `mtime`, as the fields are integers: of the name that is left when a file with several loses one, of what was known already and is told as moved in with all that is below it, and of what is " +
 		"renamed faster than anyone can look"},
 	{"`customMetadata` at the time of the change", "the extended attributes as they are on disk when the line is sent, of the namespace `user.` only, without that prefix. Values that are not UTF-8 are " +
 		"escaped as names are; values beyond 256 KiB for one file are `null`. Of a deleted file: `null`, and `false` in `exists`"},
