@@ -792,6 +792,9 @@ func (t *trees) load(ctx context.Context, root notify.FileID, r *treeRoot, c *ro
 				return treeDamage(root, err)
 			}
 		}
+		if d := c.dirs[dir]; d != nil && d.emptied { // it has gone since
+			delete(dirs, dir)
+		}
 	}
 	if len(dirs) > 0 {
 		t.j.log.Warn("the checkpoint has directories that nothing leads to", "dir", t.j.dir, "root", uint64(root), "directories", len(dirs))

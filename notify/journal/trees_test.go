@@ -600,6 +600,62 @@ func TestTreeLoadsWithoutFolding(t *testing.T) {
 	}
 }
 
+// The directories that were removed, or moved out, since the checkpoint could be written are still in it. No damage is told of them, but of one to which
+// nothing has led before.
+func TestTreeWithoutFoldingIsNotDamaged(t *testing.T) {
+	w := newWorld(98)
+	var log bytes.Buffer
+	j := reopen(t, t.TempDir(), Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	dir := func(in notify.FileID, name string) entry {
+		w.next++
+		e := entry{name, w.next, w.attr(notify.ModeDir)}
+		w.add(in, e)
+		w.next++
+		w.add(e.id, entry{"f", w.next, w.attr(notify.ModeFile)})
+		return e
+	}
+	gone, away := dir(w.root, "gone"), dir(w.root, "away")
+	dir(gone.id, "e")
+	dir(away.id, "e")
+	stays := dir(w.root, "stays")
+	w.told = nil
+	stray := notify.Attr{Mode: notify.ModeFile}
+	walk := func(add func(notify.FileID, string, notify.FileID, *notify.Attr) error) error {
+		return errors.Join(w.walk(add), add(1000, "f", 1001, &stray))
+	}
+	for _, tt := range []struct {
+		walk func(add func(notify.FileID, string, notify.FileID, *notify.Attr) error) error
+		want string // in the log
+	}{
+		{walk, "directories=1\n"},
+		{w.walk, ""},
+	} {
+		names := maps.Clone(w.names)
+		if _, err := j.ResetTree(t.Context(), w.root, nil, tt.walk); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := j.trees.db.write.Exec("PRAGMA query_only = 1"); err != nil {
+			t.Fatal(err)
+		}
+		w.remove(w.root, gone)
+		w.tell(notify.ChildDirMovedFrom, w.root, away)
+		w.forget(w.root, away)
+		dir(stays.id, "new")
+		if _, err := j.Append(t.Context(), w.root, w.told); err != nil {
+			t.Fatal(err)
+		}
+		log.Reset()
+		w.check(t, j, "")
+		if got := log.String(); !strings.HasSuffix(got, tt.want) || strings.Contains(got, "nothing leads to") != (tt.want != "") {
+			t.Errorf("the log says %q, want %q", got, tt.want)
+		}
+		if _, err := j.trees.db.write.Exec("PRAGMA query_only = 0"); err != nil {
+			t.Fatal(err)
+		}
+		w.names, w.told = names, nil
+	}
+}
+
 // A large directory is stored in many chunks; changes touch few of them.
 func TestTreeLargeDirectory(t *testing.T) {
 	w := newWorld(5)
