@@ -56,3 +56,37 @@ func TestNamesAreGivenUpWhenTheirRecordsAreRead(t *testing.T) {
 		}
 	}
 }
+
+// While a sweep of everything holds back what is missing, what depends on that cannot be decided, however long it takes: patience begins when it ends. A sweep of what
+// is polled is short, and another one begins as patience would end: it changes nothing.
+func TestPatienceBeginsWhenNothingIsHeldBack(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		only  dirFlags
+		after time.Duration // the last pass of the sweep
+		want  bool          // it is given up
+	}{
+		{"a sweep of everything has just ended", 0, time.Second, false},
+		{"it has ended long ago", 0, 6 * time.Second, true},
+		{"a sweep of what is polled has just ended", dirSwept, time.Second, true},
+	} {
+		dir := t.TempDir()
+		bash(t, dir, "mkdir d; touch d/f")
+		w, _ := restarted(t, dir)
+		tr, clock := w.t, time.Now()
+		tr.now = func() time.Time { return clock }
+		d := w.next()
+		if w.sweep.only = tt.only; d == nil || w.sweep.ending {
+			t.Fatal("the sweep holds nothing back")
+		}
+		w.pass(d)
+		at := place{tr.s.find(tr.roots[0].node, "d"), "f"}
+		tr.patience[at] = wait{since: clock.Add(-time.Minute / 2), echo: 7} // it began during the sweep, and its echo came
+		tr.drained, tr.awake, tr.echoed = true, clock.Add(-time.Hour), 7
+		clock = clock.Add(tt.after)
+		p := &pass{t: tr, now: clock, dirt: newDirt(), order: []*item{{at: at, hint: &noHint, state: unreachable, carried: true}}}
+		if next, hopeless, _, _ := p.unfinished(); !hopeless.empty() != tt.want || next.empty() != tt.want {
+			t.Errorf("%s: it is given up: %t, want %t", tt.name, !hopeless.empty(), tt.want)
+		}
+	}
+}

@@ -1084,9 +1084,15 @@ const (
 	longestLag = time.Minute
 )
 
-// tooLong says whether something has been so for longer than stuckAfter, while there were passes that could have changed it.
+// tooLong says whether something has been so for longer than stuckAfter, while there were passes that could have changed it: in those of a sweep that holds
+// back what is missing, nothing is decided that depends on it.
 func (p *pass) tooLong(since time.Time) bool {
-	return p.now.Sub(since) > stuckAfter && p.now.Sub(p.t.awake) > stuckAfter
+	for _, from := range []time.Time{since, p.t.awake, p.t.heldTill} {
+		if p.now.Sub(from) <= stuckAfter {
+			return false
+		}
+	}
+	return true
 }
 
 // heardNew says whether any record came since the last pass.

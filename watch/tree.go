@@ -89,6 +89,7 @@ type tree struct {
 
 	passed     time.Time // when the last pass began
 	awake      time.Time // since when they follow each other: before that there was nothing to do, or the process was stopped
+	heldTill   time.Time // until then a sweep of everything held back what was missing, and with it what depends on that
 	stuckSince time.Time // nothing could be decided since then
 	wantSweep  bool      // and so everything has to be swept
 	dirMoved   bool      // a directory was renamed: mounts below it are elsewhere

@@ -446,6 +446,9 @@ func (w *Watcher) pass(d *dirt) {
 	p.match()
 	p.tell()
 	waiting := p.settle()
+	if hold && w.sweep.only == 0 { // the others are short, and begin as often as patience ends
+		t.heldTill = t.now()
+	}
 	t.room.give()
 	if t.wantSweep {
 		t.wantSweep = false
