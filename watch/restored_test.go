@@ -133,3 +133,71 @@ func TestMountedAgainDuringTheSweepAfterARestart(t *testing.T) {
 	w.restAfter = time.Time{}
 	goOn(t, w, "it is not watched anew", func() bool { return src.watched[m] > 0 && src.watched[e] > 0 })
 }
+
+// In a storm there come more directories than a sweep has begun with, faster than it lists them. They were listed as they came, so it does not list them again.
+func TestSweepLeavesOutWhatCameSinceItBegan(t *testing.T) {
+	dir := t.TempDir()
+	bash(t, dir, "mkdir -p d/e")
+	w, src := restarted(t, dir)
+	bash(t, dir, "for i in {1..200}; do mkdir -p d/n/$i; done")
+	w.pass(w.next()) // all that is remembered is listed, and what is new
+	if r := w.t.s.find(w.t.roots[0].node, "d/n/200"); r == 0 || src.watched[r] != 1 || w.sweep.ending {
+		t.Fatal("what is new was not watched, or the sweep was not under way")
+	}
+	step := newDirt()
+	if w.sweepStep(step); len(step.lists) > 0 || !w.sweep.ending {
+		t.Errorf("%d directories are listed again, up to %d of %d", len(step.lists), w.sweep.next, w.t.s.dirs.n)
+	}
+}
+
+// pasts remembers several roots.
+type pasts map[notify.FileID]*scanPast
+
+func (p pasts) of(root notify.FileID) *scanPast {
+	if p[root] == nil {
+		p[root] = &scanPast{}
+	}
+	return p[root]
+}
+
+func (p pasts) LoadTree(ctx context.Context, root notify.FileID, each PastEntry) ([]byte, notify.BatchNumber, error) {
+	return p.of(root).LoadTree(ctx, root, each)
+}
+
+func (p pasts) ResetTree(ctx context.Context, root notify.FileID, note []byte, walk func(add PastEntry) error, instead ...notify.FileID) (notify.BatchNumber, error) {
+	return p.of(root).ResetTree(ctx, root, note, walk, instead...)
+}
+
+func (p pasts) AmendTree(context.Context, notify.FileID, []byte, func(notify.FileID, *notify.Attr) bool) error {
+	return nil
+}
+
+// A root that is remembered is not there at the start, and comes while the others are swept: it is not live before it was swept as well.
+func TestRootComesDuringTheSweepAfterARestart(t *testing.T) {
+	base := t.TempDir()
+	bash(t, base, "mkdir -p a/{1..200} b/d")
+	past, src := pasts{}, &watchSource{watched: make(map[ref]int)}
+	var w *Watcher
+	for start := range 2 {
+		var err error
+		if w, err = New(Config{Roots: []Root{{Dir: base + "/a"}, {Dir: base + "/b"}}, Source: src, Sink: &memSink{}, Past: past}); err != nil {
+			t.Fatal(err)
+		}
+		if start > 0 {
+			bash(t, base, "mv b elsewhere")
+		}
+		for _, ri := range w.t.roots {
+			w.scan(t.Context(), ri)
+		}
+	}
+	w.ask(true)
+	w.pass(w.next())
+	bash(t, base, "mv elsewhere b; touch b/d/f")
+	a, b := w.t.roots[0], w.t.roots[1]
+	goOn(t, w, "they are not live", func() bool {
+		if b.phase == notify.Live && w.t.s.find(b.node, "d/f") == 0 {
+			t.Fatal("it is live, and was not swept")
+		}
+		return a.phase == notify.Live && b.phase == notify.Live
+	})
+}

@@ -56,6 +56,7 @@ func (w *Watcher) checkRoots(ctx context.Context) {
 	for _, ri := range t.roots {
 		if ri.node == 0 {
 			if err := w.scan(ctx, ri); err == nil && ri.restored {
+				w.sweep = nil // the one under way began without it
 				w.ask(true)
 			}
 			continue

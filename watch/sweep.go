@@ -10,6 +10,7 @@ import (
 // sweep is a look at every name of a set of directories.
 type sweep struct {
 	next    uint32    // index of the next dirInfo
+	till    uint32    // the first that there was not when it began: what has come since was listed as it came
 	only    dirFlags  // directories with one of these flags; 0: all
 	loss    bool      // records were lost: who asks is told by self_rescanned
 	first   bool      // after a start: nobody else wants the time
@@ -27,7 +28,7 @@ func (w *Watcher) ask(loss bool) {
 
 func (w *Watcher) begin(s *sweep) {
 	w.sweep = s
-	s.next, s.began = 1, time.Now()
+	s.next, s.till, s.began = 1, w.t.s.dirs.n, time.Now()
 	select {
 	case <-w.ready:
 	default:
@@ -53,7 +54,7 @@ const sweepDirs = 64
 func (w *Watcher) sweepStep(d *dirt) {
 	t, s := w.t, w.sweep
 	n := 0
-	for ; s.next < t.s.dirs.n && n < sweepDirs; s.next++ {
+	for ; s.next < s.till && n < sweepDirs; s.next++ {
 		di := t.s.dirs.at(s.next)
 		if di.node == 0 || di.flags&dirAttached == 0 || di.flags&dirOpaque != 0 || s.only != 0 && di.flags&s.only == 0 {
 			continue
