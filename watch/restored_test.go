@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -200,4 +201,19 @@ func TestRootComesDuringTheSweepAfterARestart(t *testing.T) {
 		}
 		return a.phase == notify.Live && b.phase == notify.Live
 	})
+}
+
+// How far a start is that sweeps what it remembers is told, as that of a first scan is.
+func TestProgressOfASweepAfterARestart(t *testing.T) {
+	dir := t.TempDir()
+	bash(t, dir, "mkdir {1..200}")
+	w, _ := restarted(t, dir)
+	var got []float64
+	for step := 0; w.t.roots[0].phase == notify.Indexing && step < 10; step++ {
+		w.pass(w.next())
+		got = append(got, w.States()[0].Progress)
+	}
+	if len(got) < 4 || !slices.IsSorted(got) || got[0] <= 0.2 || got[0] >= 0.5 || got[len(got)-1] != 1 {
+		t.Errorf("progress was %v, want it to rise from a third to 1", got)
+	}
 }

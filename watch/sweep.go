@@ -65,6 +65,9 @@ func (w *Watcher) sweepStep(d *dirt) {
 		d.list(di.node)
 		n += 1 + int(di.count)/64
 	}
+	if s.only == 0 {
+		t.sweptTo(s)
+	}
 	if n > 0 {
 		return
 	}
@@ -94,6 +97,17 @@ func (w *Watcher) sweepStep(d *dirt) {
 		}
 	}
 	clear(t.parked)
+}
+
+// sweptTo notes how far a sweep of everything is: the roots that are remembered are indexed by it.
+func (t *tree) sweptTo(s *sweep) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, ri := range t.roots {
+		if ri.restored {
+			ri.guess = min(float64(s.next)/float64(s.till), 0.99)
+		}
+	}
 }
 
 // sweepStepped ends a sweep when nothing is left of it, and gives the others at least half of the time.

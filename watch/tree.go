@@ -27,7 +27,7 @@ type rootInfo struct {
 	id      notify.FileID
 	phase   notify.RootPhase
 	indexed int64
-	guess   float64 // progress of the first scan, 0 to 1
+	guess   float64 // progress of the first scan, or of the sweep of what is remembered, 0 to 1
 	why     string  // it is away
 	since   time.Time
 
