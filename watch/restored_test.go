@@ -4,6 +4,7 @@ package watch
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -146,7 +147,7 @@ func TestSweepLeavesOutWhatCameSinceItBegan(t *testing.T) {
 		t.Fatal("what is new was not watched, or the sweep was not under way")
 	}
 	step := newDirt()
-	if w.sweepStep(step); len(step.lists) > 0 || !w.sweep.ending {
+	if w.sweepStep(step, 0); len(step.lists) > 0 || !w.sweep.ending {
 		t.Errorf("%d directories are listed again, up to %d of %d", len(step.lists), w.sweep.next, w.t.s.dirs.n)
 	}
 }
@@ -215,5 +216,22 @@ func TestProgressOfASweepAfterARestart(t *testing.T) {
 	}
 	if len(got) < 4 || !slices.IsSorted(got) || got[0] <= 0.2 || got[0] >= 0.5 || got[len(got)-1] != 1 {
 		t.Errorf("progress was %v, want it to rise from a third to 1", got)
+	}
+}
+
+// A start under load: a pass has thousands of names to look at, and takes long. The sweep gets a part of it, not some directories.
+func TestSweepAfterARestartKeepsPaceWithTheLoad(t *testing.T) {
+	dir := t.TempDir()
+	bash(t, dir, "mkdir {1..900}")
+	for _, tt := range []struct{ names, want int }{{10, sweepDirs}, {4000, 4000 / sweepShare}} {
+		w, _ := restarted(t, dir)
+		recs := make([]Record, tt.names)
+		for i := range recs {
+			recs[i] = Record{Dir: w.t.roots[0].node, Name: fmt.Append(nil, "gone", i), Op: OpCreate}
+		}
+		w.in.put(recs)
+		if d := w.next(); len(d.lists) > tt.want || len(d.lists) < tt.want-900/64 { // a directory with many names counts for more
+			t.Errorf("beside %d names %d directories are listed, want %d", tt.names, len(d.lists), tt.want)
+		}
 	}
 }

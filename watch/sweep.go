@@ -46,15 +46,22 @@ func (w *Watcher) begin(s *sweep) {
 	}
 }
 
-// sweepDirs is how many directories one step of a sweep lists.
-const sweepDirs = 64
+// sweepDirs is how many directories one step of a sweep lists. Of a pass over more than sweepShare times as many names that step would be a small part: under a
+// load there are few passes, and a start, which others wait for, would last as long as the load. It lists one for so many names.
+const (
+	sweepDirs  = 64
+	sweepShare = 8
+)
 
-// sweepStep adds the next directories of the sweep to what is to be looked at, or, at its end, what was held back: first the names, a pass full at a time,
-// however many have gone while nobody looked.
-func (w *Watcher) sweepStep(d *dirt) {
+// sweepStep adds the next directories of the sweep to what is to be looked at in a pass over so many names, or, at its end, what was held back: first the
+// names, a pass full at a time, however many have gone while nobody looked.
+func (w *Watcher) sweepStep(d *dirt, names int) {
 	t, s := w.t, w.sweep
-	n := 0
-	for ; s.next < s.till && n < sweepDirs; s.next++ {
+	n, most := 0, sweepDirs
+	if s.first {
+		most = max(most, names/sweepShare)
+	}
+	for ; s.next < s.till && n < most; s.next++ {
 		di := t.s.dirs.at(s.next)
 		if di.node == 0 || di.flags&dirAttached == 0 || di.flags&dirOpaque != 0 || s.only != 0 && di.flags&s.only == 0 {
 			continue

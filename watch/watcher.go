@@ -381,8 +381,11 @@ func (w *Watcher) next() *dirt {
 		}
 	}
 	if w.sweep != nil && !now.Before(w.restAfter) {
-		step := newDirt()
-		if w.sweepStep(step); !step.empty() || !w.unsettled(now) {
+		step, names := newDirt(), 0
+		if d != nil {
+			names = len(d.names)
+		}
+		if w.sweepStep(step, names); !step.empty() || !w.unsettled(now) {
 			w.sweep.stepped = true
 			if d == nil {
 				d = newDirt()

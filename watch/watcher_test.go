@@ -172,7 +172,7 @@ func sweepAll(w *Watcher) {
 	w.begin(&sweep{})
 	for w.sweep != nil {
 		d := newDirt()
-		w.sweepStep(d)
+		w.sweepStep(d, 0)
 		w.sweep.stepped = true
 		w.pass(d)
 	}
