@@ -87,6 +87,14 @@ func wantPhase(t *testing.T, r *watchtest.Rig, want notify.RootPhase) {
 	})
 }
 
+// wantScanned waits until the mirror is what a new scan finds, IDs included.
+func wantScanned(t *testing.T, r *watchtest.Rig) {
+	t.Helper()
+	eventually(t, func() string {
+		return strings.Join(watchtest.Diff("the mirror", r.Mirror.Listing(), "a new scan", watchtest.FreshListing(t, r.Dir)), "\n")
+	})
+}
+
 // wantMirrored waits until the mirror has what is on disk: for what no Sync waits for.
 func wantMirrored(t *testing.T, r *watchtest.Rig) {
 	t.Helper()
@@ -562,12 +570,7 @@ func TestMountsBelowTheRoot(t *testing.T) {
 		sh(t, top, "mkdir -p a/m; mount -t tmpfs none a/m; mkdir a/m/d; touch a/m/d/f")
 		wantMirrored(t, r)
 		sh(t, top, "mv a b; touch b/m/d/g")
-		eventually(t, func() string {
-			if diff := watchtest.Diff("the mirror", r.Mirror.Listing(), "a new scan", watchtest.FreshListing(t, top)); len(diff) > 0 {
-				return strings.Join(diff, "\n")
-			}
-			return ""
-		})
+		wantScanned(t, r)
 		sh(t, top, patient+"umount b/m")
 		wantMirrored(t, r)
 		for i := range 3 { // mounted again and again, with other content
@@ -594,12 +597,7 @@ func TestMountInARenamedDirectory(t *testing.T) {
 		r := watchtest.Start(t, kind, top, often)
 		for _, to := range []string{"b", "a", "c"} {
 			sh(t, top, "mv ? "+to+"; chmod 700 "+to+"/m; chmod 755 "+to+"/m")
-			eventually(t, func() string {
-				if diff := watchtest.Diff("the mirror", r.Mirror.Listing(), "a new scan", watchtest.FreshListing(t, top)); len(diff) > 0 {
-					return strings.Join(diff, "\n")
-				}
-				return ""
-			})
+			wantScanned(t, r)
 			sh(t, top, "touch -d yesterday "+to+"/m/d/f")
 			r.Sync(t)
 			for _, name := range []string{"/m", "/m/d", "/m/d/f"} {
@@ -630,16 +628,10 @@ func TestUnmountedInARenamedDirectory(t *testing.T) {
 		sh(t, base, "mkdir -p top/a/m; touch top/a/m/under")
 		mountScript(t, top, "mount -t tmpfs none a/m; mkdir a/m/d; touch a/m/d/f")
 		r := watchtest.Start(t, kind, top, often)
-		asOnDisk := func() {
-			t.Helper()
-			eventually(t, func() string {
-				return strings.Join(watchtest.Diff("the mirror", r.Mirror.Listing(), "a new scan", watchtest.FreshListing(t, top)), "\n")
-			})
-		}
 		sh(t, top, "mv a b")
-		asOnDisk()
+		wantScanned(t, r)
 		sh(t, top, "mv b c; "+patient+"umount c/m")
-		asOnDisk()
+		wantScanned(t, r)
 		sh(t, top, "mkdir c/m/e; touch c/m/e/g; echo 1 >> c/m/under")
 		r.Check(t)
 	})
@@ -774,12 +766,7 @@ func TestMountedOnItself(t *testing.T) {
 		mountScript(t, top, "mount -t tmpfs none m; mkdir -p m/b/e; touch m/b/e/f; mount --bind m/b m/b")
 		r := watchtest.Start(t, kind, top, often)
 		sh(t, top, "mount --bind a a")
-		eventually(t, func() string {
-			if diff := watchtest.Diff("the mirror", r.Mirror.Listing(), "a new scan", watchtest.FreshListing(t, top)); len(diff) > 0 {
-				return strings.Join(diff, "\n")
-			}
-			return ""
-		})
+		wantScanned(t, r)
 		wantTroubles(t, r, nil)
 		for _, path := range []string{"a/d/f", "m/b/e/f"} {
 			if _, ok := r.Mirror.Listing()[path]; !ok {

@@ -1,12 +1,10 @@
 package watch
 
 import (
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -17,13 +15,7 @@ import (
 func TestTouchedOutOfReach(t *testing.T) {
 	dir := t.TempDir()
 	f := filepath.Join(dir, "f")
-	touch := func(date string) {
-		t.Helper()
-		if out, err := exec.Command("touch", "-d", date, f).CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
-	}
-	touch("2000-01-01")
+	bash(t, dir, "touch -d 2000-01-01 f")
 	w, sink := start(t, dir)
 	for _, tt := range []struct {
 		date string
@@ -33,7 +25,7 @@ func TestTouchedOutOfReach(t *testing.T) {
 		{"2001-01-01T00:00:00Z", 978307200 * 1e9},
 		{"1601-01-01", -farTime * 1e9}, // a file system with few years, as ext4, sets its earliest
 	} {
-		touch(tt.date)
+		bash(t, dir, "touch -d "+tt.date+" f")
 		var s unix.Stat_t
 		if err := unix.Stat(f, &s); err != nil {
 			t.Fatal(err)
@@ -68,10 +60,7 @@ func TestTouchedOutOfReach(t *testing.T) {
 func TestDirectoryTellsAllItsTimes(t *testing.T) {
 	dir := t.TempDir()
 	var later atomic.Int64
-	begin := time.Now()
-	w, sink := start(t, dir, func(w *Watcher) {
-		w.t.now = func() time.Time { return begin.Add(time.Duration(later.Load())) } // it stands still
-	})
+	w, sink := start(t, dir, stopped(&later))
 	var last int64
 	for _, do := range []string{
 		"mkdir -p d/x && chmod 700 d",
@@ -79,9 +68,7 @@ func TestDirectoryTellsAllItsTimes(t *testing.T) {
 		"rmdir d/x",
 		"touch -m -d 2003-01-01 d",
 	} {
-		if out, err := exec.Command("bash", "-c", "cd "+dir+" && "+do).CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v: %s", do, err, out)
-		}
+		bash(t, dir, do)
 		if err := w.Sync(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -121,9 +108,7 @@ func TestDirectoryTellsAllItsTimes(t *testing.T) {
 func TestAccessedIn1970(t *testing.T) {
 	dir := t.TempDir()
 	w, sink := start(t, dir)
-	if out, err := exec.Command("bash", "-c", "cd "+dir+" && touch f && touch -a -d @0 f && touch -m -d @10 f").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	bash(t, dir, "touch f; touch -a -d @0 f; touch -m -d @10 f")
 	if err := w.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -228,15 +228,20 @@ func TestDirectoryTimesWhenTheClockIsSetBack(t *testing.T) {
 	}
 }
 
+// stopped is an option for start: a clock that moves only as later does, in nanoseconds.
+func stopped(later *atomic.Int64) func(*Watcher) {
+	begin := time.Now()
+	return func(w *Watcher) {
+		w.t.now = func() time.Time { return begin.Add(time.Duration(later.Load())) }
+	}
+}
+
 // While the modification time of a directory still has to be told, other notifications of it bear the one that was told: who keeps
 // their attributes, as the journal does, would else find nothing to tell after a restart.
 func TestDirectoryTimeThatWaits(t *testing.T) {
 	dir := t.TempDir()
 	var later atomic.Int64
-	begin := time.Now()
-	w, sink := start(t, dir, func(w *Watcher) {
-		w.t.now = func() time.Time { return begin.Add(time.Duration(later.Load())) } // it stands still
-	})
+	w, sink := start(t, dir, stopped(&later))
 	step := func(f func() error) (notes []notify.Notification) {
 		t.Helper()
 		if err := errors.Join(f(), w.Sync(t.Context())); err != nil {
