@@ -105,6 +105,9 @@ func TestAttributes(t *testing.T) {
 		if again := do(t, "GET", url+ref+"/info/attributes", "If-None-Match: "+tag); tag == "" || again.StatusCode != 304 {
 			t.Errorf("%s: unchanged, ETag %q: %s, want 304", ref, tag, again.Status)
 		}
+		if again := do(t, "GET", url+ref+"/info/attributes", `If-None-Match: "other", W/`+tag); again.StatusCode != 304 {
+			t.Errorf("%s: unchanged, and one of several tags is that: %s, want 304", ref, again.Status)
+		}
 		tree.Write("dir/f", 4098)
 		if again := do(t, "GET", url+ref+"/info/attributes", "If-None-Match: "+tag); again.StatusCode != 200 {
 			t.Errorf("%s: changed: %s, want 200", ref, again.Status)

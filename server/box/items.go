@@ -5,8 +5,6 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
-	"fmt"
-	"hash/fnv"
 	"math"
 	"net/http"
 	"net/url"
@@ -15,6 +13,7 @@ import (
 	"strings"
 
 	"fs_notify/notify"
+	"fs_notify/server/etag"
 )
 
 const maxItems = 1000 // in a page of a folder
@@ -42,15 +41,11 @@ func (a *API) serveItem(w http.ResponseWriter, r *http.Request, folder bool, id 
 		return writeJSON(w, r, append(list.appendPage(b, firstPage), "}\n"...))
 	}
 	// More than the file's own changes shows in the answer: the names of the folders that it is in do.
-	sum := fnv.New64a()
-	sum.Write(b)
-	tag := fmt.Sprintf(`"%d-%016x"`, it.seq, sum.Sum64())
+	tag := `"` + it.seq.String() + "-" + etag.Sum(b) + `"`
 	w.Header().Set("ETag", tag)
-	for t := range strings.SplitSeq(strings.Join(r.Header.Values("If-None-Match"), ","), ",") {
-		if t = strings.TrimSpace(t); t == "*" || strings.TrimPrefix(t, "W/") == tag {
-			w.WriteHeader(http.StatusNotModified)
-			return nil
-		}
+	if etag.Known(r, tag) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
 	}
 	return writeJSON(w, r, append(b, '\n'))
 }

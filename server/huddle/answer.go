@@ -7,7 +7,6 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"mime"
 	"net/http"
 	"strconv"
@@ -16,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"fs_notify/notify"
+	"fs_notify/server/etag"
 )
 
 // The media types. What a client's Accept does not decide is XML.
@@ -164,20 +164,16 @@ func answer(w http.ResponseWriter, r *http.Request, v any, modified time.Time) e
 	if isJSON {
 		contentType = dataJSON
 	}
-	sum := fnv.New64a()
-	sum.Write(body)
-	tag := fmt.Sprintf(`W/"%016x"`, sum.Sum64())
+	tag := `W/"` + etag.Sum(body) + `"`
 	headers(w)
 	h := w.Header()
 	if !modified.IsZero() {
 		h.Set("Last-Modified", modified.Format(http.TimeFormat))
 	}
 	h.Set("ETag", tag)
-	for t := range strings.SplitSeq(r.Header.Get("If-None-Match"), ",") {
-		if t = strings.TrimSpace(t); t == "*" || strings.TrimPrefix(t, "W/") == tag[2:] {
-			w.WriteHeader(http.StatusNotModified)
-			return nil
-		}
+	if etag.Known(r, tag) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
 	}
 	write(w, r, http.StatusOK, contentType, body)
 	return nil

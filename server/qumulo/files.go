@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"hash/fnv"
 	"io"
 	"net/http"
 	"path"
@@ -12,6 +11,7 @@ import (
 	"strings"
 
 	"fs_notify/notify"
+	"fs_notify/server/etag"
 )
 
 // serveEntries lists a directory as of one Seq: what a stream from that Seq goes on from.
@@ -310,13 +310,11 @@ func writeJSON(w http.ResponseWriter, r *http.Request, v any) error {
 		return &notify.Error{Op: "qumulo.writeJSON", Kind: notify.Internal, Err: err}
 	}
 	body = append(body, '\n')
-	sum := fnv.New64a()
-	sum.Write(body)
-	tag := fmt.Sprintf(`"%016x"`, sum.Sum64())
+	tag := `"` + etag.Sum(body) + `"`
 	h := w.Header()
 	h.Set("ETag", tag)
 	h.Set("Cache-Control", "no-cache")
-	if r.Method != http.MethodPost && r.Header.Get("If-None-Match") == tag {
+	if r.Method != http.MethodPost && etag.Known(r, tag) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
