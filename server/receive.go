@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -11,12 +10,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"fs_notify/notify"
 	"fs_notify/server/access"
-	"fs_notify/server/qumulo"
 )
 
 // receive does what comes before any handler: it says who asks, from where, and whether at all. A nil request was answered; done is to be
@@ -165,48 +162,6 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// conn is what is known of a connection.
-type conn struct {
-	active   atomic.Bool // something came
-	requests atomic.Int64
-	wait     time.Duration // it came too soon after others: so much
-}
-
-type connKey struct{}
-
-// connContext is for http.Server.
-func (s *Server) connContext(ctx context.Context, c net.Conn) context.Context {
-	k := &conn{}
-	if from, err := netip.ParseAddrPort(c.RemoteAddr().String()); err == nil && s.connect != nil && !s.trusted(from.Addr()) {
-		k.wait, _ = s.connect.Take(access.Network(from.Addr().Unmap().String()), time.Now())
-	}
-	s.conns.Store(c, k)
-	socket := c
-	if secure, ok := c.(*tls.Conn); ok {
-		socket = secure.NetConn()
-	}
-	if tcp, ok := socket.(*net.TCPConn); ok {
-		tune(tcp, 2*s.WriteTimeout) // a write that waits is to find out first
-	}
-	return context.WithValue(access.ConnContext(qumulo.ConnContext(ctx, c), c), connKey{}, k)
-}
-
-// connState is for http.Server. A connection on which something came but never a whole request, in time and of a sane size, is told to the log.
-func (s *Server) connState(c net.Conn, state http.ConnState) {
-	switch state {
-	case http.StateActive:
-		if k, ok := s.conns.Load(c); ok {
-			k.(*conn).active.Store(true)
-		}
-	case http.StateHijacked:
-		s.conns.Delete(c)
-	case http.StateClosed:
-		if k, ok := s.conns.LoadAndDelete(c); ok && k.(*conn).active.Load() && k.(*conn).requests.Load() == 0 {
-			s.Log.Info("connection closed: no request came on it in time, or none that can be read", "client", c.RemoteAddr().String())
-		}
-	}
-}
-
 // holders counts the streams of each token and each address.
 type holders struct {
 	mu sync.Mutex
@@ -260,7 +215,11 @@ func (s *Server) admit(r *http.Request) (release func(), err error) {
 		s.streams.Add(-1)
 		return nil, tooMany("this address has as many streams open as it may")
 	}
+	k, _ := r.Context().Value(connKey{}).(*conn)
 	return func() {
+		if k != nil {
+			s.conns.release(k)
+		}
 		s.holders.remove(name)
 		s.holders.remove(addr)
 		s.streams.Add(-1)

@@ -63,6 +63,7 @@ type Options struct {
 	MaxBodyBytes      int           // of a request's body; 2 MiB: what a protocol takes is less, and said in its own words
 	BodyTimeout       time.Duration // it must be there within; 30 s
 	MaxStreams        int           // streams at once; 20,000
+	MaxConns          int           // connections at once, those of streams among them; MaxStreams and 1,024 more
 	MaxTokenStreams   int           // and with one token, or of one user; no limit
 	MaxAddressStreams int           // and from one address; no limit
 	ConnectRate       int           // connections that one address may open each second, and ten times as many at once; no limit
@@ -115,7 +116,7 @@ type Server struct {
 	lost    atomic.Int64
 	holders holders // of streams
 	connect *access.Limiter
-	conns   sync.Map // net.Conn to *conn
+	conns   conns
 	origins *http.CrossOriginProtection
 
 	running sync.Once
@@ -133,6 +134,7 @@ func New(o Options) *Server {
 	def(&o.MaxBodyBytes, 2<<20)
 	def(&o.BodyTimeout, 30*time.Second)
 	def(&o.MaxStreams, 20000)
+	def(&o.MaxConns, o.MaxStreams+1024)
 	if o.Auth == nil {
 		o.Auth = access.Local{}
 	}
@@ -145,6 +147,7 @@ func New(o Options) *Server {
 	all := o.Files
 	o.Files = &guarded{Files: o.Files, log: o.Log, told: access.Limiter{Every: 100 * time.Millisecond, Burst: 1000}}
 	s := &Server{Options: o, all: all, feed: feed.New(o.Journal, feed.Options{Pagers: o.Pagers, Places: o.Files}), echo: echo.New()}
+	s.conns.max, s.conns.full = o.MaxConns, access.Limiter{Every: time.Minute, Burst: 1}
 	s.drain, s.stop = context.WithCancel(context.Background())
 	if o.ConnectRate > 0 {
 		s.connect = &access.Limiter{Every: time.Second / time.Duration(o.ConnectRate), Burst: 10 * o.ConnectRate}
@@ -432,6 +435,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		ConnContext:       s.connContext,
 		ConnState:         s.connState,
 	}
+	srv.RegisterOnShutdown(s.conns.hangUp) // net/http waits 5 s for those on which nothing has come yet
 	s.running.Do(s.write)
 	defer func() {
 		s.Drain()

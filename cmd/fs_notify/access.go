@@ -122,12 +122,21 @@ func parseNetworks(args []string) ([]netip.Prefix, error) {
 // usualStreams is --max-streams where nobody says otherwise.
 const usualStreams = 20_000
 
-// keptFiles is how many descriptors are not for streams: the disk is looked at, the journal written and other requests answered with them.
+// keptFiles is how many descriptors are not for streams: other requests are answered with half of them, the disk is looked at and the journal
+// written with the other half.
 const keptFiles = 256
 
 // roomForStreams is how many streams a process may have that may have so many files open.
 func roomForStreams(files uint64) int {
 	return int(min(files-min(keptFiles, files/2), math.MaxInt32))
+}
+
+// otherConns is how many connections there may be besides those of streams.
+const otherConns = 1024
+
+// roomForConns is how many connections a process may have that may have so many files open, and so many streams.
+func roomForConns(files uint64, streams int) int {
+	return int(min(files-min(keptFiles/2, files/4), uint64(streams)+otherConns, math.MaxInt32))
 }
 
 // apply tells a server to be who may ask. run follows the files until ctx ends; reload reads them again at once.
@@ -144,6 +153,7 @@ func (o *accessFlags) apply(s *server.Options, stateDir string) (run func(contex
 		s.Log.Log(context.Background(), level, "not so many streams as --max-streams: the process may not have more files open (RLIMIT_NOFILE, LimitNOFILE= of systemd)", "max-streams", s.MaxStreams, "streams", room)
 		s.MaxStreams = room
 	}
+	s.MaxConns = roomForConns(maxFiles(), s.MaxStreams)
 	s.Guarded, s.Open = map[string]access.Handler{}, map[string]access.Handler{}
 	if !o.guarded() {
 		s.Auth = thisMachine(o.hosts)

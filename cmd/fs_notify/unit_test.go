@@ -383,6 +383,17 @@ func TestRoomForStreams(t *testing.T) {
 	}
 }
 
+func TestRoomForConns(t *testing.T) {
+	for _, at := range []struct {
+		files         uint64
+		streams, want int
+	}{{0, 1, 0}, {60, 30, 45}, {1024, 768, 896}, {1024, 10, 896}, {20_000, 19_744, 19_872}, {100_000, 20_000, 21_024}, {math.MaxUint64, math.MaxInt32, math.MaxInt32}} {
+		if got := roomForConns(at.files, at.streams); got != at.want {
+			t.Errorf("%d files, %d streams: %d connections, want %d", at.files, at.streams, got, at.want)
+		}
+	}
+}
+
 func TestParseRoots(t *testing.T) {
 	base := t.TempDir()
 	base, _ = filepath.EvalSymlinks(base)
