@@ -151,12 +151,36 @@ func (p *pass) otherSpelling(s *said) {
 		return
 	}
 	for _, id := range p.t.ms.objectIDs(nil, s.object) {
-		p.names(id, 0, func(at place) {
-			if at.dir == i.at.dir && maybeOneName(at.name, i.at.name) {
-				p.wantAs(at, i)
-			}
-		})
+		for _, at := range p.spellings(id, i.at) {
+			p.wantAs(at, i)
+		}
 	}
+}
+
+// spellings gives the names of an object that may be one with a name, if its directory folds case.
+func (p *pass) spellings(id notify.FileID, of place) []place {
+	folded, name := p.folded[id], foldName(of.name)
+	if folded != nil && name != "" {
+		return slices.Concat(folded[place{of.dir, name}], folded[place{of.dir, ""}])
+	}
+	var alike, all []place
+	p.names(id, 0, func(at place) {
+		if all = append(all, at); at.dir == of.dir && maybeOneName(at.name, of.name) {
+			alike = append(alike, at)
+		}
+	})
+	if folded == nil && len(all) >= manyNames { // the records may speak of each
+		folded = make(map[place][]place)
+		for _, at := range all {
+			key := place{at.dir, foldName(at.name)}
+			folded[key] = append(folded[key], at)
+		}
+		if p.folded == nil {
+			p.folded = make(map[notify.FileID]map[place][]place)
+		}
+		p.folded[id] = folded
+	}
+	return alike
 }
 
 // wantAs has a name looked at of which the records speak by another spelling.

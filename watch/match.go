@@ -56,8 +56,20 @@ func (p *pass) spelled() bool {
 				names = append(names, i)
 			}
 		})
+		if len(names) == 1 {
+			continue
+		}
+		folded, all := make(map[place]int), make(map[ref]int) // how many are written so, and how many there are
 		for _, i := range names {
-			if slices.ContainsFunc(names, func(o *item) bool { return o != i && o.at.dir == i.at.dir && maybeOneName(i.at.name, o.at.name) }) {
+			folded[place{i.at.dir, foldName(i.at.name)}]++
+			all[i.at.dir]++
+		}
+		for _, i := range names {
+			alike := all[i.at.dir]
+			if name := foldName(i.at.name); name != "" {
+				alike = folded[place{i.at.dir, name}] + folded[place{i.at.dir, ""}]
+			}
+			if alike > 1 {
 				doubtful[i.at.dir] = append(doubtful[i.at.dir], i)
 			}
 		}
@@ -98,8 +110,19 @@ func (p *pass) spelled() bool {
 
 // maybeOneName says whether a directory that folds case may take two names for one.
 func maybeOneName(a, b string) bool {
-	ascii := func(s string) bool { return strings.IndexFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) < 0 }
-	return strings.EqualFold(a, b) || !ascii(a) || !ascii(b) // how letters are composed counts too
+	x, y := foldName(a), foldName(b)
+	return x == y || x == "" || y == ""
+}
+
+// foldName gives the same for names that a directory which folds case may take for one. Of a name that is not all ASCII it is "", and that may be one with any:
+// how letters are composed counts too.
+func foldName(name string) string {
+	for i := range len(name) {
+		if name[i] >= utf8.RuneSelf {
+			return ""
+		}
+	}
+	return strings.ToLower(name)
 }
 
 // oneName settles it where a file that has one name only was found under several, as it was renamed between the looks. It is where the newest look found it,
@@ -133,6 +156,7 @@ func (p *pass) oneName() {
 		}
 		p.gained[id] = slices.DeleteFunc(to, func(g *item) bool {
 			g.held = (tie || g != newest) && p.now.Sub(p.waitOf(g).since) < time.Second
+			g.sorted = !g.held
 			return g.held
 		})
 		for _, i := range names[len(to):] {
@@ -161,6 +185,7 @@ func (p *pass) sort() {
 	clear(p.lostBy)
 	clear(p.gained)
 	for _, i := range p.order {
+		i.sorted = false
 		if to := p.dest(i); i.believed && (i.state == present || to != nil && to.believed) {
 			continue // it is known which name it comes from, or goes to
 		}
@@ -168,6 +193,7 @@ func (p *pass) sort() {
 			p.lostBy[i.oldID] = append(p.lostBy[i.oldID], i)
 		}
 		if i.gains() {
+			i.sorted = true
 			p.gained[i.look.id] = append(p.gained[i.look.id], i)
 		}
 	}
@@ -190,11 +216,8 @@ func (p *pass) match() {
 	for id, to := range p.gained {
 		from := p.lostBy[id]
 		for _, l := range from { // where the records saw it go
-			dest := p.dest(l)
-			for _, g := range to {
-				if g == dest && g.from == nil && l.to == nil && g.look.attr.IsDir() == l.oldDir {
-					p.pair(l, g)
-				}
+			if g := p.dest(l); g != nil && g.sorted && g.look.id == id && g.from == nil && l.to == nil && g.look.attr.IsDir() == l.oldDir {
+				p.pair(l, g)
 			}
 		}
 		var l, g *item

@@ -30,13 +30,14 @@ type pass struct {
 	shared   map[notify.FileID]shared // of objects with many names
 	fresh    map[notify.FileID]ref    // directories found, by identity
 	freshAt  map[ref]*item
-	postpone []ref                // directories whose listing is left to the next pass
-	mtimes   map[ref]dirTime      // of directories that were looked at
-	saidBy   map[notify.FileID]Op // what records say of objects that were written or closed, unless the name by which they do leads there
-	overdue  map[ref]bool         // directories whose time cannot wait any longer
-	filled   map[ref]bool         // new directories that got entries
-	found    map[ref]*item        // directories of the tree that were found under another name
-	searched map[ref]bool         // directories that were listed for what is missing in them
+	postpone []ref                               // directories whose listing is left to the next pass
+	mtimes   map[ref]dirTime                     // of directories that were looked at
+	folded   map[notify.FileID]map[place][]place // the names of objects with many, by foldName
+	saidBy   map[notify.FileID]Op                // what records say of objects that were written or closed, unless the name by which they do leads there
+	overdue  map[ref]bool                        // directories whose time cannot wait any longer
+	filled   map[ref]bool                        // new directories that got entries
+	found    map[ref]*item                       // directories of the tree that were found under another name
+	searched map[ref]bool                        // directories that were listed for what is missing in them
 	stuck    map[ref]*job
 	away     map[ref]error // roots
 	followed []*item       // names where nobody saw what the records say had come there
@@ -87,6 +88,7 @@ type item struct {
 	to       *item // lost: where the object is now
 	fate     fate
 	held     bool
+	sorted   bool // it is in pass.gained
 	stale    bool // the object that was told was seen elsewhere after it had been seen here
 	losing   bool // on the stack of the ordering
 	gaining  bool
