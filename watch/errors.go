@@ -48,3 +48,13 @@ func explain(err error) string {
 	}
 	return err.Error()
 }
+
+// isUnmounted says whether an error is that of a mount behind which nothing is any more.
+func isUnmounted(err error) bool {
+	for _, e := range []error{syscall.ENOTCONN, syscall.ENODEV, syscall.ENXIO, syscall.ESTALE} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"fs_notify/notify"
 	"fs_notify/watch"
 )
@@ -89,6 +91,39 @@ func TestSilentFileSystem(t *testing.T) {
 			f.remove("old")
 			wantFile(t, w, "/b/old", false)
 			if told := l.take(); strings.Contains(told, "self_") || strings.Count(told, "removed") != 1 {
+				t.Errorf("told was\n%s", told)
+			}
+		})
+	}
+}
+
+// So it is with one whose answer is an error that says nothing of what is there.
+func TestFileSystemThatFails(t *testing.T) {
+	for _, failure := range []unix.Errno{unix.EHOSTDOWN, unix.ETIMEDOUT, unix.EIO, unix.EPERM, unix.EREMOTEIO} {
+		t.Run(unix.ErrnoName(failure), func(t *testing.T) {
+			t.Parallel()
+			top := t.TempDir()
+			sh(t, top, "mkdir a b")
+			f := newFuse(t, filepath.Join(top, "b"), "old")
+			w, l := farAndNear(t, filepath.Join(top, "a"), filepath.Join(top, "b"))
+			runs(t, w)
+			wantFile(t, w, "/b/old", true)
+			for i := range 2 {
+				f.fail(failure)
+				eventually(t, func() string {
+					if r := w.Roots()[1]; r.Phase != notify.Live || r.DegradedCount == 0 {
+						return fmt.Sprintf("want it live and degraded: %+v", r)
+					}
+					return ""
+				})
+				sh(t, top, fmt.Sprintf("touch a/meanwhile%d", i))
+				wantFile(t, w, fmt.Sprintf("/a/meanwhile%d", i), true)
+				f.fail(0)
+				f.add(fmt.Sprint("later", i))
+				wantFile(t, w, fmt.Sprintf("/b/later%d", i), true)
+				wantRoot(t, w, 1, notify.Live, false)
+			}
+			if told := l.take(); strings.Contains(told, "self_") || strings.Contains(told, "removed") {
 				t.Errorf("told was\n%s", told)
 			}
 		})

@@ -22,8 +22,9 @@ type fuse struct {
 	names   []string // of the nodes from fuseFirst on; "": removed
 	mtime   uint64
 	silent  bool
-	silence uint32 // the next request of this kind is where it stops answering; 0: none
-	slow    uint32 // requests of this kind are answered when it is told to
+	silence uint32     // the next request of this kind is where it stops answering; 0: none
+	slow    uint32     // requests of this kind are answered when it is told to
+	broken  unix.Errno // what every request is answered with; 0: it works
 	late    []func()
 	asked   map[uint32]int // requests of each kind so far
 }
@@ -97,6 +98,13 @@ func (f *fuse) slowly(op uint32) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.slow = op
+}
+
+// fail has it answer everything with an error; 0: as it should be.
+func (f *fuse) fail(err unix.Errno) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.broken = err
 }
 
 // await waits until there are n more requests of a kind.
@@ -177,6 +185,9 @@ func words(numbers ...any) []byte {
 }
 
 func (f *fuse) reply(op uint32, node uint64, in []byte) ([]byte, unix.Errno) {
+	if f.broken != 0 {
+		return nil, f.broken
+	}
 	switch op {
 	case fuseInit:
 		return append(words(uint32(7), uint32(31), uint32(0), uint32(0), uint16(16), uint16(12), uint32(4096), uint32(1)), make([]byte, 36)...), 0

@@ -45,14 +45,16 @@ func closeFD(fd dirFD) {
 
 // openRoot opens a root by its path, symlinks followed: which directory it is, the caller checks.
 func openRoot(path string) (dirFD, error) {
-	return unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	return retry(func() (int, error) { return unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0) })
 }
 
 // openBelow opens a directory below root without ever leaving it or following a symlink. Paths
 // longer than the kernel takes at once are walked in pieces.
 func openBelow(root dirFD, path string) (dirFD, error) {
 	if path == "" {
-		return unix.Openat(root, ".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		return retry(func() (int, error) {
+			return unix.Openat(root, ".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		})
 	}
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS}
@@ -170,10 +172,16 @@ func (l *looker) handleOf(dir dirFD, name string, fid bool) ([]byte, error) {
 	h := &l.handle
 	binary.NativeEndian.PutUint32(h[:], uint32(len(h)-8))
 	var mnt int32
-	_, _, e := unix.Syscall6(unix.SYS_NAME_TO_HANDLE_AT, uintptr(dir), uintptr(unsafe.Pointer(l.cname(name))),
-		uintptr(unsafe.Pointer(h)), uintptr(unsafe.Pointer(&mnt)), uintptr(flags), 0)
-	if e != 0 {
-		return nil, e
+	for {
+		_, _, e := unix.Syscall6(unix.SYS_NAME_TO_HANDLE_AT, uintptr(dir), uintptr(unsafe.Pointer(l.cname(name))),
+			uintptr(unsafe.Pointer(h)), uintptr(unsafe.Pointer(&mnt)), uintptr(flags), 0)
+		if e == unix.EINTR {
+			continue
+		}
+		if e != 0 {
+			return nil, e
+		}
+		break
 	}
 	n := binary.NativeEndian.Uint32(h[:])
 	return h[4 : 8+n], nil
@@ -276,7 +284,9 @@ func openList(dir dirFD) (int, error) {
 
 // glance waits until whoever is changing the names in a directory has done so.
 func glance(dir dirFD) {
-	fd, err := unix.Openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	fd, err := retry(func() (int, error) {
+		return unix.Openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	})
 	if err != nil {
 		return
 	}
@@ -299,7 +309,9 @@ func (l *looker) probe(dir dirFD, name string, m *mount) error {
 		}
 		return err
 	}
-	fd, err := unix.Openat(dir, orDot(name), unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := retry(func() (int, error) {
+		return unix.Openat(dir, orDot(name), unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	})
 	if err != nil {
 		return err
 	}
@@ -309,7 +321,7 @@ func (l *looker) probe(dir dirFD, name string, m *mount) error {
 		return err
 	}
 	var st unix.Statfs_t
-	if err := unix.Fstatfs(fd, &st); err == unix.ENOSYS {
+	if _, err := retry(func() (int, error) { return 0, unix.Fstatfs(fd, &st) }); err == unix.ENOSYS {
 		m.opaque = err.Error() // for good
 	} else if err != nil {
 		return err

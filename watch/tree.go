@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"fs_notify/notify"
@@ -239,7 +238,7 @@ func (t *tree) openRoot(l *looker, root ref) (dirFD, error) {
 	defer l.to(t.ms.far(ri.Dir, ""))()
 	fd, err := ask(l, func(*looker) (dirFD, error) { return openRoot(ri.Dir) }, closeFD)
 	if err != nil {
-		return noFD, awayUnless(err)
+		return noFD, awayIf(err)
 	}
 	var a notify.Attr
 	mnt, _, err := l.stat(fd, "", &a)
@@ -260,15 +259,14 @@ func (t *tree) openRoot(l *looker, root ref) (dirFD, error) {
 	if err == nil {
 		err = errElsewhere
 	}
-	return noFD, awayUnless(err)
+	return noFD, awayIf(err)
 }
 
-// awayUnless takes an error of a root's directory for a sign that it is not there, unless it only says that nobody can look now.
-func awayUnless(err error) error {
-	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EACCES, syscall.EIO, errSilent} {
-		if errors.Is(err, e) {
-			return err
-		}
+// awayIf takes an error of a root's directory for a sign that it is not there, if it says so: that another one stands there, or none, or that what had mounted it is
+// dead. Any other only says that nobody can look now.
+func awayIf(err error) error {
+	if !isElsewhere(err) && !errors.Is(err, errElsewhere) && !isUnmounted(err) {
+		return err
 	}
 	return errRootAway{err}
 }
