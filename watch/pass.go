@@ -355,7 +355,7 @@ func (p *pass) again(i *item) {
 // at (once a watch), turned up elsewhere (maxPlaces a directory), or an ID is of two objects (maxCollided). A directory is listed once for each reason to, once for what is missing in it, and beyond maxLooks
 // names, as when new ones come faster than they are looked at, the rest is left to the next pass.
 func (p *pass) see() {
-	for rounds := 0; len(p.todo) > 0 || p.unstick() || p.search(); rounds++ {
+	for rounds := 0; len(p.todo) > 0 || p.unstick() || p.overtaken() || p.search(); rounds++ {
 		jobs := make([]*job, 0, len(p.todo))
 		for r, j := range p.todo {
 			if len(p.found) > 0 {
@@ -676,9 +676,10 @@ func (p *pass) foundTwice(r ref, i *item) {
 
 // shared is what all names of an object were told in this pass, as one of them was looked at.
 type shared struct {
-	ops   Op // records that are about the object
-	ctime int64
+	ops   Op    // records that are about the object
+	ctime int64 // of the newest look
 	ino   uint64
+	late  bool // that is newer than when they were told: see overtaken
 }
 
 // manyNames is from how many names on an object's names are told only what is news to them.
@@ -700,13 +701,17 @@ func (p *pass) namesakes(i *item) {
 	if i.records && !i.gains() {
 		ops = i.passedOn()
 	}
-	if s, ok := p.shared[i.look.id]; ok && ops&^s.ops == 0 && i.look.attr.Ctime <= s.ctime && i.look.attr.Ino == s.ino {
-		return // each name would ask for all the others again
+	if s, ok := p.shared[i.look.id]; ok && ops&^s.ops == 0 && i.look.attr.Ino == s.ino { // each name would ask for all the others again
+		if i.look.attr.Ctime > s.ctime {
+			s.ctime, s.late = i.look.attr.Ctime, true
+			p.shared[i.look.id] = s
+		}
+		return
 	}
 	names := 0
 	defer func() {
 		if names >= manyNames {
-			p.share(i.look.id, shared{ops, i.look.attr.Ctime, i.look.attr.Ino})
+			p.share(i.look.id, shared{ops: ops, ctime: i.look.attr.Ctime, ino: i.look.attr.Ino})
 		}
 	}()
 	for k := t.s.byID(i.look.id); k != 0; k = t.s.sameID(k) {
@@ -739,6 +744,25 @@ func (p *pass) namesakes(i *item) {
 			p.again(i)
 		}
 	}
+}
+
+// overtaken has the names of objects with many looked at once more that were looked at before the object changed: all at once, as somebody may be changing it
+// again and again.
+func (p *pass) overtaken() bool {
+	for id, s := range p.shared {
+		if !s.late {
+			continue
+		}
+		s.late = false
+		p.shared[id] = s
+		p.names(id, 0, func(at place) {
+			if i := p.item(at); i != nil && i.state == present && i.look.id == id && i.look.attr.Ctime < s.ctime && i.tries < 2 {
+				i.tries++
+				p.again(i)
+			}
+		})
+	}
+	return len(p.todo) > 0
 }
 
 // isTmpfileName says whether a name is the kernel's for a file made by O_TMPFILE: "#" and the inode number.

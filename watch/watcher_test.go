@@ -46,7 +46,7 @@ func (m *memSink) take() (out []notify.Notification) {
 }
 
 // start watches dir until the test ends; what is given changes the watcher before.
-func start(t *testing.T, dir string, changes ...func(w *Watcher)) (*Watcher, *memSink) {
+func start(t testing.TB, dir string, changes ...func(w *Watcher)) (*Watcher, *memSink) {
 	t.Helper()
 	src, err := NewFsnotify()
 	if err != nil {
