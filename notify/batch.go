@@ -186,11 +186,48 @@ func (b Bounds) Oldest() Seq { return b.Base.End() }
 func (b Bounds) Newest() Seq { return b.Head.End() }
 
 // MaxBatchBytes is how large the notifications of one batch may be together, as
-// measured by [Notification.Weight]; one that alone is larger goes alone.
+// measured by [Notification.Weight]; what must not be cut and is larger goes alone. It is never twice as large.
 const MaxBatchBytes = 1 << 20
 
-// Weight is about how many bytes n takes in memory or on the wire.
-func (n *Notification) Weight() int { return 64 + len(n.Path) + 21*len(n.Spine) + len(n.Stream) }
+// Load is how much of a batch notifications take.
+type Load struct {
+	Indexes int
+	Weight  int
+}
+
+// MaxBatch is the load of a batch, with the exception that MaxBatchBytes has.
+var MaxBatch = Load{BatchIndexes, MaxBatchBytes}
+
+// LoadOf is what notes take together.
+func LoadOf(notes []Notification) (l Load) {
+	for i := range notes {
+		l.Add(&notes[i])
+	}
+	return l
+}
+
+// Add counts one notification more.
+func (l *Load) Add(n *Notification) {
+	l.Indexes += n.Width()
+	l.Weight += n.Weight()
+}
+
+// And is what two loads take together.
+func (l Load) And(m Load) Load { return Load{l.Indexes + m.Indexes, l.Weight + m.Weight} }
+
+// Within says whether there is room for l where there is room for most.
+func (l Load) Within(most Load) bool { return l.Indexes <= most.Indexes && l.Weight <= most.Weight }
+
+// Weight is about how many bytes n takes in memory. Its JSON is at most eight times as long.
+func (n *Notification) Weight() int {
+	w := 64 + len(n.Path) + 21*len(n.Spine) + len(n.Stream)
+	if n.Attr.X != nil {
+		for i := range n.Attr.X.Streams {
+			w += 32 + len(n.Attr.X.Streams[i].Name)
+		}
+	}
+	return w
+}
 
 // Width is how many indexes n takes in its batch.
 func (n *Notification) Width() int {

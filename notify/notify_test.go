@@ -317,3 +317,20 @@ func TestByID(t *testing.T) {
 		}
 	}
 }
+
+// The bounds of events are made of the bounds of batches.
+func TestJSONIsNoLongerThanItsWeightSays(t *testing.T) {
+	for _, name := range []string{"", "a", "\xff", "\x01", "\u2028", strings.Repeat("\xff/", 32<<10)} {
+		for _, depth := range []int{1, 2, 1025} {
+			n := Notification{Type: ChildExtraAttrsChanged, Path: name, Stream: name, Seq: MaxSeq, Link: MaxSeq,
+				Attr:  Attr{Mode: ModeBlock | 0o7777, UID: 1<<32 - 1, GID: 1<<32 - 1, Size: -1 << 63, Mtime: -1 << 63},
+				Actor: &Actor{PID: -1 << 31, UID: 1<<32 - 1, Command: strings.Repeat("\xff", 15)}}
+			for range depth {
+				n.Spine = append(n.Spine, 1<<63-1)
+			}
+			if got := len(AppendJSON(nil, &n, 0, FieldsAll)); got > 8*n.Weight() {
+				t.Errorf("%d bytes of a weight of %d", got, n.Weight())
+			}
+		}
+	}
+}

@@ -60,12 +60,16 @@ const (
 
 const (
 	packAbove = 512      // bytes of notes: less is stored plain
-	maxWeight = 64 << 20 // of the notifications of one batch: beyond it they are refused, both ways
 	maxPlain  = 64 << 20 // bytes of notes
 	crcSize   = 4
 )
 
 var (
+	// Beyond these the notifications of one batch are refused. In the stored form each may take 256 bytes more than its weight: so
+	// what is written can be read.
+	maxWritten = notify.Load{Indexes: notify.BatchIndexes, Weight: maxPlain / 2}
+	maxRead    = notify.Load{Indexes: notify.BatchIndexes, Weight: maxPlain}
+
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 	errFormat  = errors.New("the bytes are not of this format")
 	errCRC     = errors.New("the checksum is wrong")
@@ -376,14 +380,13 @@ func decodeNotes(plain []byte) ([]notify.Notification, error) {
 	notes := make([]notify.Notification, count)
 	type span struct{ from, to uint32 }
 	var (
-		places  = make([]span, count)                      // of each path in paths
-		paths   = make([]byte, 0, len(plain))              // all paths, one after the other
-		ids     = make([]notify.FileID, 0, len(plain)/8+1) // room for spines
-		zero    notify.Notification
-		prev    = &zero
-		at      span // of the path before
-		weight  int
-		indexes int
+		places = make([]span, count)                      // of each path in paths
+		paths  = make([]byte, 0, len(plain))              // all paths, one after the other
+		ids    = make([]notify.FileID, 0, len(plain)/8+1) // room for spines
+		zero   notify.Notification
+		prev   = &zero
+		at     span // of the path before
+		load   notify.Load
 	)
 	for i := range notes {
 		n := &notes[i]
@@ -421,7 +424,7 @@ func decodeNotes(plain []byte) ([]notify.Notification, error) {
 				shared == len(prev.Spine) && rest == 0 && sharedPath == len(oldPath) && restPath == 0:
 				return nil, errFormat
 			}
-			if weight += sharedPath + restPath; weight > maxWeight {
+			if load.Weight += sharedPath + restPath; !load.Within(maxRead) {
 				return nil, errFormat
 			}
 			from := uint32(len(paths))
@@ -444,6 +447,9 @@ func decodeNotes(plain []byte) ([]notify.Notification, error) {
 			}
 			n.Link = notify.Seq(other + 1)
 		}
+		if load.Add(n); !load.Within(maxRead) { // it has no path and no attributes yet: those count where they are read
+			return nil, errFormat
+		}
 		n.Actor = prev.Actor
 		if flags&hasActor != 0 {
 			n.Actor = in.actor()
@@ -454,11 +460,6 @@ func decodeNotes(plain []byte) ([]notify.Notification, error) {
 		same := i > 0 && n.ID() == prev.ID()
 		if err := in.attr(&n.Attr, &prev.Attr, same, flags&hasAttr != 0); err != nil {
 			return nil, err
-		}
-		indexes += n.Width()
-		weight += n.Weight()
-		if indexes > notify.BatchIndexes || weight > maxWeight {
-			return nil, errFormat
 		}
 		prev = n
 	}
@@ -526,10 +527,10 @@ func (r *reader) int() int64 {
 	return int64(v>>1) ^ -int64(v&1)
 }
 
-// count reads the number of things of a size of which a batch cannot have more than maxWeight bytes.
+// count reads the number of things of a size of which a batch cannot have more than maxPlain bytes.
 func (r *reader) count(size int) int {
 	v := r.uvarint()
-	if v > maxWeight/uint64(size) {
+	if v > maxPlain/uint64(size) {
 		r.bad = true
 		return 0
 	}

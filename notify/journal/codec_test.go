@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"fs_notify/notify"
@@ -287,5 +288,43 @@ func BenchmarkDecode(b *testing.B) {
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(count), "ns/note")
 		})
+	}
+}
+
+// What may be written can be read: notifications of all that they can have, as many and as heavy as a batch takes.
+func TestWhatIsWrittenCanBeRead(t *testing.T) {
+	var notes []notify.Notification
+	for i := range notify.BatchIndexes {
+		k := uint64(i)<<50 | uint64(i) // nothing is as in the one before
+		n := notify.Notification{Type: notify.ChildStreamMovedTo, Link: notify.Seq(notify.BatchIndexes - i), Stream: fmt.Sprint(i), Actor: &notify.Actor{PID: int32(-i), UID: ^uint32(i), Command: fmt.Sprintf("command %7d", i)},
+			Attr: notify.Attr{Mode: ^uint32(i), UID: ^uint32(i), GID: ^uint32(i), Nlink: ^uint32(i), Flags: ^uint32(i), Ino: k << 1, Size: -int64(k), Mtime: int64(k << 1), Ctime: -int64(k << 2), Atime: int64(k << 1), Btime: -int64(k << 2),
+				X: &notify.Xattrs{ACL: k + 1, DOS: k + 1, DOSBtime: -int64(k) - 1, Other: k + 1}}}
+		for j := range 1 + i%250 {
+			n.Attr.X.Streams = append(n.Attr.X.Streams, notify.Stream{Name: fmt.Sprint(i, j), Size: -int64(k), Digest: k})
+		}
+		for j := range 4 {
+			n.Spine = append(n.Spine, notify.FileID(k)+notify.FileID(j)+1)
+		}
+		notes = append(notes, n)
+	}
+	rest := maxWritten.Weight - notify.LoadOf(notes).Weight
+	for i := range notes {
+		notes[i].Path = strings.Repeat(string(rune('0'+i%10)), rest/len(notes))
+	}
+	if err := checkNotes("test", 1, notes); err != nil {
+		t.Fatal(err)
+	}
+	var rows rowEncoder
+	r := rows.encode(2, 1, 0, 1, notes)
+	b, err := r.decode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(b.Notes) != len(notes) || !reflect.DeepEqual(b.Notes[9].Attr, notes[9].Attr) {
+		t.Errorf("%d notifications came out of %d", len(b.Notes), len(notes))
+	}
+	notes[0].Path += strings.Repeat("x", notify.BatchIndexes)
+	if err := checkNotes("test", 1, notes); err == nil {
+		t.Error("more than can be read was taken")
 	}
 }

@@ -49,10 +49,10 @@ func checkNotes(op string, root notify.FileID, notes []notify.Notification) erro
 	if len(notes) == 0 {
 		return invalid("a batch without notifications")
 	}
-	indexes := 0
+	var load notify.Load
 	for i := range notes {
 		n := &notes[i]
-		indexes += n.Width()
+		load.Add(n)
 		switch {
 		case n.Type >= notify.NumTypes:
 			return invalid("notification %d has the unknown type %d", i, n.Type)
@@ -62,8 +62,8 @@ func checkNotes(op string, root notify.FileID, notes []notify.Notification) erro
 			return invalid("notification %d is linked to number %d of %d", i, n.Link, len(notes))
 		}
 	}
-	if indexes > notify.BatchIndexes {
-		return invalid("a batch of %d indexes: %d is the most", indexes, notify.BatchIndexes)
+	if !load.Within(maxWritten) {
+		return invalid("a batch of %d indexes and %d bytes: %d and %d are the most", load.Indexes, load.Weight, maxWritten.Indexes, maxWritten.Weight)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -264,6 +265,10 @@ func (s *story) refused() {
 	for i := range many {
 		many[i] = Note(notify.ChildFileAdded, A, fmt.Sprint(i))
 	}
+	heavy := slices.Clone(many[:600])
+	for i := range heavy {
+		heavy[i].Path = strings.Repeat("x", 64<<10)
+	}
 	linked := Note(notify.ChildFileMovedFrom, A, "x")
 	linked.Link = 2
 	for _, tt := range []struct {
@@ -274,6 +279,7 @@ func (s *story) refused() {
 		{"none", A, nil},
 		{"no root", 0, many[:1]},
 		{"too many indexes", A, many},
+		{"too many bytes", A, heavy},
 		{"no spine", A, []notify.Notification{{Type: notify.ChildFileAdded}}},
 		{"unknown type", A, []notify.Notification{{Type: 77, Spine: notify.Spine{A}}}},
 		{"a link out of the batch", A, []notify.Notification{linked}},
