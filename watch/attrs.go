@@ -12,7 +12,8 @@ import (
 type writer struct {
 	out      []*rootOut // of each root that has some
 	cur      *rootOut   // of the group under way
-	floating int        // moved_froms whose moved_to is still to come
+	group    notify.Load
+	floating int // moved_froms whose moved_to is still to come
 
 	// where the entry of the last notification is; good until the tree changes
 	last      ref
@@ -23,10 +24,10 @@ type writer struct {
 
 // rootOut is what was told of a root and not handed on yet.
 type rootOut struct {
-	root    ref
-	notes   []notify.Notification
-	ends    []int // of the groups
-	indexes int   // that they need
+	root  ref
+	notes []notify.Notification
+	ends  []int // of the groups
+	load  notify.Load
 }
 
 func (o *rootOut) begin() int {
@@ -61,6 +62,7 @@ func (p *pass) emitStream(typ notify.Type, r ref, i *item, stream string) int {
 	if i != nil {
 		n.Actor = t.actors.of(i.pid, p.now)
 	}
+	p.group.Add(n)
 	return len(o.notes) - o.begin()
 }
 
@@ -79,7 +81,7 @@ func (p *pass) hand(o *rootOut) {
 		return
 	}
 	p.t.out.add(p.t.s.node(o.root).id, o.notes, o.ends)
-	o.notes, o.ends, o.indexes = p.t.out.room(), o.ends[:0], 0
+	o.notes, o.ends, o.load = p.t.out.room(), o.ends[:0], notify.Load{}
 }
 
 // changed forgets where the last entry was, before a name in the tree changes.
@@ -94,33 +96,28 @@ func (p *pass) link(from, to int) {
 // close ends a group, unless a half of a rename is still to come.
 func (p *pass) close() {
 	o := p.cur
-	if o != nil && p.floating > 0 && indexes(o.notes[o.begin():]) > maxOpen {
+	if o != nil && p.floating > 0 && !p.group.Within(maxOpen) {
 		p.cutLoose()
 	}
 	if o != nil && p.floating == 0 && len(o.notes) > o.begin() {
-		o.indexes += indexes(o.notes[o.begin():])
+		o.load = o.load.And(p.group)
 		o.ends = append(o.ends, len(o.notes))
-		if o.indexes > notify.BatchIndexes*7/8 {
+		if !o.load.Within(nearlyFull) {
 			p.hand(o)
 		}
-		p.cur = nil
+		p.cur, p.group = nil, notify.Load{}
 	}
 }
 
 // closeLong is close for a group that has grown long, where nothing in it is linked to what follows: a group has to go into one batch.
 func (p *pass) closeLong() {
-	if o := p.cur; o != nil && len(o.notes)-o.begin() > maxOpen/notify.WideIndexes {
+	if !p.group.Within(maxOpen) {
 		p.close()
 	}
 }
 
-// indexes is how many indexes notifications need.
-func indexes(notes []notify.Notification) (n int) {
-	for i := range notes {
-		n += notes[i].Width()
-	}
-	return n
-}
+// nearlyFull is what is collected of a root before it is handed on.
+var nearlyFull = notify.Load{Indexes: notify.BatchIndexes * 7 / 8, Weight: notify.MaxBatchBytes * 7 / 8}
 
 // flush hands the notifications on, while the tree cannot be seen in between.
 func (p *pass) flush() {

@@ -471,8 +471,9 @@ func (p *pass) listBelow(r ref) {
 	})
 }
 
-// maxOpen bounds a group, in indexes: it has to go into one batch, with room for what still has to come into it.
-const maxOpen = notify.BatchIndexes / 2
+// maxOpen is how far a group may grow that could be ended: it has to go into one batch, and onto the wire in one event, with what still
+// comes into it at once. That is never more than what is told of one entry under one name, and so less than as much again.
+var maxOpen = notify.Load{Indexes: notify.BatchIndexes / 2, Weight: notify.MaxBatchBytes}
 
 // cutLoose gives up that the halves of the renames under way stay in one batch: each is told as one that left and one that entered.
 func (p *pass) cutLoose() {

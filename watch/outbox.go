@@ -40,13 +40,12 @@ const (
 )
 
 type outBatch struct {
-	root    notify.FileID
-	notes   []notify.Notification // in a room
-	indexes int
-	weight  int
-	sealed  bool
-	done    chan struct{} // closed when it was appended
-	number  notify.BatchNumber
+	root   notify.FileID
+	notes  []notify.Notification // in a room
+	load   notify.Load
+	sealed bool
+	done   chan struct{} // closed when it was appended
+	number notify.BatchNumber
 }
 
 func newOutbox(head notify.BatchNumber) *outbox {
@@ -71,7 +70,7 @@ func (o *outbox) add(root notify.FileID, notes []notify.Notification, ends []int
 	var b *outBatch
 	if n := len(o.queue); n > 0 && !o.queue[n-1].sealed && o.queue[n-1].root == root {
 		b = o.queue[n-1]
-		if b.indexes > notify.BatchIndexes/2 && b.indexes+indexes(notes) > notify.BatchIndexes { // then notes need not be copied
+		if b.load.Indexes > notify.BatchIndexes/2 && !b.load.And(notify.LoadOf(notes)).Within(notify.MaxBatch) { // then notes need not be copied
 			b = nil
 		}
 	}
@@ -90,12 +89,8 @@ func (o *outbox) add(root notify.FileID, notes []notify.Notification, ends []int
 	}
 	for _, end := range ends {
 		g := notes[begin:end]
-		indexes, weight := 0, 0
-		for i := range g {
-			indexes += g[i].Width()
-			weight += g[i].Weight()
-		}
-		if b == nil || b.indexes+indexes > notify.BatchIndexes || b.weight+weight > notify.MaxBatchBytes {
+		load := notify.LoadOf(g)
+		if b == nil || !b.load.And(load).Within(notify.MaxBatch) {
 			if b != nil {
 				put(begin)
 			}
@@ -108,9 +103,8 @@ func (o *outbox) add(root notify.FileID, notes []notify.Notification, ends []int
 				g[i].Link += base
 			}
 		}
-		b.indexes += indexes
-		b.weight += weight
-		o.weight += weight
+		b.load = b.load.And(load)
+		o.weight += load.Weight
 		begin = end
 	}
 	put(begin)
@@ -237,7 +231,7 @@ func (o *outbox) run(ctx context.Context, sink Sink) error {
 		b.number = number
 		close(b.done)
 		o.mu.Lock()
-		o.weight -= b.weight
+		o.weight -= b.load.Weight
 		o.last, o.flying = b, nil
 		o.signal()
 		o.mu.Unlock()

@@ -113,8 +113,8 @@ func TestNotificationsStayWhatTheyAre(t *testing.T) {
 	}
 	next := make([]int, 2)
 	for _, notes := range s.kept {
-		if n := indexes(notes); n > notify.BatchIndexes {
-			t.Errorf("a batch needs %d indexes", n)
+		if load := notify.LoadOf(notes); !load.Within(notify.MaxBatch) {
+			t.Errorf("a batch of %+v", load)
 		}
 		for i, n := range notes {
 			r := int(n.Spine[0]) - 1

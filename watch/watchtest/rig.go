@@ -34,15 +34,14 @@ type sink struct {
 	keep   bool
 }
 
+// mostLoad is what no batch exceeds, not even one of which nothing must be cut off: see notify.MaxBatchBytes.
+var mostLoad = notify.Load{Indexes: notify.BatchIndexes, Weight: 2 * notify.MaxBatchBytes}
+
 func (s *sink) Append(_ context.Context, root notify.FileID, notes []notify.Notification) (notify.BatchNumber, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	width := 0
-	for i := range notes {
-		width += notes[i].Width()
-	}
-	if width > notify.BatchIndexes {
-		return 0, fmt.Errorf("a batch of %d indexes", width)
+	if load := notify.LoadOf(notes); !load.Within(mostLoad) {
+		return 0, fmt.Errorf("a batch of %d indexes and %d bytes", load.Indexes, load.Weight)
 	}
 	b := &notify.Batch{Root: root, Notes: notes}
 	b.Assign(max(notify.NumberAt(time.Now()), s.number+1), s.number, 0)
