@@ -25,7 +25,9 @@ import (
 // Defaults and limits of Options.
 const (
 	DefaultLiveness = 45 * time.Second // three keepalives
-	DefaultMaxEvent = 8 << 20          // bytes; servers send frames of 60 KiB, larger ones only for a single huge notification
+	// DefaultMaxEvent is in bytes. Servers send frames of 60 KiB, larger ones only for what must not be cut: that weighs less than two batches,
+	// and its JSON is at most eight times as long.
+	DefaultMaxEvent = 8 * 2 * notify.MaxBatchBytes
 
 	firstWait = 500 * time.Millisecond // before the first reconnect, where the server names no retry:
 	leastWait = 100 * time.Millisecond // whatever the server names
