@@ -536,6 +536,9 @@ type nameHint struct {
 	landed  bool      // and so was the present one, which came
 	wrote   bool      // and it was written to, by a name that it lost
 	adrift  bool      // something that came from outside was here last
+	// swapped: something came from outside to the name, and right after it something left it for there. The records do not say which objects
+	// these are: if anything is there now, they have changed places.
+	swapped bool
 }
 
 // occupant is an object that stands under some name.
@@ -547,9 +550,10 @@ type occupant struct {
 	seen   time.Time // when it came, if that was by a rename
 	hops   int       // renames by which it came
 	none   bool
-	closed bool  // by a name that it lost
-	wrote  bool  // likewise
-	via    int32 // for what was told under a name before the records said that it came there: the name it came from, plus one; 0: none
+	closed bool   // by a name that it lost
+	wrote  bool   // likewise
+	object string // Record.Object; "" for those that stood there before
+	via    int32  // for what was told under a name before the records said that it came there: the name it came from, plus one; 0: none
 }
 
 // toldThere says whether the object of a record is the one that was told under a name. It is not certain if the records do not say which objects they are about.
@@ -571,8 +575,10 @@ func (d *dirt) hints(olds []ref, told toldThere) []nameHint {
 		who    occupant
 		from   int32
 		record *hint
+		swaps  bool // as nameHint.swapped has it
 	}
 	var flying map[uint32]half
+	displaced := make(map[int32]occupant) // by what came to a name and is there, nothing else of which was said since
 	end := func(o occupant, f fate) {
 		if !o.none && o.orig >= 0 && !o.other {
 			h[o.orig].fate = f
@@ -587,6 +593,10 @@ func (d *dirt) hints(olds []ref, told toldThere) []nameHint {
 				return occupant{orig: m.name, other: true}
 			}
 		}
+		if old, ok := displaced[m.name]; ok && m.object != "" && who.object != "" && m.object != who.object {
+			end(old, fateUnknown) // they have changed places
+			return old
+		}
 		occ[m.name] = occupant{none: true}
 		return who
 	}
@@ -600,7 +610,8 @@ func (d *dirt) hints(olds []ref, told toldThere) []nameHint {
 			}
 		}
 		if m.op&OpCreate != 0 { // first: in a merged record only the disk knows whether it is still there
-			occ[m.name] = occupant{orig: -1, how: OpCreate}
+			occ[m.name] = occupant{orig: -1, how: OpCreate, object: m.object}
+			delete(displaced, m.name)
 		}
 		if m.op&OpMovedTo != 0 {
 			who, via := occupant{orig: -1, how: m.op & (OpMovedTo | OpFromNew)}, int32(0)
@@ -625,6 +636,10 @@ func (d *dirt) hints(olds []ref, told toldThere) []nameHint {
 				}
 			}
 			end(occ[m.name], fateRemoved)
+			if delete(displaced, m.name); !occ[m.name].none {
+				displaced[m.name] = occ[m.name]
+			}
+			who.object = m.object
 			occ[m.name] = who
 		}
 		if m.op&OpMovedFrom != 0 {
@@ -635,11 +650,15 @@ func (d *dirt) hints(olds []ref, told toldThere) []nameHint {
 				if flying == nil {
 					flying = make(map[uint32]half)
 				}
-				flying[m.cookie] = half{who, m.name, m}
+				old, ok := displaced[m.name]
+				swaps := ok && m.object == "" && old.orig == m.name && who.orig < 0 && who.how == OpMovedTo && who.hops == 0
+				flying[m.cookie] = half{who, m.name, m, swaps}
 			}
+			delete(displaced, m.name)
 		}
 		if m.op&OpDelete != 0 {
 			end(leaves(m), fateRemoved)
+			delete(displaced, m.name)
 		}
 	}
 	d.open = len(flying)
@@ -647,6 +666,7 @@ func (d *dirt) hints(olds []ref, told toldThere) []nameHint {
 		f.record.open = true
 		if o := f.who; o.orig < 0 && !o.none && o.how == OpMovedTo {
 			h[f.from].adrift = true
+			h[f.from].swapped = f.swaps && occ[f.from].none
 		} else if !o.none && o.orig >= 0 && !o.other {
 			h[o.orig].fate = fateHalf
 			if f.from != o.orig {

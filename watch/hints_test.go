@@ -27,6 +27,11 @@ func TestHints(t *testing.T) {
 		{name: "another one was there before and after", told: "Y@f", records: "X:f>g X:g>f", want: "Y@f"},
 		{name: "another one was removed before", told: "Y@f", records: "X:-f", want: "Y@f", unnamed: "Y removed"},
 		{name: "a record that was merged with an earlier one is missing", told: "X@f", records: "X:f>tmp X:tmp>f X:tmp>f", want: "X@f", unnamed: "X removed"},
+		{name: "changes places with one from outside", told: "X@f", records: "Y:>f X:f>", want: "X half", unnamed: "X removed"},
+		{name: "changes places, after a rename", told: "X@f", records: "X:f>g Y:>g X:g>", want: "X half", unnamed: "X removed"},
+		{name: "two that change places", told: "X@f Y@g", records: "X:f>g Y:g>f", want: "X@g Y@f", unnamed: "X@f Y removed"},
+		{name: "two that change places, and one goes on", told: "X@f Y@g", records: "X:f>g Y:g>f Y:f>h", want: "X@g Y@h", unnamed: "X@h Y removed"},
+		{name: "overwritten by one that goes on", told: "X@f Y@g", records: "X:f>g X:g>h", want: "X@h Y removed"},
 		{name: "half way", told: "X@f", records: "X:f>", want: "X half"},
 	} {
 		for _, named := range []bool{true, false} {

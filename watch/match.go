@@ -201,6 +201,11 @@ func (p *pass) sort() {
 
 // match decides for each name what it lost and what it gained.
 func (p *pass) match() {
+	for _, i := range p.order {
+		if i.hint.swapped && i.loses() && i.gains() { // it was no rename over it, behind which that one went on
+			i.hint.fate, i.hint.arrived = fateHalf, OpMovedTo
+		}
+	}
 	p.sort()
 	if p.spelled() {
 		p.sort()
