@@ -147,6 +147,7 @@ func (p *pass) compare(i *item) {
 			moved = moved || touched
 		}
 		fresh := p.now.Sub(time.Unix(0, a.Ctime))
+		heard := i.records || i.ops&OpAttrib != 0 // what was heard by another name counts: all are told the same
 		switch {
 		case i.entered && p.isWritten(i): // it is told as it is, and nobody knows what it was before
 			p.content(r, i)
@@ -154,7 +155,7 @@ func (p *pass) compare(i *item) {
 			wrote && i.look.mount.coarse && fresh < coarseClock,
 			i.ops&OpModify != 0 && i.look.mount.grain(a) == wholeSecond, // once too often rather than not at all
 			wrote && fresh < proofWait && t.isUnproved(r, a.Ctime),
-			(!i.records || i.from != nil) && !wrote && (a.Size != was.Size || a.Mtime != was.Mtime):
+			(!heard || i.from != nil) && !wrote && (a.Size != was.Size || a.Mtime != was.Mtime):
 			p.emit(notify.ChildDataWritten, r, i)
 			t.proved(r)
 		case moved && fresh < proofWait:
