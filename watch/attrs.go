@@ -172,8 +172,11 @@ func (p *pass) compare(i *item) {
 		if !isDir {
 			p.emit(notify.ChildMtimeChanged, r, i)
 		}
-		if !t.s.reads && i.ops&OpAttrib != 0 && i.ops&OpModify == 0 && i.from == nil && (!isDir || timesSet(a)) {
+		if !t.s.reads && i.ops&OpAttrib != 0 && i.ops&OpModify == 0 && i.from == nil && timesSet(a) && !t.toldSet(r, a.Mtime) {
 			p.emit(notify.ChildAtimeChanged, r, i) // setting one time alone is told as MODIFY or ACCESS
+			if isDir {
+				t.dirsSet[r] = a.Mtime
+			}
 		}
 	}
 	if t.s.reads {
@@ -247,10 +250,20 @@ func (p *pass) onlyXattrs(i *item, r ref, was *notify.Attr, touched bool) {
 	p.emit(notify.ChildExtraAttrsChanged, r, i)
 }
 
-// timesSet says whether a directory has got its modification time from somebody: one that comes of a change of its
-// entries is between its birth and its last change, and later than its access time.
+// setAgo is how far from its change time the modification time of a file has to be for having been set, by the record of a change that was no write.
+const setAgo = 2 * time.Second
+
+// timesSet says whether an entry has got its modification time from somebody: one that comes of a write, or of a change of a directory's
+// entries, is between its birth and its last change, and later than its access time. That of a file is near to the last change, too: what has moved that was
+// a write of which the record is still to come, or something right after it.
 func timesSet(a *notify.Attr) bool {
-	return a.Mtime == a.Atime || a.Mtime < a.Btime || a.Mtime > a.Ctime
+	return a.Mtime == a.Atime || a.Mtime < a.Btime || a.Mtime > a.Ctime || !a.IsDir() && a.Ctime-a.Mtime > int64(setAgo)
+}
+
+// toldSet says whether the access time of a directory was told with this modification time, which is still to be told.
+func (t *tree) toldSet(r ref, mtime int64) bool {
+	told, ok := t.dirsSet[r]
+	return ok && told == mtime
 }
 
 func orNone(x *notify.Xattrs) *notify.Xattrs {

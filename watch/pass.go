@@ -941,7 +941,7 @@ func (p *pass) tellTime(r ref, seen dirTime, filled bool) {
 	t := p.t
 	n, d := t.s.node(r), t.s.dir(r)
 	if n.parent == 0 || d.flags&dirAttached == 0 || n.mtime == seen.mtime && !filled {
-		t.late.drop(r)
+		t.onTime(r)
 		return
 	}
 	if since := time.Duration(p.now.UnixNano() - d.told); since >= 0 && since < mtimePause { // less than none: the clock was set back
@@ -950,11 +950,17 @@ func (p *pass) tellTime(r ref, seen dirTime, filled bool) {
 	}
 	n.mtime = seen.mtime
 	d.told = p.now.UnixNano()
-	t.late.drop(r)
+	t.onTime(r)
 	p.emit(notify.ChildMtimeChanged, r, nil)
 	a := &p.cur.notes[len(p.cur.notes)-1].Attr
 	a.Ctime, a.Atime = seen.ctime, seen.atime
 	p.close()
+}
+
+// onTime notes that a directory has no time that is still to be told.
+func (t *tree) onTime(r ref) {
+	t.late.drop(r)
+	delete(t.dirsSet, r)
 }
 
 // settle keeps what could not be decided for the next pass, and gives back what was found but not told.

@@ -71,6 +71,7 @@ type tree struct {
 	parked   map[ref]struct{}   // directories that were not where they should be during the sweep
 	checks   checks             // of what was believed
 	late     dueDirs            // directories whose mtime has to be told, and when
+	dirsSet  map[ref]int64      // of them, modification times that were set: the access time was told
 	unproved [2]map[ref]int64   // change time of files that changed without proof of writing, yet: new ones, older ones
 	provedAt time.Time          // when the new ones became the older ones
 	// whose streams may be in the middle of a rename, and when that was first seen
@@ -126,7 +127,7 @@ const (
 func newTree(src Source, out *outbox, log *slog.Logger, now func() time.Time) *tree {
 	return &tree{s: store{reads: src.Caps().Reads}, src: src, out: out, log: log, now: now, lookers: [2]*looker{{}, {}},
 		patience: make(map[place]wait), echo: func() uint64 { return 0 }, missing: make(map[place]struct{}), parked: make(map[ref]struct{}),
-		doubt: math.MaxInt64, trouble: make(map[ref]trouble), streamsSince: make(map[notify.FileID]time.Time), own: make(map[[2]uint64]bool)}
+		doubt: math.MaxInt64, trouble: make(map[ref]trouble), streamsSince: make(map[notify.FileID]time.Time), dirsSet: make(map[ref]int64), own: make(map[[2]uint64]bool)}
 }
 
 func (t *tree) rootInfo(r ref) *rootInfo {
@@ -710,7 +711,7 @@ func (t *tree) drop(r ref) {
 	t.src.Unwatch(r)
 	t.srcMu.Unlock()
 	t.dropped = true
-	t.late.drop(r)
+	t.onTime(r)
 	t.checks.drop(r)
 	delete(t.parked, r)
 	if t.s.dir(r).flags&(dirDegraded|dirOpaque) != 0 {

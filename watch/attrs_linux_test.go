@@ -1,0 +1,69 @@
+package watch
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// after tells the watcher of records of names in its root and gives what it tells then.
+func after(w *Watcher, op Op, names ...string) (told []string) {
+	recs := make([]Record, len(names))
+	for i, name := range names {
+		recs[i] = Record{Dir: w.t.roots[0].node, Name: []byte(name), Op: op}
+	}
+	w.in.put(recs)
+	w.pass(cmp.Or(w.next(), newDirt()))
+	for _, o := range w.out.queue {
+		for _, n := range o.notes {
+			told = append(told, strings.TrimPrefix(n.Type.String(), "child_")+" "+n.Path)
+		}
+	}
+	w.out.queue = nil
+	return told
+}
+
+func wantTold(t *testing.T, when string, got []string, want ...string) {
+	t.Helper()
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("%s: told %q, want %q", when, got, want)
+	}
+}
+
+// The times of a directory are set, and its mode is changed again and again before its modification time is told: who has set the time is told once.
+func TestDirectoryTimesAreSetOnce(t *testing.T) {
+	dir, w := scanned(t, "mkdir d")
+	begin := time.Now()
+	w.t.now = func() time.Time { return begin }
+	bash(t, dir, "touch d/f")
+	w.in.put([]Record{{Dir: w.t.s.find(w.t.roots[0].node, "d"), Name: []byte("f"), Op: OpCreate}})
+	wantTold(t, "a file", after(w, 0), "file_added d/f", "mtime_changed d")
+	bash(t, dir, "touch -d 2001-01-01 d")
+	wantTold(t, "times", after(w, OpAttrib, "d"), "atime_changed d")
+	for _, mode := range []string{"700", "711", "755"} {
+		bash(t, dir, "chmod "+mode+" d")
+		wantTold(t, mode, after(w, OpAttrib, "d"), "acl_changed d")
+	}
+	bash(t, dir, "touch -d 2002-01-01 d")
+	wantTold(t, "other times", after(w, OpAttrib, "d"), "atime_changed d")
+	begin = begin.Add(time.Hour)
+	wantTold(t, "at last", after(w, 0), "mtime_changed d")
+	if n := len(w.t.dirsSet); n != 0 {
+		t.Errorf("%d directories are remembered that have no time to be told", n)
+	}
+}
+
+// Times are set in many ways, and told as such.
+func TestTimesThatWereSet(t *testing.T) {
+	for _, touch := range []string{
+		"touch f", "touch -d 2001-01-01 f", "touch -d 2100-01-01 f", "touch -d '1 second ago' f", "touch -r other f",
+	} {
+		dir, w := scanned(t, "touch -d 2000-01-01 f; touch -a -d 2003-01-01 other; touch -m -d 2004-01-01 other")
+		bash(t, dir, touch)
+		wantTold(t, touch, after(w, OpAttrib, "f"), "mtime_changed f", "atime_changed f")
+	}
+}
