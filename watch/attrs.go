@@ -130,8 +130,14 @@ func (p *pass) flush() {
 	p.out = nil
 }
 
-// proofWait is how long after a change a record may still prove that it was a write.
-const proofWait = 2 * time.Second
+// unproved is a modification time that was told without a record of writing, yet: it may be behind the look, or come with the close of a file that was
+// written through memory, however long that takes.
+type unproved struct {
+	file  ref
+	mtime int64
+}
+
+const maxUnproved = 1 << 14
 
 // compare tells how an entry differs from what was told of it, and remembers the new state.
 func (p *pass) compare(i *item) {
@@ -154,12 +160,12 @@ func (p *pass) compare(i *item) {
 		case wrote && moved,
 			wrote && i.look.mount.coarse && fresh < coarseClock,
 			i.ops&OpModify != 0 && i.look.mount.grain(a) == wholeSecond, // once too often rather than not at all
-			wrote && fresh < proofWait && t.isUnproved(r, a.Ctime),
+			wrote && t.unproved.has(unproved{r, a.Mtime}),
 			(!heard || i.from != nil) && !wrote && (a.Size != was.Size || a.Mtime != was.Mtime):
 			p.emit(notify.ChildDataWritten, r, i)
-			t.proved(r)
-		case moved && fresh < proofWait:
-			t.unprovedAt(r, a.Ctime, p.now)
+			t.unproved.drop(unproved{r, a.Mtime})
+		case moved:
+			t.unproved.add(unproved{r, a.Mtime}, maxUnproved)
 		}
 		if a.Size != was.Size {
 			p.emit(notify.ChildSizeChanged, r, i)
@@ -271,29 +277,6 @@ func orNone(x *notify.Xattrs) *notify.Xattrs {
 		return &notify.Xattrs{}
 	}
 	return x
-}
-
-// unprovedAt remembers that an entry was told to have changed without proof of writing: a record
-// may be behind the look.
-func (t *tree) unprovedAt(r ref, ctime int64, now time.Time) {
-	if now.Sub(t.provedAt) > proofWait {
-		t.unproved[1], t.unproved[0] = t.unproved[0], make(map[ref]int64)
-		t.provedAt = now
-	}
-	t.unproved[0][r] = ctime
-}
-
-func (t *tree) isUnproved(r ref, ctime int64) bool {
-	c, ok := t.unproved[0][r]
-	if !ok {
-		c, ok = t.unproved[1][r]
-	}
-	return ok && c == ctime
-}
-
-func (t *tree) proved(r ref) {
-	delete(t.unproved[0], r)
-	delete(t.unproved[1], r)
 }
 
 // streamsDiff is how the alternate data streams of an entry differ from what was told. Both lists are sorted by name.

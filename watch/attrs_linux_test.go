@@ -2,10 +2,13 @@ package watch
 
 import (
 	"cmp"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // after tells the watcher of records of names in its root and gives what it tells then.
@@ -32,6 +35,51 @@ func wantTold(t *testing.T, when string, got []string, want ...string) {
 	if !slices.Equal(got, want) {
 		t.Errorf("%s: told %q, want %q", when, got, want)
 	}
+}
+
+// mapped writes to a file through memory, and gives what ends that.
+func mapped(t *testing.T, path string) (end func()) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := unix.Mmap(int(f.Fd()), 0, 1, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(20 * time.Millisecond) // mapping it was a read: that has another time
+	m[0]++
+	return func() {
+		unix.Munmap(m)
+		f.Close()
+	}
+}
+
+// The mode of a file is changed while it is written through memory: that is told at once, and that data was written when it is closed at last. Nobody has set
+// its access time.
+func TestWrittenThroughMemoryForLong(t *testing.T) {
+	dir, w := scanned(t, "printf hello > f; ln f g; touch -a -d 2001-01-01 f")
+	begin, later := time.Now(), time.Duration(0)
+	w.t.now = func() time.Time { return begin.Add(later) }
+	end := mapped(t, dir+"/f")
+	defer end()
+	bash(t, dir, "chmod 600 f")
+	wantTold(t, "chmod", after(w, OpAttrib, "f"), "mtime_changed f", "acl_changed f", "mtime_changed g", "acl_changed g")
+	bash(t, dir, "chmod 640 f")
+	wantTold(t, "chmod", after(w, OpAttrib, "f"), "acl_changed f", "acl_changed g")
+	later = time.Hour
+	end()
+	wantTold(t, "close", after(w, OpCloseWrite, "f"), "data_written f", "data_written g", "file_closed f", "file_closed g")
+	wantTold(t, "close", after(w, OpCloseWrite, "f"), "file_closed f", "file_closed g")
+}
+
+// A look that comes because of another record finds a write before there is one of that: it is told under all names, when the record comes.
+func TestWrittenBeforeItsRecord(t *testing.T) {
+	dir, w := scanned(t, "printf hello > f; ln f g; touch -d 2001-01-01 f")
+	bash(t, dir, "printf hallo > f")
+	wantTold(t, "a look", after(w, OpAttrib, "f"), "mtime_changed f", "mtime_changed g")
+	wantTold(t, "the record", after(w, OpModify, "f"), "data_written f", "data_written g")
 }
 
 // The times of a directory are set, and its mode is changed again and again before its modification time is told: who has set the time is told once.

@@ -72,8 +72,7 @@ type tree struct {
 	checks   checks             // of what was believed
 	late     dueDirs            // directories whose mtime has to be told, and when
 	dirsSet  map[ref]int64      // of them, modification times that were set: the access time was told
-	unproved [2]map[ref]int64   // change time of files that changed without proof of writing, yet: new ones, older ones
-	provedAt time.Time          // when the new ones became the older ones
+	unproved recent[unproved]   // changes of files
 	// whose streams may be in the middle of a rename, and when that was first seen
 	streamsSince map[notify.FileID]time.Time
 	deadNames
