@@ -609,7 +609,7 @@ func (p *pass) seen(i *item) {
 		case lk.attr.Ctime < i.newer && i.tries < 2: // it was looked at before the object changed
 			i.tries++
 			p.again(i)
-		case (!lk.same || i.passedOn()&(OpModify|OpCloseWrite) != 0) && (lk.attr.Nlink != 1 || t.s.nlink(i.old) != 1): // else this is its only name
+		case (!lk.same || i.passedOn()&(OpModify|OpCloseWrite) != 0 || t.s.accessed(i.old, &lk.attr)) && (lk.attr.Nlink != 1 || t.s.nlink(i.old) != 1): // else this is its only name
 			p.namesakes(i)
 		}
 		return

@@ -439,6 +439,11 @@ func (s *store) setAs(r, other ref) {
 	}
 }
 
+// accessed says whether something has another access time than it was told with, if reads are told.
+func (s *store) accessed(r ref, a *notify.Attr) bool {
+	return s.reads && *s.atimes.at(uint32(r)) != a.Atime
+}
+
 // setX replaces the extended attributes.
 func (s *store) setX(r ref, x *notify.Xattrs) {
 	if n := s.node(r); n.x != 0 || x != nil {
