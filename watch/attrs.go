@@ -2,7 +2,6 @@ package watch
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	"fs_notify/notify"
@@ -285,14 +284,13 @@ type streamsDiff struct {
 }
 
 func diffStreams(was, is []notify.Stream) (d streamsDiff) {
-	byName := func(a notify.Stream, name string) int { return strings.Compare(a.Name, name) }
 	for _, s := range was {
-		if _, ok := slices.BinarySearchFunc(is, s.Name, byName); !ok {
+		if _, ok := findStream(is, s.Name); !ok {
 			d.gone = append(d.gone, s)
 		}
 	}
 	for _, s := range is {
-		if _, ok := slices.BinarySearchFunc(was, s.Name, byName); ok {
+		if _, ok := findStream(was, s.Name); ok {
 			d.kept = append(d.kept, s)
 		} else {
 			d.come = append(d.come, s)

@@ -418,17 +418,18 @@ func kernelAtLeast(major, minor int) bool {
 }
 
 // xattrs digests the extended attributes of a name in a directory, or of the directory
-// itself if name is "": as ".", since what was opened with O_PATH has none to give. nil: there are none.
-func (l *looker) xattrs(dir dirFD, name string) (*notify.Xattrs, error) {
+// itself if name is "": as ".", since what was opened with O_PATH has none to give. nil: there are none. Those that cannot be read are
+// taken to be as they were told.
+func (l *looker) xattrs(dir dirFD, name string, told *notify.Xattrs) (*notify.Xattrs, error) {
 	if l.far != nil {
 		name = strings.Clone(name)
-		return ask(l, func(l *looker) (*notify.Xattrs, error) { return l.xattrs(dir, name) }, nil)
+		return ask(l, func(l *looker) (*notify.Xattrs, error) { return l.xattrs(dir, name, told) }, nil)
 	}
 	n, e := l.listXattr(dir, name)
 	if e == unix.EOPNOTSUPP || e == 0 && n == 0 {
 		return nil, nil
 	}
-	var x notify.Xattrs
+	var x, unreadable notify.Xattrs
 	var label uint64
 	switch e {
 	case 0:
@@ -452,11 +453,12 @@ func (l *looker) xattrs(dir dirFD, name string) (*notify.Xattrs, error) {
 		case unix.ENODATA: // removed since it was listed
 		case unix.ENOENT, unix.ENOTDIR:
 			return nil, e
-		default: // unreadable to us: that it is there can still be told
-			addXattr(&x, string(list[:end]), nil)
+		default:
+			addXattr(&unreadable, string(list[:end]), nil)
 		}
 		list = list[end+1:]
 	}
+	standIn(&x, &unreadable, orNone(told))
 	if equalXattrs(&x, &notify.Xattrs{}) {
 		return nil, nil
 	}

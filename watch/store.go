@@ -453,6 +453,14 @@ func (s *store) setX(r ref, x *notify.Xattrs) {
 	}
 }
 
+// xattrsOf gives the extended attributes that an object was told with, as far as they were read.
+func (s *store) xattrsOf(id notify.FileID) *notify.Xattrs {
+	if r := s.byID(id); r != 0 {
+		return s.xattrs.get(s.node(r).x)
+	}
+	return nil
+}
+
 // leaveX notes of a node without extended attributes that these were not read.
 func (s *store) leaveX(r ref) {
 	s.node(r).x = unread

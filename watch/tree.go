@@ -375,7 +375,7 @@ func (t *tree) perform(l *looker, j *job, roots *openRoots) {
 		t.srcMu.Unlock()
 		l.stat(fd, "", &j.self) // what changed it before the watch was in force is in no record
 	}
-	at := lookAt{l: l, root: root, fd: fd, m: m, path: path, bare: j.bare, farIn: t.ms.farIn(dir, path)}
+	at := lookAt{l: l, root: root, fd: fd, m: m, path: path, bare: j.bare, scan: j.site.root != 0, farIn: t.ms.farIn(dir, path)}
 	for _, r := range j.known {
 		j.looks = append(j.looks, t.digest(at, r))
 	}
@@ -496,6 +496,7 @@ type lookAt struct {
 	m     *mount
 	path  string
 	bare  bool // extended attributes are left for later
+	scan  bool // the tree is not to be asked for more than the job says
 	farIn bool // something far is mounted in it
 }
 
@@ -560,7 +561,11 @@ func (t *tree) look(at lookAt, k *look, name string, ops Op, old, came ref) {
 		}
 	}
 	if k.bare = at.bare && !k.mount.coarse; err == nil && !k.bare {
-		k.attr.X, err = l.xattrs(at.fd, name)
+		var told *notify.Xattrs
+		if !at.scan {
+			told = t.s.xattrsOf(k.id)
+		}
+		k.attr.X, err = l.xattrs(at.fd, name, told)
 	}
 	k.err = err
 	k.same = n != nil && err == nil && ops&OpAttrib == 0 && n.id == k.id && n.untouched(stampOf(&k.attr), &k.attr) && k.attr.Ctime < t.doubt

@@ -28,11 +28,42 @@ func addXattr(x *notify.Xattrs, name string, value []byte) {
 		x.DOS, x.DOSBtime = digest(attrs), btime
 	case strings.HasPrefix(name, streamPrefix) && len(name) > len(streamPrefix):
 		s := notify.Stream{Name: strings.TrimSuffix(name[len(streamPrefix):], ":$DATA"), Size: int64(max(len(value)-1, 0)), Digest: digest(value)}
-		i, _ := slices.BinarySearchFunc(x.Streams, s.Name, func(a notify.Stream, b string) int { return strings.Compare(a.Name, b) })
+		i, _ := findStream(x.Streams, s.Name)
 		x.Streams = slices.Insert(x.Streams, i, s)
 	default:
 		x.Other += h
 	}
+}
+
+// standIn adds attributes that could not be read to those that could: as they were told, if they were. Of others, that they are there can be told.
+func standIn(x, unreadable, told *notify.Xattrs) {
+	add := func(x *uint64, unreadable, told uint64) {
+		switch {
+		case unreadable == 0:
+		case told != 0:
+			*x = told
+		default:
+			*x += unreadable
+		}
+	}
+	add(&x.ACL, unreadable.ACL, told.ACL)
+	add(&x.DOS, unreadable.DOS, told.DOS)
+	add(&x.Other, unreadable.Other, told.Other)
+	if unreadable.DOS != 0 {
+		x.DOSBtime = told.DOSBtime
+	}
+	for _, s := range unreadable.Streams {
+		if i, ok := findStream(told.Streams, s.Name); ok {
+			s = told.Streams[i]
+		}
+		i, _ := findStream(x.Streams, s.Name)
+		x.Streams = slices.Insert(x.Streams, i, s)
+	}
+}
+
+// findStream gives the place of a stream in a list that is sorted by name, and whether it is there.
+func findStream(list []notify.Stream, name string) (int, bool) {
+	return slices.BinarySearchFunc(list, name, func(s notify.Stream, name string) int { return strings.Compare(s.Name, name) })
 }
 
 // splitDOSATTRIB takes the creation time out of Samba's attribute blob (librpc/idl/xattr.idl): what is
