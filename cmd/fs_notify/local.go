@@ -23,12 +23,8 @@ func (a *app) followHere(ctx context.Context, o *watchFlags, dir string, types n
 		oneLevel: !o.recursive && o.stateDir == "", // what is told between two runs takes a tree, and that is whole
 		exclude:  append(t.ownFiles(dir), o.exclude...), log: slog.New(quiet{a.log.Handler()}),
 	}
-	if o.stateDir != "" {
-		abs, err := absolute(o.stateDir)
-		if err != nil {
-			return err
-		}
-		c.own = []string{abs}
+	if err := c.keepApart(); err != nil {
+		return err
 	}
 	e, err := openEngine(c)
 	if err != nil {

@@ -11,10 +11,12 @@ import (
 func TestMisuse(t *testing.T) {
 	t.Chdir(t.TempDir())
 	os.MkdirAll("d/e", 0o755)
+	os.Mkdir("empty", 0o755)
 	os.WriteFile("file", nil, 0o644)
 	os.Symlink("file", "link")
 	os.Symlink("new", "dangling")
 	os.Link("file", "hard")
+	os.Symlink("d", "todir")
 	here, _ := os.Getwd()
 	for _, v := range os.Environ() { // the tester's own settings are not the test's
 		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, envPrefix) {
@@ -108,6 +110,11 @@ func TestMisuse(t *testing.T) {
 		{`help journal dmp`, `there is no help on "journal dmp", did you mean dump?`},
 		{`serve --root d --root d --listen 127.0.0.1:0`, `is served already`},
 		{`serve --root d --root d/e --listen 127.0.0.1:0`, `lie one in the other: serve the outer one`},
+		{`serve --root d --state-dir d --listen 127.0.0.1:0`, `--state-dir d: that is the directory to be watched, ` + here + `/d: name another one, which may lie in it`},
+		{`serve --root d/e --root /x=d/../todir/../empty --state-dir d/e/../../empty/. --listen 127.0.0.1:0`, `that is the directory to be watched, ` + here + `/empty:`},
+		{`serve --root d --state-dir todir --listen 127.0.0.1:0`, `--state-dir todir: that is the directory to be watched`},
+		{`--path todir --recursive --state-dir d`, `--state-dir d: that is the directory to be watched, ` + here + `/d:`},
+		{`--path d --state-dir todir`, `--state-dir todir: that is the directory to be watched`},
 	} {
 		try(c, exitMisuse, 2)
 	}

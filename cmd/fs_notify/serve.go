@@ -145,12 +145,8 @@ func (a *app) serve(ctx context.Context, o *serveFlags) error {
 	counts := newMetrics()
 	c := engineConfig{metrics: counts, roots: roots, watcher: o.watcher, exclude: o.exclude, sweep: time.Duration(o.sweep), poll: time.Duration(o.poll), atime: o.atime, stateDir: o.stateDir, forget: true,
 		retainAge: time.Duration(o.retainAge), retainBytes: int64(o.retainBytes), log: a.log}
-	if o.stateDir != "" {
-		abs, err := absolute(o.stateDir)
-		if err != nil {
-			return err
-		}
-		c.own = append(c.own, abs)
+	if err := c.keepApart(); err != nil {
+		return err
 	}
 	if log := a.status.file(); log != "" { // what is told of it would be logged, and told
 		c.own = append(c.own, log)

@@ -52,6 +52,25 @@ type engine struct {
 	close func() error
 }
 
+// keepApart leaves the state directory out of what is told. One that is a root cannot be left out of it: each append to its journal would be a
+// change to append.
+func (c *engineConfig) keepApart() error {
+	if c.stateDir == "" {
+		return nil
+	}
+	abs, err := absolute(c.stateDir)
+	if err != nil {
+		return err
+	}
+	for _, r := range c.roots {
+		if sameFile(r.Dir, abs) {
+			return misused("--state-dir %s: that is the directory to be watched, %s: name another one, which may lie in it", c.stateDir, r.Dir)
+		}
+	}
+	c.own = append(c.own, abs)
+	return nil
+}
+
 // openEngine joins a source, the trees and a journal. It watches nothing before run is called.
 func openEngine(c engineConfig) (_ *engine, err error) {
 	source, err := watch.NewSource(c.watcher, watch.SourceOptions{Atime: c.atime, Logger: c.log})
