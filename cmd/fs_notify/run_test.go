@@ -162,6 +162,31 @@ func TestOnlyStreamsEndWithTheirReader(t *testing.T) {
 	}
 }
 
+// A token that could not be printed is not in the file: it can be made again, and nobody waits for one that is known to none.
+func TestTokenThatCannotBePrinted(t *testing.T) {
+	tokens := filepath.Join(t.TempDir(), "tokens.yaml")
+	create := func(name string, out io.Writer) (int, string) {
+		var stderr bytes.Buffer
+		return run(t.Context(), []string{"token", "create", name, "--tokens", tokens}, nil, out, &stderr), stderr.String()
+	}
+	full := failingWriter{syscall.ENOSPC}
+	for range 2 {
+		if code, said := create("a", full); code != exitFailed || !strings.Contains(said, "cannot be printed, and was taken back: ") || strings.Contains(said, "keep it") {
+			t.Errorf("exit %d, %q", code, said)
+		}
+	}
+	for _, name := range []string{"a", "b"} {
+		if code, said := create(name, io.Discard); code != exitDone || !strings.Contains(said, "keep it") {
+			t.Errorf("%s: exit %d, %q", name, code, said)
+		}
+	}
+	before, _ := os.ReadFile(tokens)
+	create("c", full)
+	if after, err := os.ReadFile(tokens); string(after) != string(before) {
+		t.Errorf("the file was\n%s\nand is\n%s%v", before, after, err)
+	}
+}
+
 // Where the reader of the output goes, what could not be saved still counts.
 func TestReaderGoesAndNothingIsSaved(t *testing.T) {
 	dir, state := t.TempDir(), filepath.Join(t.TempDir(), "state")

@@ -147,9 +147,15 @@ func (a *app) tokenCreate(o *tokenFlags, name string) error {
 	if err := f.Write(o.tokens); err != nil {
 		return fmt.Errorf("the token cannot be kept: %w", err)
 	}
+	if _, err := fmt.Fprintln(a.stdout, secret); err != nil { // nobody has it
+		f.Revoke(name) // it is there
+		if e := f.Write(o.tokens); e != nil {
+			return fmt.Errorf("the token cannot be printed (%w), and not be taken back: %w", err, e)
+		}
+		return fmt.Errorf("the token cannot be printed, and was taken back: %w", err)
+	}
 	a.log.Info("keep it: it is printed this once", "token", name, "file", o.tokens)
-	_, err = fmt.Fprintln(a.stdout, secret)
-	return err
+	return nil
 }
 
 func (a *app) tokenRevoke(o *tokenFlags, name string) error {
