@@ -358,5 +358,9 @@ func (a *app) call(ctx context.Context, o *remoteFlags, method, path, token stri
 	case e.Description != "":
 		return nil, fmt.Errorf("the server says: %s", e.Description)
 	}
-	return nil, fmt.Errorf("the server answered %s", resp.Status)
+	said := "the server answered " + strconv.Quote(resp.Status)
+	if line := firstLine(strings.TrimSpace(string(answer))); line != "" && !strings.HasPrefix(line, "<") {
+		said += ": " + strconv.Quote(line[:min(len(line), 200)])
+	}
+	return nil, o.explain(errors.New(said))
 }
