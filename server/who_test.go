@@ -18,7 +18,7 @@ func TestEachStream(t *testing.T) {
 	dir := tree.Mkdir("dir")
 	url, srv := serveToo(t, tree, nil)
 	before := time.Now()
-	events := open(t, url+root+"%2Fdir/notify?filter=child_file_added", eventStream)
+	events := open(t, url+root+"%2Fdir/notify?filter=child_file_added&exclude=b&exclude=a&exclude=b&include=*&fields=all", eventStream)
 	events.skip("retry")
 	plain := open(t, url+root+"/notify?recursive=true")
 	plain.skip(": watching")
@@ -47,6 +47,12 @@ func TestEachStream(t *testing.T) {
 	}
 	if b.Ref != "/srv/data" || !b.View.Recursive || b.View.Types != notify.Qumulo {
 		t.Errorf("the second one is %+v", b)
+	}
+	if include, exclude := a.View.Scope.Globs(); a.Fields == notify.FieldsQumulo || !slices.Equal(include, []string{"*"}) || !slices.Equal(exclude, []string{"a", "b"}) {
+		t.Errorf("the first one is told fields %v of %q but %q", a.Fields, include, exclude)
+	}
+	if include, exclude := b.View.Scope.Globs(); b.Fields != notify.FieldsQumulo || include != nil || exclude != nil {
+		t.Errorf("the second one is told fields %v of %q but %q", b.Fields, include, exclude)
 	}
 	for _, s := range all {
 		if !strings.HasPrefix(s.Client, "127.0.0.1:") || s.Since.Before(before) || s.Since.After(time.Now()) || s.Parked || s.Paging {

@@ -102,6 +102,9 @@ type follower struct {
 	Directory     string    `json:"directory"` // its file ID
 	Recursive     bool      `json:"recursive"`
 	Filter        []string  `json:"filter,omitempty"` // nil: Qumulo's types
+	Include       []string  `json:"include,omitempty"`
+	Exclude       []string  `json:"exclude,omitempty"`
+	Fields        string    `json:"fields,omitempty"` // "": Qumulo's
 	Since         time.Time `json:"since"`
 	Notifications int       `json:"notifications"`
 	Cursor        string    `json:"cursor"`
@@ -120,6 +123,10 @@ func (d *admin) followers(ctx context.Context) ([]follower, error) {
 			for _, t := range s.View.Types.Types() {
 				c.Filter = append(c.Filter, t.String())
 			}
+		}
+		c.Include, c.Exclude = s.View.Scope.Globs()
+		if s.Fields != notify.FieldsQumulo {
+			c.Fields = "all"
 		}
 		switch {
 		case s.Cursor.Seq == 0:
@@ -227,12 +234,22 @@ func (c follower) Behind() string {
 	return (time.Duration(c.BehindMillis) * time.Millisecond).String()
 }
 
-// Asks is its filter.
+// Asks is its filter, and whatever else narrows or widens what it is told.
 func (c follower) Asks() string {
+	words := slices.Clone(c.Filter)
 	if c.Filter == nil {
-		return "all"
+		words = []string{"all"}
 	}
-	return strings.Join(c.Filter, " ")
+	for _, g := range c.Include {
+		words = append(words, "include="+printable(g, false))
+	}
+	for _, g := range c.Exclude {
+		words = append(words, "exclude="+printable(g, false))
+	}
+	if c.Fields != "" {
+		words = append(words, "fields="+c.Fields)
+	}
+	return strings.Join(words, " ")
 }
 
 // checkAdmin finds what is wrong with --admin-listen.

@@ -28,7 +28,7 @@ func TestAdmin(t *testing.T) {
 	if ask(); len(streams) != 0 {
 		t.Errorf("nobody is connected, and %+v is shown", streams)
 	}
-	resp, err := http.Get(url + "/v1/files/%2Fdata/notify?filter=child_file_added,child_dir_added&recursive=1")
+	resp, err := http.Get(url + "/v1/files/%2Fdata/notify?filter=child_file_added,child_dir_added&recursive=1&include=**&exclude=**/*.%3Cb%3E&exclude=**/*.tmp&fields=all")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +37,8 @@ func TestAdmin(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "a stream that was told", func() bool { ask(); return len(streams) == 1 && streams[0].Notifications == 1 })
-	if s := streams[0]; s.Ref != "/data" || !s.Recursive || strings.Join(s.Filter, " ") != "child_file_added child_dir_added" || !strings.HasPrefix(s.Client, "127.0.0.1:") {
+	if s := streams[0]; s.Ref != "/data" || !s.Recursive || strings.Join(s.Filter, " ") != "child_file_added child_dir_added" || !strings.HasPrefix(s.Client, "127.0.0.1:") ||
+		strings.Join(s.Include, " ") != "**" || strings.Join(s.Exclude, " ") != "**/*.<b> **/*.tmp" || s.Fields != "all" {
 		t.Errorf("shown is %+v", s)
 	}
 	var last struct{ Type, Path string }
@@ -46,7 +47,8 @@ func TestAdmin(t *testing.T) {
 		t.Errorf("the last notifications are %s: %v", text, err)
 	}
 	_, text = fetch(t, admin+"/debug/")
-	if strings.Contains(text, "<script>") || !strings.Contains(text, "&lt;script&gt;") || !strings.Contains(text, "1 streams") {
+	if strings.Contains(text, "<script>") || !strings.Contains(text, "&lt;script&gt;") || !strings.Contains(text, "1 streams") ||
+		!strings.Contains(text, "<td>child_file_added child_dir_added include=** exclude=**/*.&lt;b&gt; exclude=**/*.tmp fields=all<td") {
 		t.Errorf("the page is %s", text)
 	}
 	for path, want := range map[string]int{"/": 200, "/metrics": 200, "/debug/pprof/": 200, "/debug/pprof/goroutine?debug=1": 200, "/debug/pprof/cmdline": 200, "/v1/version": 404} {

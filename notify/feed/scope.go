@@ -36,7 +36,8 @@ type Scope struct {
 	places           Places
 	prefixes         []string // nil: everywhere
 	include, exclude []glob
-	windows          sync.Map // root's FileID to *window; only of roots that are known
+	words            [2][]string // include and exclude, as they were given
+	windows          sync.Map    // root's FileID to *window; only of roots that are known
 }
 
 // glob is a pattern as it is matched: without braces.
@@ -99,7 +100,16 @@ func (f *Feed) Scope(prefixes, include, exclude []string) (*Scope, error) {
 	if s.exclude, err = parseGlobs("exclude", exclude); err != nil {
 		return nil, err
 	}
-	return f.scopes.intern(fmt.Sprintf("%t %q %q %q", prefixes == nil, s.prefixes, distinct(include), distinct(exclude)), s), nil
+	s.words = [2][]string{distinct(include), distinct(exclude)}
+	return f.scopes.intern(fmt.Sprintf("%t %q %q", prefixes == nil, s.prefixes, s.words), s), nil
+}
+
+// Globs gives what a scope was made of, sorted; nothing for nil.
+func (s *Scope) Globs() (include, exclude []string) {
+	if s == nil {
+		return nil, nil
+	}
+	return s.words[0], s.words[1]
 }
 
 func distinct(s []string) []string { return slices.Compact(slices.Sorted(slices.Values(s))) }

@@ -15,6 +15,7 @@ type Stream struct {
 	Client string // its address
 	Ref    string // as it asked
 	View   feed.View
+	Fields notify.Fields
 	Since  time.Time
 	Sent   int           // notifications
 	Cursor notify.Cursor // where it stands; zero: it is being told what is there, or waits for its root
@@ -55,7 +56,7 @@ func (a *API) EachStream(ctx context.Context, f func(*Stream)) error {
 // show is called by the shard. A member that is away belongs to a pager, which moves its position: the one where it left is
 // shown.
 func (m *member) show() Stream {
-	s := Stream{Client: m.client, Ref: m.ref.log(), View: m.group.view, Since: m.shard.writers.began.Add(m.opened), Paging: m.behind, Parked: m.state == parked}
+	s := Stream{Client: m.client, Ref: m.ref.log(), View: m.group.view, Fields: m.group.form.fields, Since: m.shard.writers.began.Add(m.opened), Paging: m.behind, Parked: m.state == parked}
 	if m.state == away {
 		s.Cursor, s.Sent = m.lent, m.lentSent
 	} else {
@@ -76,7 +77,7 @@ func (o *streams) add(s *stream) {
 	if o.all == nil {
 		o.all = make(map[*stream]struct{})
 	}
-	s.shown.Store(&Stream{Client: s.client, Ref: s.ref.log(), View: s.view, Since: s.opened})
+	s.shown.Store(&Stream{Client: s.client, Ref: s.ref.log(), View: s.view, Fields: s.fields, Since: s.opened})
 	o.all[s] = struct{}{}
 }
 
