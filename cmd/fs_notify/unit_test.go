@@ -3,10 +3,12 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"log/slog"
 	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -590,6 +592,24 @@ func TestConfigurationIsTakenAsWritten(t *testing.T) {
 		}
 		if got, err := configTexts(values[0].Value); !slices.Equal(got, want) || (err == nil) != (want != nil) {
 			t.Errorf("%q gave %q, %v, want %q", text, got, err, want)
+		}
+	}
+}
+
+// A state directory that everybody may write to is said; one of the group that a container has is not.
+func TestStateDirectoryOfEverybody(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("modes say nothing here")
+	}
+	for mode, warned := range map[os.FileMode]bool{0o777: true, 0o777 | os.ModeSticky: true, 0o775 | os.ModeSetgid: false, 0o700: false} {
+		dir := t.TempDir()
+		if err := os.Chmod(dir, mode); err != nil {
+			t.Fatal(err)
+		}
+		var log bytes.Buffer
+		c := engineConfig{stateDir: dir, log: slog.New(slog.NewTextHandler(&log, nil))}
+		if err := c.keepApart(); err != nil || strings.Contains(log.String(), "chmod o-w") != warned {
+			t.Errorf("%v: %v, logged is %q", mode, err, &log)
 		}
 	}
 }

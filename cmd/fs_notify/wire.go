@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"runtime"
 	"time"
 
 	"fs_notify/notify"
@@ -66,6 +68,9 @@ func (c *engineConfig) keepApart() error {
 		if sameFile(r.Dir, abs) {
 			return misused("--state-dir %s: that is the directory to be watched, %s: name another one, which may lie in it", c.stateDir, r.Dir)
 		}
+	}
+	if st, err := os.Stat(abs); err == nil && runtime.GOOS != "windows" && st.Mode().Perm()&0o002 != 0 {
+		c.log.Warn("everybody may write to the state directory, and so change what is told and who is logged in: chmod o-w it", "directory", c.stateDir, "mode", st.Mode())
 	}
 	c.own = append(c.own, abs)
 	return nil

@@ -121,7 +121,7 @@ func New(o Options) (*Access, error) {
 		failures: Limiter{Every: 2 * time.Second, Burst: 20}, guesses: Limiter{Every: 6 * time.Second, Burst: 10},
 		logins: Limiter{Every: 5 * time.Second, Burst: 1000}}
 	var err error
-	if a.signer, err = newSigner(o.StateDir); err != nil {
+	if a.signer, err = newSigner(o.StateDir, o.Log); err != nil {
 		return nil, err
 	}
 	return a, a.Reload()

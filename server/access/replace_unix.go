@@ -41,6 +41,20 @@ func keepOwner(f *os.File, old fs.FileInfo) error {
 	return nil
 }
 
+// hasModes: a file's mode says who may read and write it.
+const hasModes = true
+
+// ownedHere says why somebody else than this process and root may have written a file; nil: nobody may.
+func ownedHere(file fs.FileInfo) error {
+	if st, ok := file.Sys().(*syscall.Stat_t); ok && st.Uid != 0 && int(st.Uid) != os.Geteuid() {
+		return fmt.Errorf("it is of user %d, and should be of %d, as whom the server runs (chown)", st.Uid, os.Geteuid())
+	}
+	if file.Mode().Perm()&0o002 != 0 {
+		return fmt.Errorf("everybody may write it, its mode is %#o and should be 0600 (chmod)", file.Mode().Perm())
+	}
+	return nil
+}
+
 // SyncDir makes what was renamed in a directory durable.
 func SyncDir(name string) error {
 	dir, err := os.Open(name)

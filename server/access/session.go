@@ -9,7 +9,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
@@ -27,6 +29,9 @@ const (
 	keyFile     = "session.key"     // 32 bytes, base64
 	revokedFile = "session.revoked" // JSON: ID of a session that was ended before its time, and when it would have expired
 )
+
+// maxKey is more than the file of the key holds.
+const maxKey = 1 << 10
 
 // claim is what the token of a session says, signed.
 type claim struct {
@@ -55,13 +60,13 @@ type signer struct {
 	replace func(name string, text []byte) error
 }
 
-func newSigner(dir string) (*signer, error) {
+func newSigner(dir string, log *slog.Logger) (*signer, error) {
 	s := &signer{dir: dir, revoked: map[string]int64{}, replace: replaceFile}
 	if dir != "" {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err
 		}
-		text, err := os.ReadFile(filepath.Join(dir, keyFile))
+		text, err := readKey(filepath.Join(dir, keyFile), log)
 		if err == nil {
 			s.key, err = base64.StdEncoding.DecodeString(strings.TrimSpace(string(text)))
 			if err == nil && len(s.key) != 32 {
@@ -69,7 +74,7 @@ func newSigner(dir string) (*signer, error) {
 			}
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("the key of sessions, %s, is damaged: remove it, which logs everybody out: %w", filepath.Join(dir, keyFile), err)
+			return nil, fmt.Errorf("the key of sessions, %s, cannot be used: mend it, or remove it, which logs everybody out: %w", filepath.Join(dir, keyFile), err)
 		}
 	}
 	if s.key == nil {
@@ -90,6 +95,26 @@ func newSigner(dir string) (*signer, error) {
 		return nil, fmt.Errorf("%s is damaged: remove it together with %s, which logs everybody out: %w", filepath.Join(dir, revokedFile), keyFile, err)
 	}
 	return s, nil
+}
+
+// readKey reads the file of the key, if nobody else can have written it. Whoever can read it can log in as anybody.
+func readKey(name string, log *slog.Logger) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err == nil {
+		err = ownedHere(st)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if hasModes && st.Mode().Perm()&0o077 != 0 {
+		log.Warn("others than the server may read the key of sessions, and sign their own: chmod 600 it, or remove it, which logs everybody out", "file", name, "mode", st.Mode())
+	}
+	return io.ReadAll(io.LimitReader(f, maxKey))
 }
 
 func (s *signer) mac(payload string) string {
