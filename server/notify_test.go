@@ -223,7 +223,7 @@ func TestWrongRequests(t *testing.T) {
 
 func TestMethods(t *testing.T) {
 	tree := servertest.New("/srv/data")
-	url := serve(t, tree, nil)
+	url := serve(t, tree, whole)
 	for _, tt := range []struct {
 		method, path, allow string
 		status              int
@@ -237,11 +237,23 @@ func TestMethods(t *testing.T) {
 		{"POST", root + "/notify", "GET, HEAD, OPTIONS", 405},
 		{"DELETE", root + "/entries", "GET, HEAD, OPTIONS", 405},
 		{"GET", "/v1/files/resolve", "POST, OPTIONS", 405},
-		{"BREW", root + "/notify", "", 405},
+		{"BREW", root + "/notify", "GET, HEAD, OPTIONS", 405},
+		{"BREW", "/v1/files/resolve", "POST, OPTIONS", 405},
+		{"BREW", "/2.0/events", "", 405},
+		{"BREW", "/v1/version", "GET, HEAD, OPTIONS", 405},
+		{"BREW", "/v1/nothing", "", 404},
+		{"BREW", "/nothing", "", 404},
+		{"BREW", "/healthz", "GET, HEAD, OPTIONS", 405},
+		{"DELETE", "/healthz", "GET, HEAD, OPTIONS", 405},
+		{"OPTIONS", "/healthz", "GET, HEAD, OPTIONS", 204},
+		{"HEAD", "/healthz", "", 200},
+		{"POST", "/readyz", "GET, HEAD, OPTIONS", 405},
+		{"PUT", "/metrics", "GET, HEAD, OPTIONS", 405},
+		{"HEAD", "/metrics", "", 200},
 	} {
 		resp := do(t, tt.method, url+tt.path)
 		b, _ := io.ReadAll(resp.Body)
-		if got := resp.Header.Get("Allow"); resp.StatusCode != tt.status || tt.allow != "" && got != tt.allow {
+		if got := resp.Header.Get("Allow"); resp.StatusCode != tt.status || tt.allow != "" && got != tt.allow || strings.Contains(got, "PROPFIND") {
 			t.Errorf("%s %s: %s, Allow %q, want %d, %q: %s", tt.method, tt.path, resp.Status, got, tt.status, tt.allow, b)
 		}
 	}

@@ -43,7 +43,7 @@ type Options struct {
 	Page    http.Handler
 	Auth    Auth    // who may ask; access.Local
 	Metrics Metrics // who is told what happens; nobody
-	// More routes, by path; "/metrics" answers everybody. Those in Open answer everybody whom Auth does not forbid to ask at all: who shows nothing, or nothing
+	// More routes, by path, of what can be read; "/metrics" answers everybody. Those in Open answer everybody whom Auth does not forbid to ask at all: who shows nothing, or nothing
 	// that is known, has notify.Nobody in the context. The others are asked for under Auth.
 	More    map[string]http.Handler
 	Guarded map[string]access.Handler
@@ -194,10 +194,10 @@ func (s *Server) routes() {
 	for _, path := range huddle.Routes() {
 		s.any(path, h.Serve, huddle.WriteError)
 	}
-	s.any("/healthz", s.healthz, qumulo.WriteError)
-	s.any("/readyz", s.readyz, qumulo.WriteError)
+	s.any("/healthz", reading(s.healthz), qumulo.WriteError)
+	s.any("/readyz", reading(s.readyz), qumulo.WriteError)
 	for path, h := range s.More {
-		s.any(path, plain(h), qumulo.WriteError)
+		s.any(path, reading(plain(h)), qumulo.WriteError)
 	}
 	for path, h := range s.Guarded {
 		s.any(path, h, qumulo.WriteError)
@@ -224,6 +224,13 @@ func plain(h http.Handler) handler {
 	}
 }
 
+// reading is h for GET and HEAD alone.
+func reading(h handler) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		return qumulo.Only(w, r, "GET, HEAD, OPTIONS", func() error { return h(w, r) })
+	}
+}
+
 func notFound(http.ResponseWriter, *http.Request) error {
 	return &notify.Error{Op: "server", Kind: notify.NotFound, Msg: "there is no such resource"}
 }
@@ -241,7 +248,7 @@ func (s *Server) public(route string, r *http.Request) bool {
 	return ok
 }
 
-// any routes every method of a path to h.
+// any routes every method of a path to h; those that the router has not heard of come by routeError.
 func (s *Server) any(route string, h handler, words errorWriter) {
 	s.echo.Any(route, s.answer(route, h, words))
 }
@@ -358,16 +365,16 @@ func (s *Server) fail(w *response, r *http.Request, words errorWriter, err error
 	words(w, r, status, err)
 }
 
-// routeError answers what the router itself refuses: a path or a method that is not routed.
+// routeError answers what the router itself refuses: a path that is not routed, or a method that it has not heard of. Which methods are possible, the
+// handler of the path says.
 func (s *Server) routeError(err error, c echo.Context) {
-	s.answer(unrouted, func(w http.ResponseWriter, r *http.Request) error {
-		var he *echo.HTTPError
-		if errors.As(err, &he) && he.Code == http.StatusMethodNotAllowed {
-			qumulo.WriteError(w, r, he.Code, &notify.Error{Op: "server", Kind: notify.Invalid, Msg: http.StatusText(he.Code)})
-			return nil
-		}
-		return notFound(w, r)
-	}, qumulo.WriteError)(c)
+	h := s.answer(unrouted, notFound, qumulo.WriteError)
+	if errors.Is(err, echo.ErrMethodNotAllowed) {
+		c.Response().Header().Del("Allow") // the router's own
+		s.echo.Router().Find(http.MethodGet, echo.GetPath(c.Request()), c)
+		h = c.Handler()
+	}
+	h(c)
 }
 
 // lostPosition counts a reader of a protocol without words for a gap that went on behind one.

@@ -120,19 +120,19 @@ func (a *API) ServeFiles(w http.ResponseWriter, r *http.Request) error {
 	}
 	switch c.action {
 	case actionNotify:
-		return a.only(w, r, "GET, HEAD, OPTIONS", func() error { return a.serveNotify(w, r, c) })
+		return Only(w, r, "GET, HEAD, OPTIONS", func() error { return a.serveNotify(w, r, c) })
 	case actionEntries:
-		return a.only(w, r, "GET, HEAD, OPTIONS", func() error { return a.serveEntries(w, r, c) })
+		return Only(w, r, "GET, HEAD, OPTIONS", func() error { return a.serveEntries(w, r, c) })
 	case actionAttributes:
-		return a.only(w, r, "GET, HEAD, OPTIONS", func() error { return a.serveAttributes(w, r, c) })
+		return Only(w, r, "GET, HEAD, OPTIONS", func() error { return a.serveAttributes(w, r, c) })
 	default:
-		return a.only(w, r, "POST, OPTIONS", func() error { return a.serveResolve(w, r) })
+		return Only(w, r, "POST, OPTIONS", func() error { return a.serveResolve(w, r) })
 	}
 }
 
 // ServeVersion answers GET /v1/version.
 func (a *API) ServeVersion(w http.ResponseWriter, r *http.Request) error {
-	return a.only(w, r, "GET, HEAD, OPTIONS", func() error {
+	return Only(w, r, "GET, HEAD, OPTIONS", func() error {
 		return writeJSON(w, r, map[string]string{
 			"revision_id": "fs_notify " + a.Version, "build_id": a.Version, "flavor": "fs_notify", "build_date": ""})
 	})
@@ -140,7 +140,7 @@ func (a *API) ServeVersion(w http.ResponseWriter, r *http.Request) error {
 
 // ServeSettings answers GET /v1/file-system/settings/notify. Nothing can be set: who may watch recursively, the privileges say.
 func (a *API) ServeSettings(w http.ResponseWriter, r *http.Request) error {
-	return a.only(w, r, "GET, HEAD, OPTIONS", func() error {
+	return Only(w, r, "GET, HEAD, OPTIONS", func() error {
 		if err := allow(notify.GrantOf(r.Context()), false); err != nil {
 			return err
 		}
@@ -148,8 +148,8 @@ func (a *API) ServeSettings(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-// only calls f if r's method is among those allowed, and answers OPTIONS.
-func (a *API) only(w http.ResponseWriter, r *http.Request, allowed string, f func() error) error {
+// Only calls f if r's method is among those allowed, such as "GET, HEAD, OPTIONS", and answers OPTIONS.
+func Only(w http.ResponseWriter, r *http.Request, allowed string, f func() error) error {
 	for m := range strings.SplitSeq(allowed, ", ") {
 		if m != r.Method {
 			continue
