@@ -139,6 +139,7 @@ func TestEveryFormOfRef(t *testing.T) {
 		"/v1/files/srv/data/my%20dir/notify&filter=child_file_added":            "/srv/data/my dir",
 		"/v1/files/srv/data/notify/notify&filter=child_file_added,self_removed": "/srv/data/notify",
 		"/v1/files/srv/data/notify?unknown=parameter&snapshot=7":                "/srv/data",
+		"/v1/files/srv/data/notify?since=now&since=now&unknown=1&unknown=2":     "/srv/data",
 	} {
 		s := open(t, url+ref, eventStream)
 		s.want(": watching " + want)
@@ -161,6 +162,14 @@ func TestWrongRequests(t *testing.T) {
 		{root + "/notify?filter=child_file_added,child_dir_gone", "invalid_request_error", "child_dir_gone", 400},
 		{root + "/notify?filter=child_file_closed", "invalid_request_error", "child_file_closed", 400},
 		{root + "/notify?recursive=maybe", "invalid_request_error", "true or false", 400},
+		{root + "/notify?recursive=true&recursive=bogus", "invalid_request_error", `recursive="true" and recursive="bogus" contradict each other`, 400},
+		{root + "/entries?recursive=true&recursive=false", "invalid_request_error", "contradict each other: it should be given once", 400},
+		{root + "/notify?timeout=0&timeout=0&timeout=zzz", "invalid_request_error", "contradict each other", 400},
+		{root + "/notify?since=now&since=oldest", "invalid_request_error", "contradict each other", 400},
+		{root + "/notify?since=&since=oldest", "invalid_request_error", "contradict each other", 400},
+		{root + "/notify?last_event_id=1.2&last_event_id=1.3", "invalid_request_error", "contradict each other", 400},
+		{root + "/notify?gap=reset&gap=error", "invalid_request_error", "contradict each other", 400},
+		{root + "/notify?fields=all&fields=qumulo", "invalid_request_error", "contradict each other", 400},
 		{root + "/notify?timeout=abc", "invalid_request_error", "milliseconds", 400},
 		{root + "/notify?timeout=-1", "invalid_request_error", "milliseconds", 400},
 		{root + "/notify?timeout=4294967296", "invalid_request_error", "is too long: it should be 4294967295 milliseconds (49 days) or less, or not be there", 400},

@@ -48,7 +48,10 @@ func parseRequest(r *http.Request, c call, now time.Time) (*request, error) {
 	q := &request{ref: c.ref, stream: acceptsStream(r.Header.Values("Accept")), timeout: -1}
 	// So the standard has an EventSource ask; of browsers, Firefox and Safari drop what Chromium and the standard take.
 	q.filled = q.stream && strings.Contains(strings.ToLower(strings.Join(r.Header.Values("Cache-Control"), ",")), "no-cache")
-	var err error
+	err := once(c.query, "fields", "gap", "timeout", "since", "last_event_id")
+	if err != nil {
+		return nil, err
+	}
 	if q.types, err = notify.ParseFilter(c.query["filter"]...); err != nil {
 		return nil, err
 	}
@@ -103,10 +106,22 @@ func globs(query url.Values, name string) []string {
 	return slices.DeleteFunc(query[name], func(g string) bool { return g == "" })
 }
 
+// once refuses parameters that stand for one value and have several.
+func once(query url.Values, names ...string) error {
+	for _, name := range names {
+		for _, v := range query[name] {
+			if first := query.Get(name); v != first {
+				return invalid("%s=%q and %s=%q contradict each other: it should be given once", name, first, name, v)
+			}
+		}
+	}
+	return nil
+}
+
 // parseBool reads a parameter that says yes or no; absent is no.
 func parseBool(query url.Values, name string) (bool, error) {
-	if !query.Has(name) {
-		return false, nil
+	if err := once(query, name); err != nil || !query.Has(name) {
+		return false, err
 	}
 	switch v := query.Get(name); strings.ToLower(v) {
 	case "true", "1":
