@@ -1,10 +1,12 @@
 package access
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -870,6 +872,23 @@ func TestNetwork(t *testing.T) {
 	for addr, want := range map[string]string{"192.0.2.7": "192.0.2.7", "2001:db8:1:2:3:4:5:6": "2001:db8:1:2::", "::1": "::1", "fe80::1%eth0": "fe80::", "x": "x"} {
 		if got := Network(addr); got != want {
 			t.Errorf("Network(%s) = %s, want %s", addr, got, want)
+		}
+	}
+}
+
+// Whichever way somebody logs in, the log says who in the same words.
+func TestLoginsInTheLog(t *testing.T) {
+	r := newRig(t, "tokens:\n"+entry("ingest", "secret", anyRights), "joe:"+bcryptOf(t, "joe's")+"\n")
+	var log bytes.Buffer
+	r.Log = slog.New(slog.NewTextHandler(&log, nil))
+	for _, tt := range []struct{ path, body, subject string }{
+		{"/v1/session/login", `{"username":"joe","password":"joe's"}`, "user:joe"},
+		{"/login", `{"username":"joe","password":"joe's"}`, "user:joe"},
+		{"/login", `{"token":"secret"}`, "token:ingest"},
+	} {
+		log.Reset()
+		if w := r.post(tt.path, tt.body); w.Code != 200 || !strings.Contains(log.String(), `msg="logged in" subject=`+tt.subject+" client=") {
+			t.Errorf("POST %s %s: %d, logged is %q", tt.path, tt.body, w.Code, &log)
 		}
 	}
 }

@@ -68,7 +68,7 @@ func (a *Access) serveLogin(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return a.refuse(r, in.Username, err)
 	}
-	a.Log.Info("logged in", "user", in.Username, "client", r.RemoteAddr)
+	a.Log.Info("logged in", "subject", c.Subject, "client", r.RemoteAddr)
 	return writeJSON(w, r, http.StatusOK, map[string]string{"bearer_token": a.signer.token(c)})
 }
 
