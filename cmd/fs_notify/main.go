@@ -143,17 +143,38 @@ func (a *app) execute(ctx context.Context, args []string) error {
 	root := a.rootCommand()
 	root.SetArgs(spreadFilter(args))
 	root.SetIn(a.stdin)
-	root.SetOut(a.stdout)
+	out := &printed{Writer: a.stdout}
+	root.SetOut(out)
 	root.SetErr(a.status)
 	refuseUnknownTopics(root)
 	cmd, err := root.ExecuteContextC(ctx)
 	if a.command == "" {
 		a.command = cmd.CommandPath()
 	}
+	switch {
+	case errors.Is(out.err, syscall.EPIPE): // its reader has what it wanted
+		return nil
+	case out.err != nil:
+		return fmt.Errorf("the output cannot be written: %w", out.err)
+	}
 	if err != nil && !a.running && !errors.As(err, new(misuse)) {
 		err = misuse{firstLine(err.Error())}
 	}
 	return err
+}
+
+// printed takes what cobra prints, help and completions, and keeps the first error: cobra passes over some.
+type printed struct {
+	io.Writer
+	err error
+}
+
+func (p *printed) Write(b []byte) (int, error) {
+	n, err := p.Writer.Write(b)
+	if p.err == nil {
+		p.err = err
+	}
+	return n, err
 }
 
 // runs makes a cobra function of f: it completes the flags from environment and file, and sets up the log.

@@ -187,6 +187,19 @@ func TestTokenThatCannotBePrinted(t *testing.T) {
 	}
 }
 
+// Help that cannot be written is no mistake in the command, and no success; who reads only the beginning is content.
+func TestHelpThatCannotBeWritten(t *testing.T) {
+	for _, args := range []string{"--help", "serve --help", "help serve", "--version", "completion bash", "completion fish"} {
+		for err, want := range map[error]int{syscall.ENOSPC: exitFailed, syscall.EPIPE: exitDone} {
+			var stderr bytes.Buffer
+			code := run(t.Context(), strings.Fields(args), nil, failingWriter{err}, &stderr)
+			if code != want || strings.Contains(stderr.String(), "usage") || (want == exitFailed) != strings.Contains(stderr.String(), "cannot be written: no space") {
+				t.Errorf("%s: %v: exit %d, want %d: %q", args, err, code, want, &stderr)
+			}
+		}
+	}
+}
+
 // Where the reader of the output goes, what could not be saved still counts.
 func TestReaderGoesAndNothingIsSaved(t *testing.T) {
 	dir, state := t.TempDir(), filepath.Join(t.TempDir(), "state")

@@ -17,6 +17,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -31,13 +32,13 @@ const (
 // that who has trusted it need not do so again; it is made anew when it is about to expire or the host is another one.
 func selfSigned(stateDir, host string, now time.Time) (tls.Certificate, error) {
 	names := []string{"localhost"}
-	if h, err := os.Hostname(); err == nil {
+	if h, err := os.Hostname(); err == nil && h != "localhost" {
 		names = append(names, h)
 	}
 	ips := []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
-	if ip := net.ParseIP(host); ip != nil {
+	if ip := net.ParseIP(host); ip != nil && !slices.ContainsFunc(ips, ip.Equal) {
 		ips = append(ips, ip)
-	} else if host != "" && host != "localhost" {
+	} else if ip == nil && host != "" && !slices.Contains(names, host) {
 		names = append(names, host)
 	}
 	path := ""

@@ -499,6 +499,13 @@ func TestSelfSigned(t *testing.T) {
 		if !serves(cert.Leaf, []string{"localhost"}, nil, c.now) || cert.Leaf.VerifyHostname(c.host) != nil {
 			t.Errorf("%s: does not serve localhost and %s", c.name, c.host)
 		}
+		var ips []string
+		for _, ip := range cert.Leaf.IPAddresses {
+			ips = append(ips, ip.String())
+		}
+		if slices.Sort(ips); len(slices.Compact(slices.Clone(ips))) != len(ips) {
+			t.Errorf("%s: it is for %q", c.name, ips)
+		}
 		first = cert
 	}
 	os.WriteFile(filepath.Join(dir, selfSignedFile), []byte("broken"), 0o600)
