@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"os"
 	"strings"
 	"testing"
@@ -26,7 +27,9 @@ func TestMisuse(t *testing.T) {
 	const usage = "\nRun \"fs_notify"
 	type mistake struct{ args, says string }
 	try := func(c mistake, wantCode, wantLines int) {
-		code, stdout, stderr := runHere(t.Context(), nil, strings.Fields(c.args)...)
+		ctx, cancel := context.WithTimeout(t.Context(), patience) // what is not refused would run
+		defer cancel()
+		code, stdout, stderr := runHere(ctx, strings.NewReader(""), strings.Fields(c.args)...)
 		switch {
 		case !strings.Contains(stderr, c.says) || !strings.HasPrefix(stderr, "fs_notify: ") || stdout != "":
 			t.Errorf("fs_notify %s: stdout %q, stderr %q, want %q", c.args, stdout, stderr, c.says)
