@@ -2,6 +2,7 @@ package access
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -24,7 +25,7 @@ func TestKeyOfSessionsIsOurs(t *testing.T) {
 		{"on a volume of the group that a container has", us, 0o660, "", true},
 		{"readable by all", us, 0o644, "", true},
 		{"writable by all", us, 0o666, "everybody may write it, its mode is 0666 and should be 0600 (chmod)", false},
-		{"of somebody else", 1234, 0o600, "it is of user 1234, and should be of", false},
+		{"of somebody else", 1234, 0o600, fmt.Sprintf("it is of user 1234, and should be of %d, as its directory is", us), false},
 	} {
 		if tt.uid != us && us != 0 {
 			continue // only root can make one

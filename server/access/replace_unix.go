@@ -44,10 +44,12 @@ func keepOwner(f *os.File, old fs.FileInfo) error {
 // hasModes: a file's mode says who may read and write it.
 const hasModes = true
 
-// ownedHere says why somebody else than this process and root may have written a file; nil: nobody may.
-func ownedHere(file fs.FileInfo) error {
-	if st, ok := file.Sys().(*syscall.Stat_t); ok && st.Uid != 0 && int(st.Uid) != os.Geteuid() {
-		return fmt.Errorf("it is of user %d, and should be of %d, as whom the server runs (chown)", st.Uid, os.Geteuid())
+// ownedHere says why somebody may have written a file whom the server does not trust: that is who owns its directory, root, and the server's own user. nil: nobody may.
+func ownedHere(file, dir fs.FileInfo) error {
+	f, ok := file.Sys().(*syscall.Stat_t)
+	d, ok2 := dir.Sys().(*syscall.Stat_t)
+	if ok && ok2 && f.Uid != 0 && f.Uid != d.Uid && int(f.Uid) != os.Geteuid() {
+		return fmt.Errorf("it is of user %d, and should be of %d, as its directory is (chown)", f.Uid, d.Uid)
 	}
 	if file.Mode().Perm()&0o002 != 0 {
 		return fmt.Errorf("everybody may write it, its mode is %#o and should be 0600 (chmod)", file.Mode().Perm())

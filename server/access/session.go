@@ -105,10 +105,14 @@ func readKey(name string, log *slog.Logger) ([]byte, error) {
 	}
 	defer f.Close()
 	st, err := f.Stat()
-	if err == nil {
-		err = ownedHere(st)
-	}
 	if err != nil {
+		return nil, err
+	}
+	dir, err := os.Stat(filepath.Dir(name))
+	if err != nil {
+		return nil, err
+	}
+	if err := ownedHere(st, dir); err != nil {
 		return nil, err
 	}
 	if hasModes && st.Mode().Perm()&0o077 != 0 {
