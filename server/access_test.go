@@ -363,14 +363,15 @@ func TestBodies(t *testing.T) {
 	tree := servertest.New("/srv/data")
 	url := serve(t, tree, func(o *server.Options) {
 		o.MaxBodyBytes, o.BodyTimeout = 1000, 300*time.Millisecond
-		o.More = map[string]http.Handler{"/slow": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		o.Guarded = map[string]access.Handler{"/slow": func(w http.ResponseWriter, r *http.Request) error {
 			io.ReadAll(r.Body)
 			select {
 			case <-r.Context().Done():
 			case <-time.After(time.Second):
 				io.WriteString(w, "lasted")
 			}
-		})}
+			return nil
+		}}
 	})
 	for base, limit := range map[string]int{url: 1000, serve(t, tree, nil): 1 << 20} { // the server's, and that of resolve
 		large := "[" + strings.Repeat(" ", limit) + "]"
