@@ -171,7 +171,7 @@ func (p *pass) compare(i *item) {
 		}
 	}
 	if _, saw := p.mtimes[r]; isDir && (saw || a.Mtime != was.Mtime) { // what is told of its times last is no older than what is told now
-		p.sawTime(r, a)
+		p.sawTime(r, a, i.records)
 	}
 	if a.Mtime != was.Mtime {
 		if !isDir {

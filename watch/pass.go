@@ -464,7 +464,7 @@ func (p *pass) merge(j *job) {
 		return
 	}
 	d := t.s.dir(j.dir)
-	p.sawTime(j.dir, &j.self)
+	p.sawTime(j.dir, &j.self, true)
 	if m := j.mount; m != nil {
 		if m.opaque != "" && d.flags&dirOpaque == 0 {
 			p.shut(j.dir, m)
@@ -895,17 +895,24 @@ func (p *pass) ownAttributes(i *item) bool {
 }
 
 // dirTime is what a look at a directory says of its times.
-type dirTime struct{ mtime, ctime, atime int64 }
+type dirTime struct {
+	mtime, ctime, atime int64
+	explained           bool // the directory was opened too, or a record spoke of it
+}
 
 // sawTime keeps the latest look: one through the parent may be older or newer than one through the directory itself.
-func (p *pass) sawTime(r ref, a *notify.Attr) {
-	if old, ok := p.mtimes[r]; !ok || a.Ctime >= old.ctime {
-		p.mtimes[r] = dirTime{a.Mtime, a.Ctime, a.Atime}
+func (p *pass) sawTime(r ref, a *notify.Attr, explained bool) {
+	old, ok := p.mtimes[r]
+	explained = explained || old.explained
+	if !ok || a.Ctime >= old.ctime {
+		old = dirTime{mtime: a.Mtime, ctime: a.Ctime, atime: a.Atime}
 	}
+	old.explained = explained
+	p.mtimes[r] = old
 }
 
 // dirTimes tells the modification times of directories that were opened: last, at most once a second each, and not
-// while a change of their names is still to be told.
+// while a change of their names is still to be told: that of a watched one which was only seen in passing waits for the record of what moved it.
 func (p *pass) dirTimes() {
 	t := p.t
 	waits := make(map[ref]bool)
@@ -927,11 +934,13 @@ func (p *pass) dirTimes() {
 			continue
 		}
 		filled := p.filled[r] && p.freshAt[r] != nil && t.s.dir(r).flags&dirEntered == 0
-		if waits[r] && !filled && !p.overdue[r] && t.s.node(r).mtime != p.mtimes[r].mtime {
+		seen := p.mtimes[r]
+		early := waits[r] || !seen.explained && t.s.dir(r).flags&dirWatched != 0
+		if early && !filled && !p.overdue[r] && t.s.node(r).mtime != seen.mtime {
 			t.late.add(r, p.now.Add(mtimePause))
 			continue
 		}
-		p.tellTime(r, p.mtimes[r], filled)
+		p.tellTime(r, seen, filled)
 	}
 }
 
