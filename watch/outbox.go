@@ -28,6 +28,7 @@ type outbox struct {
 	flying  *outBatch               // being appended
 	weight  int                     // of all that is not appended
 	last    *outBatch               // the newest one appended
+	began   notify.BatchNumber      // where the journal stood when it was asked last: perhaps ahead of that
 	changed chan struct{}           // closed and replaced when something moves
 	rooms   [][]notify.Notification // empty ones, to be used again
 }
@@ -150,8 +151,15 @@ func (o *outbox) leave(b *outBatch) []notify.Notification {
 func (o *outbox) begin(number notify.BatchNumber) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.flying == nil && number > o.last.number {
-		o.last = &outBatch{done: o.last.done, number: number}
+	if o.began = number; o.flying == nil {
+		o.landed(o.last)
+	}
+}
+
+// landed notes the newest batch that was appended. The caller holds mu.
+func (o *outbox) landed(b *outBatch) {
+	if o.last, o.flying = b, nil; o.began > b.number {
+		o.last = &outBatch{done: b.done, number: o.began}
 	}
 }
 
@@ -232,7 +240,7 @@ func (o *outbox) run(ctx context.Context, sink Sink) error {
 		close(b.done)
 		o.mu.Lock()
 		o.weight -= b.load.Weight
-		o.last, o.flying = b, nil
+		o.landed(b)
 		o.signal()
 		o.mu.Unlock()
 	}

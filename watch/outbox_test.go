@@ -52,6 +52,38 @@ func TestNumbersKeepToTheClock(t *testing.T) {
 	}
 }
 
+// The journal begins anew while a batch is on its way that has its number already: what comes behind that stands where the journal does.
+func TestBeginsBehindABatchOnItsWay(t *testing.T) {
+	slow := make(chan struct{})
+	o := newOutbox(0)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- o.run(ctx, &keepSink{slow: slow}) }()
+	o.add(1, []notify.Notification{{Type: notify.SelfRescanned, Spine: notify.Spine{1}}}, []int{1})
+	for o.flies() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	o.begin(100)
+	slow <- struct{}{}
+	for o.flies() != nil {
+		time.Sleep(time.Millisecond)
+	}
+	if n, err := o.seal().await(ctx); n != 100 || err != nil {
+		t.Errorf("the newest batch is %d, %v, want what the journal stands at, 100", n, err)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// flies gives the batch that is on its way.
+func (o *outbox) flies() *outBatch {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.flying
+}
+
 // keepSink keeps what it is given, as the journal does, and numbers it.
 type keepSink struct {
 	last notify.BatchNumber
