@@ -186,7 +186,7 @@ func (b Bounds) Oldest() Seq { return b.Base.End() }
 func (b Bounds) Newest() Seq { return b.Head.End() }
 
 // MaxBatchBytes is how large the notifications of one batch may be together, as
-// measured by [Notification.Weight]; what must not be cut and is larger goes alone. It is never twice as large.
+// measured by [Notification.Weight]; what must not be cut and is larger goes alone. That is hardly ever twice as large.
 const MaxBatchBytes = 1 << 20
 
 // Load is how much of a batch notifications take.

@@ -160,7 +160,7 @@ func (p *pass) compare(i *item) {
 			wrote && i.look.mount.coarse && fresh < coarseClock,
 			i.ops&OpModify != 0 && i.look.mount.grain(a) == wholeSecond, // once too often rather than not at all
 			wrote && t.unproved.has(unproved{r, a.Mtime}),
-			(!heard || i.from != nil) && !wrote && (a.Size != was.Size || a.Mtime != was.Mtime):
+			!wrote && (a.Size != was.Size || a.Mtime != was.Mtime && (!heard || i.from != nil)): // nothing else changes a size
 			p.emit(notify.ChildDataWritten, r, i)
 			t.unproved.drop(unproved{r, a.Mtime})
 		case moved:
@@ -260,9 +260,15 @@ const setAgo = 2 * time.Second
 
 // timesSet says whether an entry has got its modification time from somebody: one that comes of a write, or of a change of a directory's
 // entries, is between its birth and its last change, and later than its access time. That of a file is near to the last change, too: what has moved that was
-// a write of which the record is still to come, or something right after it.
+// a write of which the record is still to come, or something right after it. A file that was touched may have been read since.
 func timesSet(a *notify.Attr) bool {
-	return a.Mtime == a.Atime || a.Mtime < a.Btime || a.Mtime > a.Ctime || !a.IsDir() && a.Ctime-a.Mtime > int64(setAgo)
+	switch {
+	case a.Mtime == a.Atime, a.Mtime < a.Btime, a.Mtime > a.Ctime:
+		return true
+	case a.IsDir():
+		return false
+	}
+	return a.Ctime-a.Mtime > int64(setAgo) || a.Ctime == a.Mtime && a.Atime > a.Mtime
 }
 
 // toldSet says whether the access time of a directory was told with this modification time, which is still to be told.

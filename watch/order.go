@@ -472,7 +472,7 @@ func (p *pass) listBelow(r ref) {
 }
 
 // maxOpen is how far a group may grow that could be ended: it has to go into one batch, and onto the wire in one event, with what still
-// comes into it at once. That is never more than what is told of one entry under one name, and so less than as much again.
+// comes into it at once. That is never more than what is told of one entry under one name, which is hardly ever as much again.
 var maxOpen = notify.Load{Indexes: notify.BatchIndexes / 2, Weight: notify.MaxBatchBytes}
 
 // cutLoose gives up that the halves of the renames under way stay in one batch: each is told as one that left and one that entered.

@@ -689,7 +689,9 @@ func (p *pass) share(id notify.FileID, s shared) {
 	if p.shared == nil {
 		p.shared = make(map[notify.FileID]shared)
 	}
-	s.ops |= p.shared[id].ops
+	if old, ok := p.shared[id]; ok {
+		s.ops, s.ctime, s.late = s.ops|old.ops, max(s.ctime, old.ctime), s.late || old.late
+	}
 	p.shared[id] = s
 }
 

@@ -112,13 +112,25 @@ func readKey(name string, log *slog.Logger) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := ownedHere(st, dir); err != nil {
+	if err := ownedHere(st, dir); err != nil && keepsModes(filepath.Dir(name)) {
 		return nil, err
 	}
 	if hasModes && st.Mode().Perm()&0o077 != 0 {
 		log.Warn("others than the server may read the key of sessions, and sign their own: chmod 600 it, or remove it, which logs everybody out", "file", name, "mode", st.Mode())
 	}
 	return io.ReadAll(io.LimitReader(f, maxKey))
+}
+
+// keepsModes says whether files in a directory have the modes that they are given: there are file systems that make them up.
+func keepsModes(dir string) bool {
+	f, err := os.CreateTemp(dir, "mode-") // 0600
+	if err != nil {
+		return true
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	st, err := f.Stat()
+	return err != nil || st.Mode().Perm()&0o077 == 0
 }
 
 func (s *signer) mac(payload string) string {
