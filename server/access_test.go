@@ -124,7 +124,7 @@ func TestRevocationEndsStuckStreams(t *testing.T) {
 					o.Metrics, o.TLS, o.WriteTimeout = m, cert.Clone(), time.Hour
 					o.TLS.NextProtos = []string{proto}
 				})
-				c := &http.Client{Transport: &http.Transport{TLSClientConfig: pool, ForceAttemptHTTP2: proto == "h2"}}
+				c := &http.Client{Transport: &http.Transport{TLSClientConfig: pool.Clone(), ForceAttemptHTTP2: proto == "h2"}}
 				defer c.CloseIdleConnections()
 				method, path, _ := strings.Cut(ask[0], " ")
 				body := ""

@@ -56,7 +56,7 @@ func TestConnsThatAskNothing(t *testing.T) {
 			tree := servertest.New("/srv/data")
 			url, srv := serveToo(t, tree, func(o *server.Options) { o.MaxConns, o.TLS, o.ReadHeaderTimeout = most, secure, time.Hour })
 			_, address, _ := strings.Cut(url, "://")
-			client := &http.Client{Transport: &http.Transport{TLSClientConfig: clientTLS, DisableKeepAlives: true}}
+			client := &http.Client{Transport: &http.Transport{TLSClientConfig: clientTLS.Clone(), DisableKeepAlives: true}}
 			ask := func(path string) *http.Response {
 				t.Helper()
 				req, err := http.NewRequestWithContext(t.Context(), "GET", url+path, nil)

@@ -1209,7 +1209,7 @@ func TestHTTP2(t *testing.T) {
 	tree := servertest.New("/srv/data")
 	cert, pool := selfSigned(t)
 	url := serve(t, tree, func(o *server.Options) { o.TLS = cert })
-	c := &http.Client{Transport: &http.Transport{TLSClientConfig: pool, ForceAttemptHTTP2: true}}
+	c := &http.Client{Transport: &http.Transport{TLSClientConfig: pool.Clone(), ForceAttemptHTTP2: true}}
 	defer c.CloseIdleConnections()
 	req, _ := http.NewRequestWithContext(t.Context(), "GET", url+root+"/notify", nil)
 	req.Header.Set("Accept", "text/event-stream")

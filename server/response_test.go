@@ -25,7 +25,7 @@ func http2(t *testing.T, tree *servertest.Tree, change func(*server.Options)) (u
 		o.TLS = cert
 		change(o)
 	})
-	c = &http.Client{Transport: &http.Transport{TLSClientConfig: pool, ForceAttemptHTTP2: true}, Timeout: 2 * patience}
+	c = &http.Client{Transport: &http.Transport{TLSClientConfig: pool.Clone(), ForceAttemptHTTP2: true}, Timeout: 2 * patience}
 	t.Cleanup(c.CloseIdleConnections)
 	return url, c
 }

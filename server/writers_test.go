@@ -244,7 +244,7 @@ func TestVanishedClient(t *testing.T) {
 			})
 			var vanish func() error
 			dialer := &net.Dialer{KeepAlive: -1}
-			tr := &http.Transport{TLSClientConfig: pool, ForceAttemptHTTP2: proto == "h2", DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			tr := &http.Transport{TLSClientConfig: pool.Clone(), ForceAttemptHTTP2: proto == "h2", DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 				c, err := dialer.DialContext(ctx, network, addr)
 				if err == nil {
 					vanish = func() error { return deafen(c.(*net.TCPConn)) }

@@ -273,7 +273,7 @@ func TestLongPollOverTLS(t *testing.T) {
 				o.TLS.NextProtos = []string{"h2"}
 			}
 		})
-		c := &http.Client{Transport: &http.Transport{TLSClientConfig: roots, ForceAttemptHTTP2: h2}}
+		c := &http.Client{Transport: &http.Transport{TLSClientConfig: roots.Clone(), ForceAttemptHTTP2: h2}}
 		t.Cleanup(c.CloseIdleConnections)
 		answers := poll(t, c, base+"/2.0/events/poll?stream_type=all&stream_position=now", 3)
 		w.until(t, 3)
@@ -297,7 +297,7 @@ func TestLongPollOverTLS(t *testing.T) {
 			talkers = append(talkers, conn)
 		}
 		resp := make(chan error, 1)
-		leaving := &http.Client{Transport: &http.Transport{TLSClientConfig: roots, ForceAttemptHTTP2: h2}, Timeout: 200 * time.Millisecond}
+		leaving := &http.Client{Transport: &http.Transport{TLSClientConfig: roots.Clone(), ForceAttemptHTTP2: h2}, Timeout: 200 * time.Millisecond}
 		go func() {
 			_, err := leaving.Get(base + "/2.0/events/poll?stream_position=now")
 			resp <- err
