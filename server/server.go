@@ -63,7 +63,7 @@ type Options struct {
 	MaxBodyBytes      int           // of a request's body; 2 MiB: what a protocol takes is less, and said in its own words
 	BodyTimeout       time.Duration // it must be there within; 30 s
 	MaxStreams        int           // streams at once; 20,000
-	MaxConns          int           // connections at once, those of streams among them; MaxStreams and 1,024 more
+	MaxConns          int           // connections at once, those of streams among them; MaxStreams and OtherConns more
 	MaxTokenStreams   int           // and with one token, or of one user; no limit
 	MaxAddressStreams int           // and from one address; no limit
 	ConnectRate       int           // connections that one address may open each second, and ten times as many at once; no limit
@@ -72,6 +72,9 @@ type Options struct {
 	Version           string        // of the program
 	Box               box.Options   // PollTimeout, Hold and Delay; the rest is filled in
 }
+
+// OtherConns is how many connections there may be besides those of streams, if Options.MaxConns does not say.
+const OtherConns = 1024
 
 // Health is how a journal on disk is. Streams go on without it; what a restart would bring is another matter.
 type Health struct {
@@ -134,7 +137,7 @@ func New(o Options) *Server {
 	def(&o.MaxBodyBytes, 2<<20)
 	def(&o.BodyTimeout, 30*time.Second)
 	def(&o.MaxStreams, 20000)
-	def(&o.MaxConns, o.MaxStreams+1024)
+	def(&o.MaxConns, o.MaxStreams+OtherConns)
 	if o.Auth == nil {
 		o.Auth = access.Local{}
 	}

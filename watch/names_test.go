@@ -42,12 +42,6 @@ func TestManyNames(t *testing.T) {
 	w, sink := start(t, dir)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	settle := func() {
-		t.Helper()
-		if err := w.Settle(ctx); err != nil {
-			t.Fatal(err)
-		}
-	}
 	told := func(typ notify.Type) (paths map[string]bool) {
 		paths = make(map[string]bool)
 		for _, n := range sink.take() {
@@ -62,30 +56,26 @@ func TestManyNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer one.Close()
-	each(func(string) error { _, err := one.WriteString("x"); return err })
-	settle()
-	if got := told(notify.ChildSizeChanged); len(got) != names {
-		t.Errorf("the size of %d names was told, want %d", len(got), names)
-	}
-	each(func(name string) error {
-		if _, err := one.WriteString("y"); err != nil {
-			return err
+	for _, step := range []struct {
+		typ notify.Type
+		do  func(name string) error
+	}{
+		{notify.ChildSizeChanged, func(string) error { return nil }},
+		{notify.ChildFileMovedTo, func(name string) error { return os.Rename(name, name+"r") }},
+		{notify.ChildFileRemoved, func(name string) error { return os.Remove(name + "r") }},
+	} {
+		each(func(name string) error {
+			if _, err := one.WriteString("x"); err != nil {
+				return err
+			}
+			return step.do(name)
+		})
+		if err := w.Settle(ctx); err != nil {
+			t.Fatal(err)
 		}
-		return os.Rename(name, name+"r")
-	})
-	settle()
-	if got := told(notify.ChildFileMovedTo); len(got) != names {
-		t.Errorf("%d names were told as renamed, want %d", len(got), names)
-	}
-	each(func(name string) error {
-		if _, err := one.WriteString("z"); err != nil {
-			return err
+		if got := told(step.typ); len(got) != names {
+			t.Errorf("%d names were told with %v, want %d", len(got), step.typ, names)
 		}
-		return os.Remove(name + "r")
-	})
-	settle()
-	if got := told(notify.ChildFileRemoved); len(got) != names {
-		t.Errorf("%d names were told as removed, want %d", len(got), names)
 	}
 	root, err := w.LookupPath(ctx, dir)
 	if err != nil {

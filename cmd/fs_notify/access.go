@@ -131,12 +131,9 @@ func roomForStreams(files uint64) int {
 	return int(min(files-min(keptFiles, files/2), math.MaxInt32))
 }
 
-// otherConns is how many connections there may be besides those of streams.
-const otherConns = 1024
-
 // roomForConns is how many connections a process may have that may have so many files open, and so many streams.
 func roomForConns(files uint64, streams int) int {
-	return int(min(files-min(keptFiles/2, files/4), uint64(streams)+otherConns, math.MaxInt32))
+	return int(min(files-min(keptFiles/2, files/4), uint64(streams)+server.OtherConns, math.MaxInt32))
 }
 
 // apply tells a server to be who may ask. run follows the files until ctx ends; reload reads them again at once.
