@@ -27,6 +27,7 @@ type rootOut struct {
 	notes []notify.Notification
 	ends  []int // of the groups
 	load  notify.Load
+	many  int // notifications that were handed on at once the last time
 }
 
 func (o *rootOut) begin() int {
@@ -49,6 +50,9 @@ func (p *pass) emitStream(typ notify.Type, r ref, i *item, stream string) int {
 	}
 	o := p.cur
 	p.emitted++
+	if o.notes == nil { // as many as the last time, unless there is little to look at now
+		o.notes = make([]notify.Notification, 0, max(min(o.many, notesPerName*len(p.order)), notesPerName))
+	}
 	o.notes = append(o.notes, notify.Notification{Type: typ, Path: p.lastPath, Spine: p.lastSpine, Stream: stream})
 	n := &o.notes[len(o.notes)-1]
 	if i != nil && i.state == present && i.look.id == n.ID() {
@@ -80,8 +84,11 @@ func (p *pass) hand(o *rootOut) {
 		return
 	}
 	p.t.out.add(p.t.s.node(o.root).id, o.notes, o.ends)
-	o.notes, o.ends, o.load = p.t.out.room(), o.ends[:0], notify.Load{}
+	o.many, o.notes, o.ends, o.load = len(o.notes), nil, o.ends[:0], notify.Load{}
 }
+
+// notesPerName is how many notifications a name makes, as a rule at most.
+const notesPerName = 8
 
 // changed forgets where the last entry was, before a name in the tree changes.
 func (p *pass) changed() { p.last = 0 }

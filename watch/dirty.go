@@ -74,6 +74,15 @@ const hintOps = OpCreate | OpDelete | OpMovedFrom | OpMovedTo | OpFromNew
 
 func newDirt() *dirt { return &dirt{} }
 
+// reset empties d for its next use. The text of its names stays with who uses them.
+func (d *dirt) reset() {
+	clear(d.names)
+	clear(d.table)
+	clear(d.moves)
+	clear(d.said)
+	*d = dirt{names: d.names[:0], table: d.table, moves: d.moves[:0], said: d.said[:0]}
+}
+
 func (d *dirt) empty() bool {
 	return len(d.names) == 0 && len(d.heard) == 0 && len(d.lists) == 0 && len(d.lost) == 0 && !d.sweep && !d.poll && len(d.barriers) == 0
 }
@@ -380,6 +389,7 @@ type inbox struct {
 	mu    sync.Mutex
 	queue []*dirt // the newest, last, still grows
 	sizes int     // of all but the newest
+	spare []*dirt // empty ones, to be used again
 	most  int     // before they collapse
 	dirs  int     // directories, before they do
 	wake  chan struct{}
@@ -404,7 +414,7 @@ func (in *inbox) put(recs []Record) {
 		r := &recs[i]
 		if d.size() >= passNames {
 			in.sizes += d.size()
-			d = newDirt()
+			d = in.fresh()
 			in.queue = append(in.queue, d)
 		}
 		if r.Dir == 0 {
@@ -507,10 +517,39 @@ func (in *inbox) take() (d *dirt, last bool) {
 		return d, false
 	}
 	if d.empty() {
+		in.spare = nil
 		return nil, true
 	}
-	in.queue[0] = newDirt()
+	in.queue[0] = in.fresh()
 	return d, true
+}
+
+// keptDirt is how many pieces are kept for their next use: one that is looked at, and one that grows.
+const keptDirt = 2
+
+// fresh gives an empty one. The caller holds mu.
+func (in *inbox) fresh() *dirt {
+	n := len(in.spare)
+	if n == 0 {
+		return newDirt()
+	}
+	d := in.spare[n-1]
+	in.spare = in.spare[:n-1]
+	return d
+}
+
+// give has d used again, of which nothing is kept, unless it held far less than it could: emptying it costs as much as it has ever held. While nothing
+// waits, none is kept.
+func (in *inbox) give(d *dirt) {
+	if len(d.table) > 16*max(len(d.names), believeFrom) {
+		return
+	}
+	d.reset()
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if len(in.spare) < keptDirt {
+		in.spare = append(in.spare, d)
+	}
 }
 
 // fate is what the records say became of the object that was told under a name.
@@ -559,17 +598,29 @@ type occupant struct {
 // toldThere says whether the object of a record is the one that was told under a name. It is not certain if the records do not say which objects they are about.
 type toldThere func(name int32, object string) (yes, certain bool)
 
+// trail is what hints works with, to be used again.
+type trail struct {
+	hints []nameHint
+	stand []occupant
+}
+
+func (l *trail) of(names int) ([]nameHint, []occupant) {
+	if names > cap(l.hints) {
+		l.hints, l.stand = make([]nameHint, names), make([]occupant, names)
+	}
+	return l.hints[:names], l.stand[:names]
+}
+
 // hints follows the objects that stood under the names before the first record through the renames. What was told there may be from after some of the records,
-// as looks are ahead of them: then it is not what these records speak of, or not yet.
-func (d *dirt) hints(olds []ref, told toldThere) []nameHint {
+// as looks are ahead of them: then it is not what these records speak of, or not yet. What it gives is good until l is used again.
+func (d *dirt) hints(l *trail, olds []ref, told toldThere) []nameHint {
 	if len(d.moves) == 0 {
 		return nil
 	}
-	h := make([]nameHint, len(d.names))
-	occ := make([]occupant, len(d.names))
+	h, occ := l.of(len(d.names))
 	for i := range occ {
-		h[i].dest, h[i].source = -1, -1
-		occ[i].orig = int32(i)
+		h[i] = noHint
+		occ[i] = occupant{orig: int32(i)}
 	}
 	type half struct {
 		who    occupant

@@ -69,7 +69,7 @@ func TestHints(t *testing.T) {
 			for where := range stands {
 				olds[names[where]] = 1
 			}
-			h := d.hints(olds, func(k int32, object string) (yes, certain bool) {
+			h := d.hints(new(trail), olds, func(k int32, object string) (yes, certain bool) {
 				return stands[d.names[k].at.name] == object, object != ""
 			})
 			var got []string

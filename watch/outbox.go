@@ -25,24 +25,16 @@ const maxBacklog = 64 << 20
 type outbox struct {
 	mu      sync.Mutex
 	queue   []*outBatch
-	flying  *outBatch               // being appended
-	weight  int                     // of all that is not appended
-	last    *outBatch               // the newest one appended
-	began   notify.BatchNumber      // where the journal stood when it was asked last: perhaps ahead of that
-	changed chan struct{}           // closed and replaced when something moves
-	rooms   [][]notify.Notification // empty ones, to be used again
+	flying  *outBatch          // being appended
+	weight  int                // of all that is not appended
+	last    *outBatch          // the newest one appended
+	began   notify.BatchNumber // where the journal stood when it was asked last: perhaps ahead of that
+	changed chan struct{}      // closed and replaced when something moves
 }
-
-// A storm needs two rooms in turn. A smaller or a larger one, in notifications, is not kept.
-const (
-	keptRooms = 2
-	leastRoom = 64
-	mostRoom  = 2 * notify.BatchIndexes
-)
 
 type outBatch struct {
 	root   notify.FileID
-	notes  []notify.Notification // in a room
+	notes  []notify.Notification
 	load   notify.Load
 	sealed bool
 	done   chan struct{} // closed when it was appended
@@ -61,7 +53,7 @@ func (o *outbox) signal() {
 }
 
 // add puts notifications of one root into the queue. ends are the ends of the groups in notes: a
-// group stays in one batch, and a Link in it is the place in the group plus one. notes are the outbox's from then on: room gives others.
+// group stays in one batch, and a Link in it is the place in the group plus one. notes are the outbox's from then on.
 func (o *outbox) add(root notify.FileID, notes []notify.Notification, ends []int) {
 	if len(ends) == 0 {
 		return
@@ -82,9 +74,9 @@ func (o *outbox) add(root notify.FileID, notes []notify.Notification, ends []int
 		case len(b.notes) > 0:
 			b.notes = append(b.notes, notes[from:end]...)
 		case from == 0 && end == len(notes): // as a rule
-			b.notes, notes = notes, nil
+			b.notes = notes
 		default:
-			b.notes = append(o.takeRoom(), notes[from:end]...)
+			b.notes = slices.Clone(notes[from:end])
 		}
 		from = end
 	}
@@ -109,41 +101,15 @@ func (o *outbox) add(root notify.FileID, notes []notify.Notification, ends []int
 		begin = end
 	}
 	put(begin)
-	clear(notes)
-	o.giveRoom(notes)
 	o.signal()
 }
 
-// room gives an empty slice for notifications.
-func (o *outbox) room() []notify.Notification {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.takeRoom()
-}
-
-// takeRoom is room for who holds mu.
-func (o *outbox) takeRoom() (notes []notify.Notification) {
-	if n := len(o.rooms); n > 0 {
-		notes, o.rooms = o.rooms[n-1], o.rooms[:n-1]
+// leave gives the notifications of a batch that is queued no more. They may stay in memory for long, and so have hardly any room to spare.
+func (b *outBatch) leave() []notify.Notification {
+	notes := b.notes
+	if b.notes = nil; len(notes) < cap(notes)*3/4 {
+		return slices.Clone(notes)
 	}
-	return notes
-}
-
-// giveRoom has the memory of notes, which are cleared, used again. The caller holds mu.
-func (o *outbox) giveRoom(notes []notify.Notification) {
-	if c := cap(notes); c >= leastRoom && c <= mostRoom && len(o.rooms) < keptRooms {
-		o.rooms = append(o.rooms, notes[:0])
-	}
-}
-
-// leave gives the notifications of a batch that is queued no more. They may stay in memory for long, and so have no room to spare.
-func (o *outbox) leave(b *outBatch) []notify.Notification {
-	notes := slices.Clone(b.notes)
-	clear(b.notes)
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.giveRoom(b.notes)
-	b.notes = nil
 	return notes
 }
 
@@ -232,7 +198,7 @@ func (o *outbox) run(ctx context.Context, sink Sink) error {
 		o.queue[0] = nil
 		o.queue, o.flying = o.queue[1:], b
 		o.mu.Unlock()
-		number, err := sink.Append(context.WithoutCancel(ctx), b.root, o.leave(b))
+		number, err := sink.Append(context.WithoutCancel(ctx), b.root, b.leave())
 		if err != nil {
 			return err
 		}

@@ -130,6 +130,10 @@ const (
 // what a pass allocates.
 type room struct {
 	items  []item
+	named  []*item
+	order  []*item
+	olds   []ref
+	trail  trail
 	jobs   []job
 	todo   map[ref]*job
 	mtimes map[ref]dirTime
@@ -138,13 +142,13 @@ type room struct {
 // roomDirs is for how many directories room is kept.
 const roomDirs = 1024
 
-// take gives n items, each to be set before anything else.
-func (m *room) take(n int) []item {
+// take makes room for n names: each item and each of olds is to be set before anything else.
+func (m *room) take(n int) {
 	if n > cap(m.items) {
-		m.items = make([]item, max(n, min(2*cap(m.items), passNames)))
+		most := max(n, min(2*cap(m.items), passNames))
+		m.items, m.named, m.order, m.olds = make([]item, most), make([]*item, most), make([]*item, 0, most), make([]ref, most)
 	}
-	m.items = m.items[:n]
-	return m.items
+	m.items, m.named, m.order, m.olds = m.items[:n], m.named[:n], m.order[:0], m.olds[:n]
 }
 
 // job gives one that is empty.
@@ -174,13 +178,16 @@ func (m *room) give() {
 	clear(m.todo)
 	clear(m.mtimes)
 	clear(m.items)
+	clear(m.named)
+	clear(m.order[:len(m.items)])
 	if m.items = m.items[:0]; cap(m.items) > 2*passNames {
-		m.items = nil
+		m.items, m.named, m.order, m.olds, m.trail = nil, nil, nil, nil, trail{}
 	}
 }
 
 func (t *tree) newPass(d *dirt, hold bool) *pass {
-	p := &pass{t: t, now: t.now(), hold: hold, dirt: d, named: make([]*item, len(d.names)), order: make([]*item, 0, len(d.names)),
+	t.room.take(len(d.names))
+	p := &pass{t: t, now: t.now(), hold: hold, dirt: d, named: t.room.named, order: t.room.order,
 		gained: make(map[notify.FileID][]*item), lostBy: make(map[notify.FileID][]*item), fresh: make(map[notify.FileID]ref),
 		freshAt: make(map[ref]*item), filled: make(map[ref]bool), overdue: make(map[ref]bool), stuck: make(map[ref]*job), away: make(map[ref]error)}
 	p.todo, p.mtimes = t.room.maps()
@@ -202,9 +209,9 @@ func (t *tree) newPass(d *dirt, hold bool) *pass {
 		t.awake = p.now
 	}
 	t.passed = p.now
-	slab, olds := t.room.take(len(d.names)), make([]ref, len(d.names))
+	slab, olds := t.room.items, t.room.olds
 	t.s.childOfEach(d.names, olds)
-	hints := d.hints(olds, func(k int32, object string) (yes, certain bool) { return t.isObject(olds[k], object) })
+	hints := d.hints(&t.room.trail, olds, func(k int32, object string) (yes, certain bool) { return t.isObject(olds[k], object) })
 	var selves []ref
 	for k := range d.names {
 		n := &d.names[k]

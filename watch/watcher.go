@@ -303,9 +303,9 @@ func (w *Watcher) work(ctx context.Context) {
 			w.digestStep(ctx)
 		}
 		if d := w.next(); d != nil {
-			start := time.Now()
+			start, names := time.Now(), len(d.names)
 			w.pass(d)
-			if rest := w.gather(start, len(d.names)); rest > 0 {
+			if rest := w.gather(start, names); rest > 0 {
 				end := time.Now().Add(rest)
 				w.restUntil.Store(&end)
 				timer.Reset(rest)
@@ -437,7 +437,7 @@ func (w *Watcher) pause() time.Duration {
 	return max(until.Sub(now), 0)
 }
 
-// pass reconciles the tree with the disk at the dirty names.
+// pass reconciles the tree with the disk at the dirty names, and ends the use of d.
 func (w *Watcher) pass(d *dirt) {
 	t := w.t
 	start := time.Now()
@@ -464,6 +464,7 @@ func (w *Watcher) pass(d *dirt) {
 		w.sweepStepped(start)
 	}
 	w.barrier.reached(d.barriers)
+	w.in.give(d)
 	w.barrier.release(!waiting && w.sweep == nil && !w.sweepNext && !w.pollDue.IsZero(), t.late.empty() && t.checks.empty())
 }
 
