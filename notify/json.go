@@ -2,6 +2,7 @@ package notify
 
 import (
 	"encoding/json"
+	"slices"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -168,8 +169,36 @@ const (
 // spine, path, stream_name (null for the default stream), then those of FieldsAll. It uses no
 // reflection and allocates nothing but the growth of b.
 func AppendJSON(b []byte, n *Notification, i int, f Fields) []byte {
-	b = append(b, `{"type":"`...)
-	b = append(b, n.Type.String()...)
+	return appendRest(appendWhere(appendType(b, n), n, i), n, f)
+}
+
+// JSONWriter is [AppendJSON] for many notifications: where an entry is, is spelled out once for all that follow each other and are of it. The
+// zero value is ready.
+type JSONWriter struct {
+	path  string
+	spine Spine
+	from  int
+	where []byte // as appendWhere makes it of these
+}
+
+// Append appends n as seen from element i of its spine.
+func (w *JSONWriter) Append(b []byte, n *Notification, i int, f Fields) []byte {
+	b = appendType(b, n)
+	if i == w.from && n.Path == w.path && slices.Equal(n.Spine, w.spine) {
+		b = append(b, w.where...)
+	} else {
+		start := len(b)
+		b = appendWhere(b, n, i)
+		w.path, w.spine, w.from, w.where = n.Path, n.Spine, i, append(w.where[:0], b[start:]...)
+	}
+	return appendRest(b, n, f)
+}
+
+func appendType(b []byte, n *Notification) []byte {
+	return append(append(b, `{"type":"`...), n.Type.String()...)
+}
+
+func appendWhere(b []byte, n *Notification, i int) []byte {
 	b = append(b, `","spine":[`...)
 	for j, id := range n.Spine[i:] {
 		if j > 0 {
@@ -180,7 +209,10 @@ func AppendJSON(b []byte, n *Notification, i int, f Fields) []byte {
 		b = append(b, '"')
 	}
 	b = append(b, `],"path":`...)
-	b = AppendName(b, n.PathFrom(i))
+	return AppendName(b, n.PathFrom(i))
+}
+
+func appendRest(b []byte, n *Notification, f Fields) []byte {
 	b = append(b, `,"stream_name":`...)
 	if n.Stream == "" {
 		b = append(b, "null"...)

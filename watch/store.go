@@ -533,7 +533,7 @@ func mix(h uint64) uint32 {
 }
 
 // hashIndex is a linear hash table whose chains run through the nodes: it grows by one bucket
-// at a time, and costs 4 bytes for every two nodes.
+// at a time, and costs 4 bytes for every node.
 type hashIndex struct {
 	heads chunked[ref]
 	count uint32
@@ -586,7 +586,7 @@ func (x *hashIndex) insert(s *store, r ref, h uint32, c chain) {
 	*c.next(s.node(r)) = *head
 	*head = r
 	x.count++
-	if x.count > 2*(x.mask+1+x.split) {
+	if x.count > x.mask+1+x.split {
 		x.grow(s, c)
 	}
 }

@@ -84,6 +84,7 @@ type frames struct {
 	aside feed.Aside
 	last  notify.Seq
 	spare []byte
+	json  notify.JSONWriter
 }
 
 // cut is the end of a frame.
@@ -133,7 +134,7 @@ func (f *frames) operation(hits []feed.Hit) {
 		if i > 0 || !first {
 			f.buf = append(f.buf, ',')
 		}
-		f.buf = notify.AppendJSON(f.buf, h.Note, h.At, f.fields)
+		f.buf = f.json.Append(f.buf, h.Note, h.At, f.fields)
 	}
 	if !first && len(f.buf)+1-f.open > maxFrame {
 		f.spare = append(f.spare[:0], f.buf[start+1:]...) // without the comma
@@ -176,7 +177,7 @@ func (f *frames) close() {
 func (f *frames) clear() {
 	f.cuts, f.notes, f.open, f.buf = f.cuts[:0], 0, 0, f.buf[:0]
 	if cap(f.buf) > 4*maxWrite {
-		f.buf, f.spare = nil, nil
+		f.buf, f.spare, f.json = nil, nil, notify.JSONWriter{}
 	}
 }
 
@@ -187,7 +188,7 @@ func (f *frames) reset() {
 		b := f.buf
 		buffers.Put(&b)
 	}
-	f.buf, f.spare = nil, nil
+	f.buf, f.spare, f.json = nil, nil, notify.JSONWriter{}
 }
 
 // appendID appends an id line.
