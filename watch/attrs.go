@@ -27,7 +27,6 @@ type rootOut struct {
 	notes []notify.Notification
 	ends  []int // of the groups
 	load  notify.Load
-	many  int // notifications that were handed on at once the last time
 }
 
 func (o *rootOut) begin() int {
@@ -50,8 +49,8 @@ func (p *pass) emitStream(typ notify.Type, r ref, i *item, stream string) int {
 	}
 	o := p.cur
 	p.emitted++
-	if o.notes == nil { // as many as the last time, unless there is little to look at now
-		o.notes = make([]notify.Notification, 0, max(min(o.many, notesPerName*len(p.order)), notesPerName))
+	if o.notes == nil {
+		o.notes = make([]notify.Notification, 0, p.expected())
 	}
 	o.notes = append(o.notes, notify.Notification{Type: typ, Path: p.lastPath, Spine: p.lastSpine, Stream: stream})
 	n := &o.notes[len(o.notes)-1]
@@ -84,11 +83,14 @@ func (p *pass) hand(o *rootOut) {
 		return
 	}
 	p.t.out.add(p.t.s.node(o.root).id, o.notes, o.ends)
-	o.many, o.notes, o.ends, o.load = len(o.notes), nil, o.ends[:0], notify.Load{}
+	o.notes, o.ends, o.load = nil, o.ends[:0], notify.Load{}
 }
 
-// notesPerName is how many notifications a name makes, as a rule at most.
-const notesPerName = 8
+// expected is for how many notifications to make room, if a name makes as many as in the last pass.
+func (p *pass) expected() int {
+	left := p.t.perName*float32(len(p.order)) - float32(p.emitted)
+	return min(max(int(left*9/8), 8), nearlyFull.Indexes+64)
+}
 
 // changed forgets where the last entry was, before a name in the tree changes.
 func (p *pass) changed() { p.last = 0 }
@@ -130,6 +132,7 @@ func (p *pass) flush() {
 	p.floating = 0
 	p.close()
 	p.told = len(p.out) > 0
+	p.t.perName = float32(p.emitted) / float32(max(len(p.order), 1))
 	for _, o := range p.out {
 		p.hand(o)
 	}

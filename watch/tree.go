@@ -59,6 +59,7 @@ type tree struct {
 	actors   actors
 	lookers  [2]*looker
 	room     room               // of the pass under way
+	perName  float32            // notifications of the last pass for each name in it
 	drained  bool               // nothing waits behind the pass under way
 	carry    *dirt              // names that could not be decided yet
 	carryAll bool               // and all of them are to be looked at again, as directories have moved meanwhile
