@@ -42,7 +42,7 @@ func (p *pass) emit(typ notify.Type, r ref, i *item) int { return p.emitStream(t
 func (p *pass) emitStream(typ notify.Type, r ref, i *item, stream string) int {
 	t := p.t
 	if p.last != r {
-		p.last, p.lastPath, p.lastSpine = r, t.s.path(r), t.s.spine(r)
+		p.last, p.lastPath, p.lastSpine = r, t.s.pathIn(&t.paths, r), t.s.spineIn(&t.spines, r)
 	}
 	if p.cur == nil {
 		p.cur = p.outOf(t.s.rootOf(r))
@@ -52,8 +52,9 @@ func (p *pass) emitStream(typ notify.Type, r ref, i *item, stream string) int {
 	if o.notes == nil {
 		o.notes = make([]notify.Notification, 0, p.expected())
 	}
-	o.notes = append(o.notes, notify.Notification{Type: typ, Path: p.lastPath, Spine: p.lastSpine, Stream: stream})
+	o.notes = slices.Grow(o.notes, 1)[:len(o.notes)+1] // what is behind is zero
 	n := &o.notes[len(o.notes)-1]
+	n.Type, n.Path, n.Spine, n.Stream = typ, p.lastPath, p.lastSpine, stream
 	if i != nil && i.state == present && i.look.id == n.ID() {
 		if n.Attr = i.look.attr; n.Attr.IsDir() {
 			n.Attr.Mtime = t.s.node(r).mtime // what was told: the present one is told on its own, after a restart too

@@ -61,7 +61,7 @@ func (t *tree) digest(at lookAt, r ref) look {
 	n := t.s.node(r)
 	name := t.s.names.view(n.name)
 	var k look
-	x, err := at.l.xattrs(at.fd, name, nil)
+	x, err := at.l.xattrs(at.fd, name, nothingTold)
 	if err == nil {
 		_, _, err = at.l.stat(at.fd, name, &k.attr)
 	}

@@ -420,10 +420,12 @@ func kernelAtLeast(major, minor int) bool {
 // xattrs digests the extended attributes of a name in a directory, or of the directory
 // itself if name is "": as ".", since what was opened with O_PATH has none to give. nil: there are none. Those that cannot be read are
 // taken to be as they were told.
-func (l *looker) xattrs(dir dirFD, name string, told *notify.Xattrs) (*notify.Xattrs, error) {
+func (l *looker) xattrs(dir dirFD, name string, told func() *notify.Xattrs) (*notify.Xattrs, error) {
 	if l.far != nil {
-		name = strings.Clone(name)
-		return ask(l, func(l *looker) (*notify.Xattrs, error) { return l.xattrs(dir, name, told) }, nil)
+		name, x := strings.Clone(name), told() // who gives up waiting goes on
+		return ask(l, func(l *looker) (*notify.Xattrs, error) {
+			return l.xattrs(dir, name, func() *notify.Xattrs { return x })
+		}, nil)
 	}
 	n, e := l.listXattr(dir, name)
 	if e == unix.EOPNOTSUPP || e == 0 && n == 0 {
@@ -458,7 +460,7 @@ func (l *looker) xattrs(dir dirFD, name string, told *notify.Xattrs) (*notify.Xa
 		}
 		list = list[end+1:]
 	}
-	standIn(&x, &unreadable, orNone(told))
+	standIn(&x, &unreadable, orNone(told()))
 	if equalXattrs(&x, &notify.Xattrs{}) {
 		return nil, nil
 	}

@@ -137,7 +137,9 @@ func (l *looker) probe(dir dirFD, name string, m *mount) (err error) {
 }
 
 // xattrs are not looked at.
-func (l *looker) xattrs(dirFD, string, *notify.Xattrs) (*notify.Xattrs, error) { return nil, nil }
+func (l *looker) xattrs(dirFD, string, func() *notify.Xattrs) (*notify.Xattrs, error) {
+	return nil, nil
+}
 
 func (l *looker) userXattrs(dirFD, string, int) (map[string][]byte, error) { return nil, nil }
 

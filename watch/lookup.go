@@ -286,7 +286,7 @@ func (w *Watcher) Stat(ctx context.Context, id notify.FileID) (notify.Entry, err
 	var attr notify.Attr
 	e, err := w.onDisk(ctx, "watch.Stat", id, func(l *looker, dir dirFD, name string, a *notify.Attr) (err error) {
 		attr = *a
-		attr.X, err = l.xattrs(dir, name, nil)
+		attr.X, err = l.xattrs(dir, name, nothingTold)
 		return err
 	})
 	e.Attr = attr

@@ -345,8 +345,31 @@ func (s *store) sameID(r ref) ref {
 	return r
 }
 
+// slab is where many short slices are made that live about as long: one allocation for all that fit. In one that is nil each has its own.
+type slab[T any] struct{ rest []T }
+
+const slabBytes = 8 << 10
+
+// make gives n elements, which are zero.
+func (b *slab[T]) make(n int) []T {
+	var t T
+	most := slabBytes / int(unsafe.Sizeof(t))
+	if b == nil || n > most/8 {
+		return make([]T, n)
+	}
+	if n > len(b.rest) {
+		b.rest = make([]T, most)
+	}
+	out := b.rest[:n:n]
+	b.rest = b.rest[n:]
+	return out
+}
+
 // path gives the path from the root of r's tree, "" for the root itself.
-func (s *store) path(r ref) string {
+func (s *store) path(r ref) string { return s.pathIn(nil, r) }
+
+// pathIn is path, made in a slab.
+func (s *store) pathIn(in *slab[byte], r ref) string {
 	size := -1
 	for n := s.node(r); n.parent != 0; n = s.node(n.parent) {
 		size += s.names.len(n.name) + 1
@@ -354,7 +377,7 @@ func (s *store) path(r ref) string {
 	if size <= 0 {
 		return ""
 	}
-	b := make([]byte, size)
+	b := in.make(size)
 	for n := s.node(r); n.parent != 0; n = s.node(n.parent) {
 		size -= copy(b[size-s.names.len(n.name):], s.names.view(n.name))
 		if size > 0 {
@@ -362,12 +385,15 @@ func (s *store) path(r ref) string {
 			b[size] = '/'
 		}
 	}
-	return string(b)
+	return unsafe.String(&b[0], len(b))
 }
 
 // spine gives the IDs from the root of r's tree down to r.
-func (s *store) spine(r ref) notify.Spine {
-	out := make(notify.Spine, s.depth(r)+1)
+func (s *store) spine(r ref) notify.Spine { return s.spineIn(nil, r) }
+
+// spineIn is spine, made in a slab.
+func (s *store) spineIn(in *slab[notify.FileID], r ref) notify.Spine {
+	out := notify.Spine(in.make(s.depth(r) + 1))
 	for i := len(out) - 1; i >= 0; i-- {
 		n := s.node(r)
 		out[i] = n.id

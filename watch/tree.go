@@ -58,8 +58,10 @@ type tree struct {
 	believes int // Config.BelieveFrom
 	actors   actors
 	lookers  [2]*looker
-	room     room               // of the pass under way
-	perName  float32            // notifications of the last pass for each name in it
+	room     room       // of the pass under way
+	perName  float32    // notifications of the last pass for each name in it
+	paths    slab[byte] // of notifications
+	spines   slab[notify.FileID]
 	drained  bool               // nothing waits behind the pass under way
 	carry    *dirt              // names that could not be decided yet
 	carryAll bool               // and all of them are to be looked at again, as directories have moved meanwhile
@@ -562,11 +564,12 @@ func (t *tree) look(at lookAt, k *look, name string, ops Op, old, came ref) {
 		}
 	}
 	if k.bare = at.bare && !k.mount.coarse; err == nil && !k.bare {
-		var told *notify.Xattrs
-		if !at.scan {
-			told = t.s.xattrsOf(k.id)
-		}
-		k.attr.X, err = l.xattrs(at.fd, name, told)
+		k.attr.X, err = l.xattrs(at.fd, name, func() *notify.Xattrs {
+			if at.scan {
+				return nil
+			}
+			return t.s.xattrsOf(k.id)
+		})
 	}
 	k.err = err
 	k.same = n != nil && err == nil && ops&OpAttrib == 0 && n.id == k.id && n.untouched(stampOf(&k.attr), &k.attr) && k.attr.Ctime < t.doubt
