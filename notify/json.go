@@ -179,6 +179,7 @@ type JSONWriter struct {
 	spine Spine
 	from  int
 	where []byte // as appendWhere makes it of these
+	ends  []int  // in where, of each element of the spine
 }
 
 // Append appends n as seen from element i of its spine.
@@ -187,9 +188,23 @@ func (w *JSONWriter) Append(b []byte, n *Notification, i int, f Fields) []byte {
 	if i == w.from && n.Path == w.path && slices.Equal(n.Spine, w.spine) {
 		b = append(b, w.where...)
 	} else {
-		start := len(b)
-		b = appendWhere(b, n, i)
-		w.path, w.spine, w.from, w.where = n.Path, n.Spine, i, append(w.where[:0], b[start:]...)
+		same, most := 0, min(len(n.Spine), len(w.spine))
+		for i == w.from && i+same < most && n.Spine[i+same] == w.spine[i+same] {
+			same++
+		}
+		w.ends = w.ends[:same]
+		if same == 0 {
+			w.where = append(w.where[:0], spineHead...)
+		} else {
+			w.where = w.where[:w.ends[same-1]]
+		}
+		for _, id := range n.Spine[i+same:] {
+			w.where = appendElement(w.where, id, len(w.ends) > 0)
+			w.ends = append(w.ends, len(w.where))
+		}
+		w.where = appendPath(w.where, n, i)
+		w.path, w.spine, w.from = n.Path, n.Spine, i
+		b = append(b, w.where...)
 	}
 	return appendRest(b, n, f)
 }
@@ -199,17 +214,24 @@ func appendType(b []byte, n *Notification) []byte {
 }
 
 func appendWhere(b []byte, n *Notification, i int) []byte {
-	b = append(b, `","spine":[`...)
+	b = append(b, spineHead...)
 	for j, id := range n.Spine[i:] {
-		if j > 0 {
-			b = append(b, ',')
-		}
-		b = append(b, '"')
-		b = strconv.AppendUint(b, uint64(id), 10)
-		b = append(b, '"')
+		b = appendElement(b, id, j > 0)
 	}
-	b = append(b, `],"path":`...)
-	return AppendName(b, n.PathFrom(i))
+	return appendPath(b, n, i)
+}
+
+const spineHead = `","spine":[`
+
+func appendElement(b []byte, id FileID, more bool) []byte {
+	if more {
+		b = append(b, ',')
+	}
+	return append(strconv.AppendUint(append(b, '"'), uint64(id), 10), '"')
+}
+
+func appendPath(b []byte, n *Notification, i int) []byte {
+	return AppendName(append(b, `],"path":`...), n.PathFrom(i))
 }
 
 func appendRest(b []byte, n *Notification, f Fields) []byte {

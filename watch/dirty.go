@@ -598,6 +598,63 @@ type occupant struct {
 // toldThere says whether the object of a record is the one that was told under a name. It is not certain if the records do not say which objects they are about.
 type toldThere func(name int32, object string) (yes, certain bool)
 
+// half is the first half of a rename.
+type half struct {
+	who    occupant
+	from   int32
+	record *hint
+	swaps  bool // as nameHint.swapped has it
+}
+
+// flights are renames of which the second half is still to come, by cookie: mostly one, as the halves follow each other.
+type flights struct {
+	cookie uint32 // of one; 0: none
+	one    half
+	more   map[uint32]half
+}
+
+// start takes one in. A cookie is not 0.
+func (f *flights) start(cookie uint32, h half) {
+	if f.cookie == 0 || f.cookie == cookie {
+		delete(f.more, cookie)
+		f.cookie, f.one = cookie, h
+		return
+	}
+	if f.more == nil {
+		f.more = make(map[uint32]half)
+	}
+	f.more[cookie] = h
+}
+
+// land takes one out; false: there is none.
+func (f *flights) land(cookie uint32) (half, bool) {
+	if cookie == 0 {
+		return half{}, false
+	}
+	if cookie == f.cookie {
+		f.cookie = 0
+		return f.one, true
+	}
+	h, ok := f.more[cookie]
+	if ok {
+		delete(f.more, cookie)
+	}
+	return h, ok
+}
+
+// left gives those that are still on their way.
+func (f *flights) left() map[uint32]half {
+	if f.cookie != 0 {
+		one := f.cookie
+		f.cookie = 0
+		if f.more == nil {
+			return map[uint32]half{one: f.one}
+		}
+		f.more[one] = f.one
+	}
+	return f.more
+}
+
 // trail is what hints works with, to be used again.
 type trail struct {
 	hints []nameHint
@@ -622,13 +679,7 @@ func (d *dirt) hints(l *trail, olds []ref, told toldThere) []nameHint {
 		h[i] = noHint
 		occ[i] = occupant{orig: int32(i)}
 	}
-	type half struct {
-		who    occupant
-		from   int32
-		record *hint
-		swaps  bool // as nameHint.swapped has it
-	}
-	var flying map[uint32]half
+	var flying flights
 	displaced := make(map[int32]occupant) // by what came to a name and is there, nothing else of which was said since
 	end := func(o occupant, f fate) {
 		if !o.none && o.orig >= 0 && !o.other {
@@ -666,11 +717,10 @@ func (d *dirt) hints(l *trail, olds []ref, told toldThere) []nameHint {
 		}
 		if m.op&OpMovedTo != 0 {
 			who, via := occupant{orig: -1, how: m.op & (OpMovedTo | OpFromNew)}, int32(0)
-			if f, ok := flying[m.cookie]; ok && m.cookie != 0 {
+			if f, ok := flying.land(m.cookie); ok {
 				who, via = f.who, f.from+1
 				who.seen = m.seen
 				who.hops++
-				delete(flying, m.cookie)
 			}
 			if o := &occ[m.name]; !o.none && o.orig >= 0 && !o.other && olds[o.orig] != 0 {
 				yes, certain := told(o.orig, m.object)
@@ -698,12 +748,9 @@ func (d *dirt) hints(l *trail, olds []ref, told toldThere) []nameHint {
 			if m.cookie == 0 {
 				end(who, fateMovedOut)
 			} else {
-				if flying == nil {
-					flying = make(map[uint32]half)
-				}
 				old, ok := displaced[m.name]
 				swaps := ok && m.object == "" && old.orig == m.name && who.orig < 0 && who.how == OpMovedTo && who.hops == 0
-				flying[m.cookie] = half{who, m.name, m, swaps}
+				flying.start(m.cookie, half{who, m.name, m, swaps})
 			}
 			delete(displaced, m.name)
 		}
@@ -712,8 +759,9 @@ func (d *dirt) hints(l *trail, olds []ref, told toldThere) []nameHint {
 			delete(displaced, m.name)
 		}
 	}
-	d.open = len(flying)
-	for _, f := range flying {
+	left := flying.left()
+	d.open = len(left)
+	for _, f := range left {
 		f.record.open = true
 		if o := f.who; o.orig < 0 && !o.none && o.how == OpMovedTo {
 			h[f.from].adrift = true

@@ -21,8 +21,30 @@ type rootChange struct {
 	// subdirs gives the directories in a directory, as the tree under this window has them.
 	subdirs func(dir notify.FileID, each func(name string, id notify.FileID)) error
 	room    []change // for those that come next
+	last    spot     // of the notification applied last: the next one is often of the same entry
 	size    int      // bytes of names and changes, about
 }
+
+// spot is where the last word about a name is kept.
+type spot struct {
+	parent notify.FileID
+	path   string
+	dir    *dirChange // nil: there is no spot
+	now    *change    // nil: nothing was said of it
+}
+
+// spot finds the one of an entry of a directory.
+func (c *rootChange) spot(parent notify.FileID, path string) *spot {
+	s := &c.last
+	if s.dir == nil || s.path != path || s.parent != parent {
+		d := c.dir(parent)
+		*s = spot{parent, path, d, d.names[nameIn(path)]}
+	}
+	return s
+}
+
+// nameIn is the last name of a path.
+func nameIn(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
 
 // dirChange is what changes among the names of a directory.
 type dirChange struct {
@@ -69,17 +91,19 @@ func (c *rootChange) dir(id notify.FileID) *dirChange {
 	return d
 }
 
-// set makes c the last word about a name.
-func (c *rootChange) set(d *dirChange, name string, to change) {
-	if was := d.names[name]; was != nil {
-		*was = to
+// set makes a change the last word about a name.
+func (c *rootChange) set(s *spot, to change) {
+	if s.now != nil {
+		*s.now = to
 		return
 	}
 	if len(c.room) == cap(c.room) {
 		c.room = make([]change, 0, 128)
 	}
 	c.room = append(c.room, to)
-	d.names[strings.Clone(name)] = &c.room[len(c.room)-1] // not a part of a path that may be long
+	s.now = &c.room[len(c.room)-1]
+	name := strings.Clone(nameIn(s.path)) // not a part of a path that may be long
+	s.dir.names[name] = s.now
 	c.size += changeSize + len(name)
 }
 
@@ -110,22 +134,21 @@ func (c *rootChange) apply(n *notify.Notification) error {
 	if len(n.Spine) > 1 {
 		parent = n.Spine[len(n.Spine)-2]
 	}
-	d := c.dir(parent)
-	name := n.Path[strings.LastIndexByte(n.Path, '/')+1:]
+	s := c.spot(parent, n.Path)
 	switch n.Type {
 	case notify.ChildFileAdded, notify.ChildDirAdded, notify.ChildFileMovedTo, notify.ChildDirMovedTo:
-		c.set(d, name, change{isThere, id, n.Attr})
+		c.set(s, change{isThere, id, n.Attr})
 	case notify.ChildFileRemoved, notify.ChildFileMovedFrom:
-		c.set(d, name, change{what: isGone})
+		c.set(s, change{what: isGone})
 	case notify.ChildDirRemoved, notify.ChildDirMovedFrom:
-		c.set(d, name, change{what: isGone})
+		c.set(s, change{what: isGone})
 		if n.Type == notify.ChildDirRemoved || n.Link == 0 {
 			return c.empty(id)
 		}
 	default:
-		switch old := d.names[name]; {
+		switch old := s.now; {
 		case old == nil:
-			c.set(d, name, change{isLikely, id, n.Attr})
+			c.set(s, change{isLikely, id, n.Attr})
 		case old.what != isGone && old.id == id:
 			old.attr = n.Attr
 		}
@@ -135,6 +158,7 @@ func (c *rootChange) apply(n *notify.Notification) error {
 
 // empty drops all that is below a directory.
 func (c *rootChange) empty(dir notify.FileID) error {
+	c.last = spot{}
 	for todo := []notify.FileID{dir}; len(todo) > 0; {
 		id := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
