@@ -778,6 +778,96 @@ func TestFileIsKeptAsItIs(t *testing.T) {
 	}
 }
 
+// What is mistyped means neither everything nor for ever: it is refused, with what would be right.
+func TestFileIsReadStrictly(t *testing.T) {
+	read := func(text string) (*File, error) {
+		name := filepath.Join(t.TempDir(), "tokens.yaml")
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return ReadFile(name)
+	}
+	token := func(rest string) string { return "tokens:\n" + entry("a", "a", anyRights+"\n    "+rest) }
+	user := func(rest string) string { return "users:\n  - name: joe\n    " + rest + "\n" }
+	const noTime, noValue = `write it as 2027-01-31T08:00:00Z, or as 2027-01-31, or leave it out`, ` has no value: give it one, or leave it out`
+	for text, says := range map[string]string{
+		token("expires: 2020-01-01T00:00:00"):           `token "a" expires at "2020-01-01T00:00:00", which is no time: ` + noTime,
+		token("expires: 2020-01-01T00:00:00+0100"):      noTime,
+		token("expires: 2020-01-01 00:00:00"):           noTime,
+		token("expires: 90d"):                           noTime,
+		token("expires: tomorrow"):                      noTime,
+		token("expires: 2027"):                          noTime,
+		token("expires: ''"):                            noTime,
+		token("expires: 0001-01-01"):                    noTime,
+		token("expires:"):                               "[5:5] expires" + noValue,
+		token("expires: ~ # never"):                     "expires" + noValue,
+		token("paths:"):                                 "[5:5] paths" + noValue,
+		token("paths: null"):                            "paths" + noValue,
+		token("paths: !!null ''"):                       "paths" + noValue,
+		token("paths: &none ~"):                         "paths" + noValue,
+		token("paths: []"):                              "the list of its paths is empty",
+		token("paths: [~]"):                             "should be absolute",
+		user(anyRights + "\n    paths:"):                "[4:5] paths" + noValue,
+		user("privileges:"):                             "[3:5] privileges" + noValue,
+		user("privileges: []"):                          "it has no privileges",
+		"tokens: []\n---\n" + user(anyRights):           "more than one document",
+		"tokens: []\n---\n":                             "more than one document",
+		"tokens: []\n...\n%YAML 1.2\n---\ntokens: []\n": "more than one document",
+		"~": "mapping",
+	} {
+		if f, err := read(text); err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s\nis %+v, %v, want an error with %q", text, f, err, says)
+		}
+	}
+	for text, want := range map[string]time.Time{
+		"2027-01-31T08:00:00Z":        time.Date(2027, 1, 31, 8, 0, 0, 0, time.UTC),
+		"2027-01-31T08:00:00.5+01:00": time.Date(2027, 1, 31, 7, 0, 0, 5e8, time.UTC),
+		`"2027-01-31T08:00:00Z" # c`:  time.Date(2027, 1, 31, 8, 0, 0, 0, time.UTC),
+		"2027-01-31":                  time.Date(2027, 1, 31, 0, 0, 0, 0, time.UTC),
+	} {
+		if f, err := read(token("expires: " + text)); err != nil || !f.Tokens[0].Expires.Equal(want) {
+			t.Errorf("expires: %s is %+v, %v", text, f, err)
+		}
+	}
+	for _, text := range []string{"", "# nothing\n", "tokens:\n", "users: ~\ntokens: # none yet\n", "---\ntokens: []\n", "# who may\n---\ntokens: []\n...\n", "%YAML 1.2\n---\ntokens: []\n"} {
+		if f, err := read(text); err != nil || len(f.Tokens)+len(f.Users) > 0 {
+			t.Errorf("%q is %+v, %v", text, f, err)
+		}
+	}
+}
+
+// A name is what is written there, also where YAML sees a number in it: the file of passwords has it so.
+func TestNamesAreTakenAsWritten(t *testing.T) {
+	names := []string{"0123456", "007", "0x10", "1_000", "1.10", "1e3", "+5", "0o17", ".inf", "true", "No", "2026-01-31"}
+	var users, passwords strings.Builder
+	users.WriteString("users:\n")
+	hash := bcryptOf(t, "secret")
+	for _, n := range names {
+		fmt.Fprintf(&users, "  - name: %s\n    paths: [/srv/%[1]s]\n    privileges: [notify]\n", n)
+		fmt.Fprintf(&passwords, "%s:%s\n", n, hash)
+	}
+	r := newRig(t, users.String(), passwords.String())
+	for range 2 {
+		for _, n := range names {
+			g, err := r.ask("Authorization: Bearer " + r.login(n, "secret"))
+			if err != nil || !slices.Equal(g.Prefixes, []string{"/srv/" + n}) || g.Privileges != notify.MayNotify {
+				t.Errorf("%s may %+v, %v", n, g, err)
+			}
+		}
+		f, err := ReadFile(r.tokens) // and they stay so when the file is written again
+		if err == nil {
+			err = f.Write(r.tokens)
+		}
+		if err = errors.Join(err, r.Reload()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.reload("tokens:\n" + entry("0123456", "a", anyRights))
+	if g, err := r.ask("X-Auth-Token: a"); err != nil || g.Name != "0123456" {
+		t.Errorf("the token is %+v, %v", g, err)
+	}
+}
+
 // A token goes with the comments on it, and those on others stay with the others.
 func TestRevokeTakesItsComments(t *testing.T) {
 	of := func(name string) string {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
 
 	"fs_notify/notify"
 )
@@ -85,7 +87,7 @@ func ReadFile(name string) (*File, error) {
 		return nil, err
 	}
 	f := &File{comments: yaml.CommentMap{}}
-	if err := yaml.UnmarshalWithOptions(text, f, yaml.Strict(), yaml.CommentToMap(f.comments)); err != nil && len(strings.TrimSpace(string(text))) > 0 {
+	if err := f.decode(text); err != nil {
 		line, _, _ := strings.Cut(yaml.FormatError(err, false, false), "\n")
 		return nil, fmt.Errorf("%s: %s", name, line)
 	}
@@ -93,6 +95,116 @@ func ReadFile(name string) (*File, error) {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return f, nil
+}
+
+// decode reads one YAML mapping.
+func (f *File) decode(text []byte) error {
+	file, err := parser.ParseBytes(text, parser.ParseComments)
+	if err != nil {
+		return err
+	}
+	var body ast.Node
+	for _, doc := range file.Docs {
+		_, empty := doc.Body.(*ast.CommentGroupNode)
+		if _, directive := doc.Body.(*ast.DirectiveNode); doc.Body == nil || directive {
+			empty = true
+		}
+		switch {
+		case body != nil && (doc.Start != nil || !empty):
+			return errors.New("it holds more than one document: put all tokens and users into one, without a line ---")
+		case !empty:
+			body = doc.Body
+		}
+	}
+	if body == nil {
+		return nil
+	}
+	if top, ok := body.(*ast.MappingNode); ok { // a list without a line in it is an empty one
+		for _, v := range top.Values {
+			if isNull(v.Value) {
+				none := ast.Sequence(v.Value.GetToken(), true)
+				none.SetPath(v.Value.GetPath())
+				v.Value = none
+			}
+		}
+	}
+	written := &asWritten{}
+	if ast.Walk(written, body); written.err != nil {
+		return written.err
+	}
+	return yaml.NodeToValue(body, f, yaml.Strict(), yaml.CommentToMap(f.comments))
+}
+
+// asWritten makes texts of numbers and truth values, which are what somebody has typed: 007 is a name, and not 7. A key without a value
+// is refused: what is left out means everything, or for ever, and who has typed the key meant something else.
+type asWritten struct{ err error }
+
+func (v *asWritten) Visit(n ast.Node) ast.Visitor {
+	switch n := n.(type) {
+	case *ast.MappingValueNode:
+		if isNull(n.Value) && v.err == nil {
+			key := n.Key.GetToken()
+			v.err = fmt.Errorf("[%d:%d] %s has no value: give it one, or leave it out", key.Position.Line, key.Position.Column, key.Value)
+		}
+		n.Value = v.text(n.Value)
+	case *ast.SequenceNode:
+		for i := range n.Values {
+			n.Values[i] = v.text(n.Values[i])
+		}
+	case *ast.AnchorNode:
+		n.Value = v.text(n.Value)
+	case *ast.TagNode:
+		n.Value = v.text(n.Value)
+	}
+	return v
+}
+
+func (*asWritten) text(n ast.Node) ast.Node {
+	switch n.(type) {
+	case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode, *ast.BoolNode:
+		s := ast.String(n.GetToken())
+		s.SetPath(n.GetPath())
+		s.SetComment(n.GetComment())
+		return s
+	}
+	return n
+}
+
+func isNull(n ast.Node) bool {
+	switch n := n.(type) {
+	case *ast.NullNode:
+		return true
+	case *ast.AnchorNode:
+		return isNull(n.Value)
+	case *ast.TagNode:
+		return n.Start.Value == "!!null" || isNull(n.Value)
+	}
+	return false
+}
+
+// UnmarshalYAML decodes a token. A time that is not to be understood is an error: yaml would make it the zero time, which is for ever.
+func (t *Token) UnmarshalYAML(decode func(any) error) error {
+	var written struct {
+		Name       string   `yaml:"name"`
+		Hash       string   `yaml:"hash"`
+		Paths      []string `yaml:"paths"`
+		Privileges []string `yaml:"privileges"`
+		Expires    *string  `yaml:"expires"`
+	}
+	if err := decode(&written); err != nil {
+		return err
+	}
+	*t = Token{Name: written.Name, Hash: written.Hash, Paths: written.Paths, Privileges: written.Privileges}
+	if written.Expires == nil {
+		return nil
+	}
+	for _, form := range []string{time.RFC3339, "2006-1-2"} {
+		if at, err := time.Parse(form, *written.Expires); err == nil && !at.IsZero() {
+			t.Expires = at
+			return nil
+		}
+	}
+	return fmt.Errorf("token %q expires at %q, which is no time: write it as 2027-01-31T08:00:00Z, or as 2027-01-31, or leave it out: never", t.Name, *written.Expires)
 }
 
 func readFile(name string) ([]byte, error) {
