@@ -868,15 +868,15 @@ func TestNamesAreTakenAsWritten(t *testing.T) {
 	}
 }
 
-// A token goes with the comments on it, and those on others stay with the others.
+// A token goes with the comments on it, and those on others stay with the others, and what is said at the end of the list with the list.
 func TestRevokeTakesItsComments(t *testing.T) {
 	of := func(name string) string {
 		return fmt.Sprintf("  # above %s\n  - name: %[1]s # beside %[1]s\n    hash: %[2]s\n    # rights of %[1]s\n    privileges:\n      - notify # little, %[1]s\n", name, SHA256(name))
 	}
-	const head, users = "# who may\ntokens:\n", "# people\nusers:\n  - name: joe # the boss\n    privileges:\n      - notify\n"
+	const head, end, users = "# who may\ntokens:\n", "  # that is all\n", "# people\nusers:\n  - name: joe # the boss\n    privileges:\n      - notify\n"
 	for _, revoked := range []string{"a", "b", "c", "ab", "ca", "cba"} {
 		name := filepath.Join(t.TempDir(), "tokens.yaml")
-		if err := os.WriteFile(name, []byte(head+of("a")+of("b")+of("c")+"  # below c\n"+users), 0o600); err != nil {
+		if err := os.WriteFile(name, []byte(head+of("a")+of("b")+of("c")+"    # below c\n"+end+users), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		want := head
@@ -886,10 +886,12 @@ func TestRevokeTakesItsComments(t *testing.T) {
 			}
 		}
 		if !strings.Contains(revoked, "c") {
-			want += "  # below c\n"
+			want += "    # below c\n"
 		}
 		if want == head {
-			want = "# who may\ntokens: []\n"
+			want = "# who may\ntokens: []\n# that is all\n"
+		} else {
+			want += end
 		}
 		for _, token := range strings.Split(revoked, "") {
 			f, err := ReadFile(name)
@@ -908,19 +910,50 @@ func TestRevokeTakesItsComments(t *testing.T) {
 		}
 	}
 
-	name := filepath.Join(t.TempDir(), "tokens.yaml")
-	if err := os.WriteFile(name, []byte("tokens: # all of them\n"+of("a")), 0o600); err != nil {
-		t.Fatal(err)
+	for text, want := range map[string]string{
+		"tokens: # all of them\n" + of("a"):               "# all of them\ntokens: []\n",
+		"tokens:\n" + of("a") + "  # in it\n# the end\n":  "tokens: []\n# in it\n# the end\n",
+		"tokens:\n" + of("a") + "# people\nusers: []\n#!": "tokens: []\n# people\nusers: []\n#!\n",
+		"tokens:\n" + of("a") + "# people\nusers:\n#!":    "tokens: []\n# people\nusers: []\n#!\n",
+		"# a\n---\n# b\ntokens:\n" + of("a"):              "# a\n# b\ntokens: []\n",
+	} {
+		name := filepath.Join(t.TempDir(), "tokens.yaml")
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f, err := ReadFile(name)
+		if err == nil {
+			err = errors.Join(f.Revoke("a"), f.Write(name))
+		}
+		if err == nil {
+			f, err = ReadFile(name)
+		}
+		if b, _ := os.ReadFile(name); err != nil || len(f.Tokens) != 0 || string(b) != want {
+			t.Errorf("without its only token the file is\n%s\nwant\n%s\n%v", b, want, err)
+		}
 	}
-	f, err := ReadFile(name)
-	if err == nil {
-		err = errors.Join(f.Revoke("a"), f.Write(name))
-	}
-	if err == nil {
-		f, err = ReadFile(name)
-	}
-	if err != nil || len(f.Tokens) != 0 {
-		t.Errorf("without its only token the file cannot be read: %v", err)
+}
+
+// A file that is only a comment so far keeps it.
+func TestCreateInAFileOfComments(t *testing.T) {
+	for _, text := range []string{"# who may\n# and what\n", "# who may\n# and what", "\n# who may\n---\n# and what\n", "# who may\n# and what\ntokens:\n"} {
+		name := filepath.Join(t.TempDir(), "tokens.yaml")
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f, err := ReadFile(name)
+		if err == nil {
+			_, err = f.Create(Token{Name: "new", Privileges: []string{"notify"}}, false)
+		}
+		if err == nil {
+			err = f.Write(name)
+		}
+		if b, _ := os.ReadFile(name); err != nil || !strings.HasPrefix(string(b), "# who may\n# and what\ntokens:\n  - name: new\n") {
+			t.Errorf("%q became\n%s\n%v", text, b, err)
+		}
+		if _, err := ReadFile(name); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

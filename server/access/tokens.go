@@ -28,9 +28,10 @@ const maxFile = 4 << 20
 type File struct {
 	Tokens []Token `yaml:"tokens"`
 	// Users says what users may do who log in with a password. One who is not named may see everything and do all but what takes admin.
-	Users []User `yaml:"users,omitempty"`
+	Users []User `yaml:"users"` // nil: the file does not have them
 
 	comments yaml.CommentMap // of the file as it was read, to be written again
+	above    []string        // comments before all of that
 }
 
 // Token is one entry of a tokens file.
@@ -105,7 +106,12 @@ func (f *File) decode(text []byte) error {
 	}
 	var body ast.Node
 	for _, doc := range file.Docs {
-		_, empty := doc.Body.(*ast.CommentGroupNode)
+		comments, empty := doc.Body.(*ast.CommentGroupNode)
+		if empty {
+			for _, c := range comments.Comments {
+				f.above = append(f.above, c.String())
+			}
+		}
 		if _, directive := doc.Body.(*ast.DirectiveNode); doc.Body == nil || directive {
 			empty = true
 		}
@@ -308,18 +314,42 @@ func (f *File) Revoke(name string) error {
 	}
 	f.Tokens = slices.Delete(f.Tokens, i, i+1)
 	comments := yaml.CommentMap{}
+	var below []string // what stands behind the last entry, at the end of the list, is no word on that entry
 	for path, c := range f.comments {
 		number, rest, _ := strings.Cut(strings.TrimPrefix(path, "$.tokens["), "]")
 		switch n, err := strconv.Atoi(number); {
 		case err == nil && n == i:
+			if rest == "" {
+				below, _ = split(c, yaml.CommentFootPosition)
+			}
 			continue
 		case err == nil && n > i:
 			path = fmt.Sprintf("$.tokens[%d]%s", n-1, rest)
 		}
 		comments[path] = c
 	}
+	if len(below) > 0 {
+		end := "$.tokens"
+		if last := len(f.Tokens) - 1; last >= 0 {
+			end = fmt.Sprintf("$.tokens[%d]", last)
+		}
+		foot, others := split(comments[end], yaml.CommentFootPosition)
+		comments[end] = append(others, yaml.FootComment(append(below, foot...)...))
+	}
 	f.comments = comments
 	return nil
+}
+
+// split gives the lines of those comments that are at a position, and the other comments.
+func split(comments []*yaml.Comment, at yaml.CommentPosition) (lines []string, others []*yaml.Comment) {
+	for _, c := range comments {
+		if c.Position == at {
+			lines = append(lines, c.Texts...)
+		} else {
+			others = append(others, c)
+		}
+	}
+	return lines, others
 }
 
 // Lock keeps others who would change a tokens file waiting, from before it is read until it was written and unlock is called.
@@ -329,13 +359,17 @@ func Lock(name string) (unlock func() error, err error) { return lockDir(filepat
 func (f *File) Write(name string) error {
 	if len(f.Tokens) == 0 {
 		f.Tokens = []Token{}
-		if c := f.comments["$.tokens"]; c != nil { // beside an empty list the encoder writes one into the key
-			f.comments["$.tokens"] = slices.DeleteFunc(c, func(c *yaml.Comment) bool { return c.Position == yaml.CommentLinePosition })
+		if beside, others := split(f.comments["$.tokens"], yaml.CommentLinePosition); len(beside) > 0 { // which the encoder would write into the key
+			above, others := split(others, yaml.CommentHeadPosition)
+			f.comments["$.tokens"] = append(others, yaml.HeadComment(append(above, beside...)...))
 		}
 	}
 	text, err := yaml.MarshalWithOptions(f, yaml.WithComment(f.comments), yaml.OmitZero(), yaml.IndentSequence(true))
 	if err != nil {
 		return err
+	}
+	for _, line := range slices.Backward(f.above) {
+		text = append([]byte(line+"\n"), text...)
 	}
 	return replaceFile(followed(name), text)
 }
