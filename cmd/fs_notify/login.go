@@ -34,13 +34,16 @@ type remoteFlags struct {
 	store    string // file that login keeps the token of the session in
 }
 
-func (o *remoteFlags) add(f *pflag.FlagSet, hostUsage string) {
+// add defines the flags; without token what says who asks is the session that login keeps.
+func (o *remoteFlags) add(f *pflag.FlagSet, hostUsage string, token bool) {
 	f.StringVar(&o.host, "host", "", hostUsage)
 	f.IntVar(&o.port, "port", 8000, "its port")
 	f.BoolVar(&o.tls, "tls", false, "speak TLS to it")
 	f.StringVar(&o.tlsCA, "tls-ca", "", "trust the certificates in this PEM `file`, instead of the system's; implies --tls")
 	f.BoolVar(&o.insecure, "insecure", false, "do not verify its certificate; implies --tls")
-	f.StringVar(&o.token, "token-file", "", "show the token in this `file`; FS_NOTIFY_TOKEN holds one itself; without either, that of \"fs_notify login\"")
+	if token {
+		f.StringVar(&o.token, "token-file", "", "show the token in this `file`; FS_NOTIFY_TOKEN holds one itself; without either, that of \"fs_notify login\"")
+	}
 	f.StringVar(&o.store, "credentials-store", "", "the `file` that login keeps its token in, ~/.qfsd_cred if not said")
 }
 
@@ -178,7 +181,7 @@ type sessionFlags struct {
 }
 
 func (a *app) sessionCommands() []*cobra.Command {
-	make := func(use, short, long string, f func(context.Context, *sessionFlags) error, more func(*pflag.FlagSet, *sessionFlags)) *cobra.Command {
+	make := func(use, short, long string, token bool, f func(context.Context, *sessionFlags) error, more func(*pflag.FlagSet, *sessionFlags)) *cobra.Command {
 		var o sessionFlags
 		c := &cobra.Command{Use: use, Short: short, Long: long, Args: noArguments, RunE: a.runs(func(ctx context.Context, cmd *cobra.Command) error {
 			if o.host == "" {
@@ -193,19 +196,21 @@ func (a *app) sessionCommands() []*cobra.Command {
 		if more != nil {
 			more(c.Flags(), &o)
 		}
-		o.add(c.Flags(), "the `host` of the server, localhost if not said")
+		o.add(c.Flags(), "the `host` of the server, localhost if not said", token)
 		return c
 	}
 	return []*cobra.Command{
 		make("login -u USER", "Log in to a server, for ten hours",
 			"Log in to a server and keep the token of the session, which is good for ten hours, where the other commands (and qq) find it.\n"+
-				"Without --password it is asked for, or read from standard input.", a.login,
+				"Without --password it is asked for, or read from standard input.", false, a.login,
 			func(f *pflag.FlagSet, o *sessionFlags) {
 				f.StringVarP(&o.user, "username", "u", "", "the `user`")
 				f.StringVarP(&o.password, "password", "p", "", "the `password`, for all on this machine to see")
 			}),
-		make("logout", "End the session and forget its token", "End the session on the server, with its streams, and remove the file with its token.", a.logout, nil),
-		make("who_am_i", "Say as who a server knows this user", "Print as who the server knows whoever shows the token, and what that one may do and see, as JSON.", a.whoAmI, nil),
+		make("logout", "End the session and forget its token",
+			"End the session on the server, with its streams, and remove the file with its token. It stays if the server does not know the session,\n"+
+				"which may be that of another one: name that with --host, --port and --tls.", false, a.logout, nil),
+		make("who_am_i", "Say as who a server knows this user", "Print as who the server knows whoever shows the token, and what that one may do and see, as JSON.", true, a.whoAmI, nil),
 	}
 }
 
@@ -271,7 +276,12 @@ func (a *app) logout(ctx context.Context, o *sessionFlags) error {
 	}
 	token, err := readCredentials(o.store)
 	if err == nil && token != "" {
-		if _, err := a.call(ctx, &o.remoteFlags, http.MethodPost, "/v1/session/logout", token, nil); err != nil {
+		_, err := a.call(ctx, &o.remoteFlags, http.MethodPost, "/v1/session/logout", token, nil)
+		var no *refusal
+		switch {
+		case errors.As(err, &no) && (no.status == http.StatusUnauthorized || no.status == http.StatusNotFound):
+			return fmt.Errorf("%s does not know the session in %s, which may go on at another server, and stays there: name that server with --host, --port and --tls, or remove the file", o.url(), name)
+		case err != nil:
 			a.log.Warn("the server was not told: the session ends by itself", "err", oneLine(explain(err)))
 		}
 	}
@@ -310,7 +320,15 @@ func (a *app) printPython(v any) error {
 	return err
 }
 
-// call asks a server for something short.
+// refusal is a server's answer that is not what was asked for.
+type refusal struct {
+	status int
+	error
+}
+
+func (r *refusal) Unwrap() error { return r.error }
+
+// call asks a server for something short. The error is a *refusal if it has answered.
 func (a *app) call(ctx context.Context, o *remoteFlags, method, path, token string, body []byte) ([]byte, error) {
 	t := &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}
 	if o.secure() {
@@ -346,21 +364,26 @@ func (a *app) call(ctx context.Context, o *remoteFlags, method, path, token stri
 	if resp.StatusCode/100 == 2 {
 		return answer, nil
 	}
+	return nil, &refusal{resp.StatusCode, o.said(resp, answer, token == "" && path != "/v1/session/login")}
+}
+
+// said gives the reason that an answer has for not being the one that was asked for.
+func (o *remoteFlags) said(resp *http.Response, answer []byte, nobody bool) error {
 	var e struct {
 		Description string `json:"description"`
 	}
 	json.Unmarshal(answer, &e)
 	switch {
-	case resp.StatusCode == http.StatusUnauthorized && token == "" && path != "/v1/session/login":
-		return nil, errNotLoggedIn
+	case resp.StatusCode == http.StatusUnauthorized && nobody:
+		return errNotLoggedIn
 	case resp.StatusCode == http.StatusNotFound:
-		return nil, errors.New("the server has no sessions: nobody needs to log in, or has a password there")
+		return errors.New("the server has no sessions: nobody needs to log in, or has a password there")
 	case e.Description != "":
-		return nil, fmt.Errorf("the server says: %s", e.Description)
+		return fmt.Errorf("the server says: %s", e.Description)
 	}
 	said := "the server answered " + strconv.Quote(resp.Status)
 	if line := firstLine(strings.TrimSpace(string(answer))); line != "" && !strings.HasPrefix(line, "<") {
 		said += ": " + strconv.Quote(line[:min(len(line), 200)])
 	}
-	return nil, o.explain(errors.New(said))
+	return o.explain(errors.New(said))
 }

@@ -60,6 +60,44 @@ func TestCredentialsOfOthers(t *testing.T) {
 	}
 }
 
+// The session of another server goes on when this one is asked to end it, so its token is kept. A server that cannot be asked keeps nobody from
+// forgetting a token.
+func TestLogoutAtAnotherServer(t *testing.T) {
+	const ours = `{"bearer_token":"old","version":1}`
+	for _, tt := range []struct {
+		status int // 0: nobody listens
+		kept   bool
+		says   string
+	}{
+		{http.StatusNoContent, false, ""},
+		{http.StatusUnauthorized, true, "does not know the session in "},
+		{http.StatusNotFound, true, "name that server with --host, --port and --tls, or remove the file"},
+		{http.StatusServiceUnavailable, false, "the server was not told"},
+		{0, false, "the server was not told"},
+	} {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != "/v1/session/logout" || r.Header.Get("Authorization") != "Bearer old" {
+				t.Errorf("asked was %s with %v", r.URL, r.Header)
+			}
+			w.WriteHeader(tt.status)
+		}))
+		host, port, _ := net.SplitHostPort(srv.Listener.Addr().String())
+		if tt.status == 0 {
+			srv.Close()
+		}
+		store := filepath.Join(t.TempDir(), "store")
+		if err := os.WriteFile(store, []byte(ours), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv(envPrefix+"TOKEN", "another")
+		code, _, stderr := runHere(t.Context(), nil, "logout", "--host", host, "--port", port, "--credentials-store", store)
+		if text, err := os.ReadFile(store); (code == exitFailed) != tt.kept || (err == nil) != tt.kept || tt.kept && string(text) != ours || !strings.Contains(stderr, tt.says) {
+			t.Errorf("%d: exit %d, %q; the file holds %q, %v", tt.status, code, stderr, text, err)
+		}
+		srv.Close()
+	}
+}
+
 // What is no file is as it was; here a directory, as a device would be lost if this test failed.
 func TestCredentialsAreAFile(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "dir")

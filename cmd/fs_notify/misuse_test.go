@@ -98,6 +98,8 @@ func TestMisuse(t *testing.T) {
 		{`--host 127.0.0.1:23160 --path /d`, `--host 127.0.0.1:23160: it should be a name or an address alone: write --host 127.0.0.1 --port 23160`},
 		{`--host https://h:8000/ --path /d`, `write --host h --port 8000`},
 		{`--host http://h --path /d`, `--host http://h: it should be a name or an address alone, such as files.example`},
+		{`login -u joe --token-file f`, `unknown flag: --token-file`},
+		{`logout --token-file f`, `unknown flag: --token-file`},
 		{`who_am_i --host h/api`, `--host h/api: it should be a name or an address alone`},
 		{`token create a --tokens t --expires 2020-01-31T08:00:00Z`, `--expires 2020-01-31T08:00:00Z: that is over`},
 		{`--path d --filter foo`, `--filter: unknown notification type "foo": it should be one of child_file_added, child_dir_added`},

@@ -98,7 +98,7 @@ func (a *app) rootCommand() *cobra.Command {
 	f.StringVar(&o.cursor, "cursor-file", "", "keep in this `file` how far the output went, and go on from there; wins over --since")
 	f.StringVar(&o.stateDir, "state-dir", "", "without --host: keep the journal in this `directory`, so that --since and --cursor-file reach into earlier runs")
 	f.StringVar(&o.watcher, "watcher", "auto", "without --host: how to watch: "+strings.Join(watchers(), ", "))
-	o.remoteFlags.add(f, "ask the server on this `host`, instead of watching here")
+	o.remoteFlags.add(f, "ask the server on this `host`, instead of watching here", true)
 
 	cmd.AddCommand(a.serveCommand(), a.journalCommand(), a.tokenCommand(), a.healthCommand(), a.manCommand(), a.versionCommand())
 	cmd.AddCommand(a.sessionCommands()...)

@@ -559,12 +559,16 @@ func (a *Access) tokenClaim(secret string, r *http.Request) (claim, error) {
 	return a.claim("token:"+t.Name, t.print, t.Expires)
 }
 
-// logout ends the session that a request shows. It alone waits until the disk has that.
-func (a *Access) logout(r *http.Request) {
+// logout ends the session that a request shows, and says whether it shows one of ours, which may have ended before. It alone waits until
+// the disk has that.
+func (a *Access) logout(r *http.Request) (ours bool) {
 	secret, _ := credential(r)
 	c, ok := a.signer.read(secret)
-	if !ok || !strings.HasPrefix(secret, sessionPrefix) || c.Expires <= a.Now().Unix() {
-		return
+	if !ok || !strings.HasPrefix(secret, sessionPrefix) {
+		return false
+	}
+	if c.Expires <= a.Now().Unix() {
+		return true
 	}
 	a.mu.Lock()
 	if s := a.sessions[c.ID]; s != nil {
@@ -576,4 +580,5 @@ func (a *Access) logout(r *http.Request) {
 	if err := a.signer.save(n, a.mu.RLocker()); err != nil {
 		a.Log.Error("the end of a session cannot be kept: after a restart it would go on", "err", err)
 	}
+	return true
 }

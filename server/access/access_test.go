@@ -459,6 +459,42 @@ func TestSessions(t *testing.T) {
 	}
 }
 
+// Whoever logs out learns whether the session was one of this server: if not, it goes on elsewhere.
+func TestLogoutOfWhatIsNoSession(t *testing.T) {
+	const users = "joe:"
+	hash := bcryptOf(t, "joe's")
+	r := newRig(t, "tokens:\n"+entry("a", "secret", anyRights), users+hash+"\n")
+	other := newRig(t, "", users+hash+"\n")
+	elsewhere, over, here := other.login("joe", "joe's"), r.login("joe", "joe's"), r.login("joe", "joe's")
+	r.now = r.now.Add(SessionLife)
+	still := r.login("joe", "joe's")
+	for _, tt := range []struct {
+		what, path, header string
+		want               int
+	}{
+		{"a session of another server", "/v1/session/logout", "Authorization: Bearer " + elsewhere, 401},
+		{"a session of another server, at the page", "/logout", "Authorization: Bearer " + elsewhere, 401},
+		{"a token", "/v1/session/logout", "X-Auth-Token: secret", 401},
+		{"a token that is none", "/v1/session/logout", "Authorization: Bearer x", 401},
+		{"nothing", "/v1/session/logout", "Accept: */*", 401},
+		{"a cookie of another server", "/v1/session/logout", "Cookie: fs_notify_session=" + elsewhere, 401},
+		{"a cookie of another server, at the page", "/logout", "Cookie: fs_notify_session=" + elsewhere, 204},
+		{"nothing, at the page", "/logout", "Accept: */*", 204},
+		{"a session that has expired", "/v1/session/logout", "Authorization: Bearer " + over, 204},
+		{"one in a cookie, at the page", "/logout", "Cookie: fs_notify_session=" + here, 204},
+		{"a session", "/v1/session/logout", "Authorization: Bearer " + still, 204},
+		{"the same again", "/v1/session/logout", "Authorization: Bearer " + still, 204},
+	} {
+		w := r.post(tt.path, "", tt.header)
+		if cookies := w.Result().Cookies(); w.Code != tt.want || (len(cookies) == 1 && cookies[0].Value == "") != (tt.want == 204) {
+			t.Errorf("%s: %d %s, cookies %v, want %d", tt.what, w.Code, w.Body, cookies, tt.want)
+		}
+	}
+	if _, err := other.ask("Authorization: Bearer " + elsewhere); err != nil {
+		t.Errorf("the other server's: %v", err)
+	}
+}
+
 // A disk that hangs keeps those waiting who log out, and nobody else. When it goes on, one more write is enough for all of them.
 func TestLogoutOnADiskThatHangs(t *testing.T) {
 	r := newRig(t, "tokens:\n"+entry("a", "secret", anyRights), "joe:"+bcryptOf(t, "joe's")+"\n")

@@ -21,9 +21,9 @@ type Handler = func(w http.ResponseWriter, r *http.Request) error
 func (a *Access) Open() map[string]Handler {
 	return map[string]Handler{
 		"/v1/session/login":  a.serveLogin,
-		"/v1/session/logout": a.serveLogout,
+		"/v1/session/logout": func(w http.ResponseWriter, r *http.Request) error { return a.serveLogout(w, r, false) },
 		"/login":             a.servePageLogin,
-		"/logout":            a.serveLogout,
+		"/logout":            func(w http.ResponseWriter, r *http.Request) error { return a.serveLogout(w, r, true) },
 	}
 }
 
@@ -147,12 +147,17 @@ func NoDoor(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, r, http.StatusOK, Door{Who: &who})
 }
 
-// serveLogout ends the session that the request shows and takes the cookie back.
-func (a *Access) serveLogout(w http.ResponseWriter, r *http.Request) error {
+var errNoSession = &notify.Error{Op: "access.logout", Kind: notify.Unauthorized, Msg: "that is no session here: it goes on where it was begun, if it was"}
+
+// serveLogout ends the session that the request shows and takes the cookie back. A page is logged out without a session as well, and with a
+// cookie that is none any more.
+func (a *Access) serveLogout(w http.ResponseWriter, r *http.Request, page bool) error {
 	if !only(w, r, http.MethodPost) {
 		return nil
 	}
-	a.logout(r)
+	if secret, inCookie := credential(r); !a.logout(r) && (!page || secret != "" && !inCookie) {
+		return errNoSession
+	}
 	http.SetCookie(w, cookie(r, "", time.Unix(1, 0)))
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusNoContent)
