@@ -6,6 +6,7 @@ package examples_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -541,6 +542,34 @@ func each(t *testing.T, f func(t *testing.T, m mirror, state string)) {
 			t.Parallel()
 			f(t, m, filepath.Join(t.TempDir(), "mirror.json"))
 		})
+	}
+}
+
+// The address of the server may be as its log has it, with a slash at the end; one that is none is said at once.
+func TestAddressOfTheServer(t *testing.T) {
+	each(t, func(t *testing.T, m mirror, state string) {
+		s := newServer(t, 1)
+		s.cut = nil
+		s.change(10)
+		var out bytes.Buffer
+		if err := m.start(t, s.URL+"/", state, &out).Wait(); err != nil {
+			t.Fatalf("%v\n%s", err, out.String())
+		}
+		m.same(t, s, state)
+		refuses(t, "./"+m.script, strings.TrimPrefix(s.URL, "http://"), "/srv/data", filepath.Join(t.TempDir(), "none.json"))
+	})
+}
+
+// refuses says whether a program names, on one line, the address that is its first argument.
+func refuses(t *testing.T, program string, args ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.WaitDelay = time.Second
+	out, err := cmd.CombinedOutput()
+	if want := args[0] + " is no address of a server: it should begin with http:// or https://\n"; err == nil || string(out) != want {
+		t.Errorf("%s %q: %v, %q, want %q", program, args, err, out, want)
 	}
 }
 

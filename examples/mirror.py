@@ -48,6 +48,9 @@ def blocks(answer):
             block = {}
 
 def mirror(server, directory, file, idle=None):
+    if not server.startswith(("http://", "https://")):
+        sys.exit(f"{server} is no address of a server: it should begin with http:// or https://")
+    server = server.rstrip("/")
     state, saved, cost, there = {"id": None, "tree": {}}, 0, 0, True
     if os.path.exists(file):
         with open(file) as f:
@@ -83,6 +86,8 @@ def mirror(server, directory, file, idle=None):
                 continue
             if error.code < 500 and error.code != 429:
                 sys.exit(f"{error.code}: {error.read().decode()}")
+        except http.client.InvalidURL as error:
+            sys.exit(f"{server} is no address of a server: {error}")
         except (OSError, http.client.HTTPException) as error:
             print("connection lost:", error, file=sys.stderr)
         time.sleep(1)

@@ -16,6 +16,8 @@ set -euo pipefail
 shopt -s lastpipe # what stands last in a pipeline can set variables
 (($# == 3 || $# == 4)) || { sed -n '2,14s/^# \?//p' "$0" >&2; exit 2; }
 server=$1 state=$3 idle=${4:-10000}
+[[ $server == http://* || $server == https://* ]] || { echo "$server is no address of a server: it should begin with http:// or https://" >&2; exit 2; }
+while [[ $server == */ ]]; do server=${server%/}; done
 ref=$(jq -rn --arg dir "$2" '$dir | @uri')
 trap 'rm -f "$state.new" "$state.status"' EXIT
 names=$(printf ',child_%s' {file,dir}_{added,removed,moved_from,moved_to})

@@ -22,6 +22,8 @@ def ask(url, token, body=None):
     return urllib.request.urlopen(urllib.request.Request(url, data=data, headers=headers), timeout=60)
 
 def follow(server, space, file):
+    if not server.startswith(("http://", "https://")):
+        sys.exit(f"{server} is no address of a server: it should begin with http:// or https://")
     token = os.environ.get("FS_NOTIFY_TOKEN")
     api = server.rstrip("/") + "/api/v3/oneprovider"
     seq, saved = 0, 0
@@ -62,7 +64,7 @@ def follow(server, space, file):
             after = error.headers.get("Retry-After", "")
             pause = int(after) if after.isdecimal() else 1
         except http.client.InvalidURL as error:
-            sys.exit(f"{server} is no address: {error}")
+            sys.exit(f"{server} is no address of a server: {error}")
         except (OSError, http.client.HTTPException) as error:
             print("connection lost:", error, file=sys.stderr)
         time.sleep(pause)

@@ -149,3 +149,10 @@ onedata.follow(*sys.argv[1:])`
 		})
 	}
 }
+
+func TestOnedataAddress(t *testing.T) {
+	if _, err := exec.LookPath("python3"); err != nil {
+		t.Skip(err)
+	}
+	refuses(t, "./onedata.py", "127.0.0.1:8000", "data", filepath.Join(t.TempDir(), "seq.txt"))
+}
