@@ -77,11 +77,10 @@ func (o *accessFlags) check(host, port string) error {
 		}
 	}
 	for _, c := range o.cors {
-		u, err := url.Parse(c)
-		switch {
+		switch sent := originOf(c); {
 		case c == "*" && !o.guarded():
 			return misused("--cors-origin '*' without --tokens would let every page that somebody here looks at read everything: name the origins")
-		case c != "*" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.Scheme+"://"+u.Host != c):
+		case sent == "":
 			return misused("--cors-origin %s: it should be an origin, such as https://app.example, without a path", c)
 		}
 	}
@@ -99,6 +98,22 @@ func (o *accessFlags) check(host, port string) error {
 		return misused("--header-timeout should be more than 0")
 	}
 	return nil
+}
+
+// originOf gives an origin as browsers send it, in small letters and without the port that is usual; "" for what is none. * stays.
+func originOf(s string) string {
+	u, err := url.Parse(s)
+	switch {
+	case s == "*":
+		return s
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || !strings.EqualFold(u.Scheme+"://"+u.Host, s):
+		return ""
+	}
+	host := u.Host
+	if port := u.Port(); port == "" || port == map[string]string{"http": "80", "https": "443"}[u.Scheme] {
+		host = strings.TrimSuffix(host, ":"+port)
+	}
+	return u.Scheme + "://" + strings.ToLower(host)
 }
 
 func parseNetworks(args []string) ([]netip.Prefix, error) {
@@ -139,7 +154,9 @@ func roomForConns(files uint64, streams int) int {
 // apply tells a server to be who may ask. run follows the files until ctx ends; reload reads them again at once.
 func (o *accessFlags) apply(s *server.Options, stateDir string) (run func(context.Context) error, reload func() error, err error) {
 	s.TrustedProxies, _ = parseNetworks(o.proxies) // was checked
-	s.CORSOrigins = o.cors
+	for _, c := range o.cors {
+		s.CORSOrigins = append(s.CORSOrigins, originOf(c))
+	}
 	s.MaxStreams, s.Pagers, s.MaxHeaderBytes, s.MaxBodyBytes, s.ReadHeaderTimeout = o.streams, o.replays, int(o.header), int(o.body), time.Duration(o.headerTimeout)
 	s.MaxTokenStreams, s.MaxAddressStreams, s.ConnectRate = max(o.tokenStreams, 0), max(o.addressStreams, 0), max(o.connectRate, 0)
 	if room := roomForStreams(maxFiles()); s.MaxStreams > room {

@@ -8,6 +8,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/spf13/pflag"
+
+	"fs_notify/server"
 )
 
 // A certificate that is renewed is used without a restart; one that is half written changes nothing.
@@ -53,6 +57,39 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	}
 	if _, err := newCertificate(cert+"x", key, slog.Default()); err == nil {
 		t.Error("a file that there is not is taken")
+	}
+}
+
+// An origin is compared with what browsers send, however it is written.
+func TestOriginsAsBrowsersSendThem(t *testing.T) {
+	var o accessFlags
+	o.add(pflag.NewFlagSet("", pflag.ContinueOnError))
+	for given, sent := range map[string]string{
+		"https://App.Example":      "https://app.example",
+		"HTTPS://app.example":      "https://app.example",
+		"https://app.example:443":  "https://app.example",
+		"https://app.example:8443": "https://app.example:8443",
+		"http://app.example:80":    "http://app.example",
+		"http://app.example:443":   "http://app.example:443",
+		"http://app.example:":      "http://app.example",
+		"http://[::1]:80":          "http://[::1]",
+		"http://[::1]:3000":        "http://[::1]:3000",
+		"*":                        "*",
+	} {
+		o.cors = []string{given}
+		s := server.Options{Log: quietLog}
+		if _, _, err := o.apply(&s, ""); err != nil || len(s.CORSOrigins) != 1 || s.CORSOrigins[0] != sent {
+			t.Errorf("%s is %q, %v, want %s", given, s.CORSOrigins, err, sent)
+		}
+		if err := o.check("127.0.0.1", "8000"); given != "*" && err != nil {
+			t.Errorf("%s: %v", given, err)
+		}
+	}
+	for _, wrong := range []string{"", "app.example", "https://", "https://:443", "https://app.example/", "https://joe@app.example", "https://app.example?a", "ftp://app.example", "null"} {
+		o.cors = []string{wrong}
+		if err := o.check("127.0.0.1", "8000"); err == nil {
+			t.Errorf("%q is taken for an origin", wrong)
+		}
 	}
 }
 
