@@ -37,6 +37,15 @@ func spreadFilter(args []string) []string {
 	return out
 }
 
+// parseFilter reads the values of --filter: words with blanks or commas between them.
+func parseFilter(values []string) (notify.TypeSet, error) {
+	var words []string
+	for _, v := range values {
+		words = append(words, strings.Fields(v)...)
+	}
+	return notify.ParseFilter(words...)
+}
+
 // wrongValue says why a flag does not take a value, given the flag's own error.
 func wrongValue(f *pflag.Flag, err error) string {
 	switch t := f.Value.Type(); {

@@ -20,7 +20,7 @@ import (
 
 // Every flag can also be set in the environment (--state-dir: FS_NOTIFY_STATE_DIR; an empty value sets nothing) and in
 // a YAML file (state-dir:), in this order of precedence. Lists are taken apart as envList says in the environment, and are
-// lists or single values in the file. A key of the file must be a flag of some command; those of other
+// lists or single values in the file. Of two flags that exclude each other, what goes before counts too. A key of the file must be a flag of some command; those of other
 // commands are passed over, so that one file serves all.
 
 const envPrefix = "FS_NOTIFY_"
@@ -54,7 +54,7 @@ func (a *app) fromEnvironment(cmd *cobra.Command) error {
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		name := envName(f.Name)
 		v, ok := a.lookupEnv(name)
-		if !ok || v == "" || a.from[f.Name] != "" || f.Name == "help" || f.Name == "version" {
+		if !ok || v == "" || a.from[f.Name] != "" || a.overruled(cmd, f.Name, "") || f.Name == "help" || f.Name == "version" {
 			return
 		}
 		if strings.HasPrefix(v, "tcp://") && (f.Name == "port" || f.Name == "host") {
@@ -67,6 +67,19 @@ func (a *app) fromEnvironment(cmd *cobra.Command) error {
 		errs = append(errs, a.set(f, origin(name), values))
 	})
 	return errors.Join(errs...)
+}
+
+// rivals are flags of which only one can be given.
+var rivals = map[string]string{"json": "ndjson", "ndjson": "json", "path": "id", "id": "path"}
+
+// overruled says whether what would be given to a flag has no say, as its rival got a value from what goes before: from the command line, or
+// from anything else than the file, if that is where it would come from.
+func (a *app) overruled(cmd *cobra.Command, flag string, file origin) bool {
+	f := cmd.Flags().Lookup(rivals[flag])
+	if f == nil || f.Value.String() == f.DefValue {
+		return false
+	}
+	return a.typed(f.Name) || file != "" && a.from[f.Name] != file
 }
 
 // ofKubernetes are the variables that a service of our name has set in every pod.
@@ -117,7 +130,7 @@ func (a *app) fromFile(cmd *cobra.Command, path string) error {
 			return misused("%s: unknown key %q%s", path, fmt.Sprint(item.Key), didYouMean(fmt.Sprint(item.Key), words))
 		}
 		f := cmd.Flags().Lookup(key)
-		if f == nil || a.from[key] != "" {
+		if f == nil || a.from[key] != "" || a.overruled(cmd, key, origin(path)) {
 			continue
 		}
 		texts, err := configTexts(item.Value)

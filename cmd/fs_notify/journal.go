@@ -261,12 +261,15 @@ func (o *journalFlags) dumpWhat(a *app) (after notify.Seq, types notify.TypeSet,
 			after = (n - 1).End()
 		}
 	case feed.SinceOldest:
-	default:
+	default: // what a watch begins with, if it is from where one setting is for all commands
+		if !a.typed("since") {
+			break
+		}
 		return 0, 0, 0, misused("--since %s: a journal holds what has happened, begin with a SEQ, a time, a span or oldest", o.since)
 	}
 	types = notify.AllTypes
 	if len(o.filter) > 0 {
-		if types, err = notify.ParseFilter(o.filter...); err != nil {
+		if types, err = parseFilter(o.filter); err != nil {
 			return bad("filter", err)
 		}
 	}

@@ -160,7 +160,7 @@ func (o *watchFlags) check(a *app) (notify.TypeSet, error) {
 	if _, err := feed.ParseSince(o.since, time.Now()); err != nil {
 		return 0, misused("--since: %s", notify.Message(err))
 	}
-	types, err := notify.ParseFilter(o.filter...)
+	types, err := parseFilter(o.filter)
 	if err != nil {
 		return 0, misused("--filter: %s", notify.Message(err))
 	}
