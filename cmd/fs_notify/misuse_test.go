@@ -129,7 +129,7 @@ func TestMisuse(t *testing.T) {
 		{`serve --root d --log-level error --tokens nope --listen 127.0.0.1:0`, `fs_notify: --tokens: stat nope: `},
 		{`serve --root d --log-level error --users nope --listen 127.0.0.1:0`, `fs_notify: --users: stat nope: `},
 		{`serve --root d --root file --listen 127.0.0.1:0`, `file is not a directory`},
-		{`serve --root d --tls-cert none.pem --tls-key none.pem --listen 127.0.0.1:0`, `--tls-cert: open none.pem`},
+		{`serve --root d --tls-cert file --tls-key none.pem --listen 127.0.0.1:0`, `--tls-cert and --tls-key: open none.pem`},
 	} {
 		try(c, exitFailed, 1)
 	}

@@ -56,9 +56,6 @@ var reloadable = []string{"log-level"}
 // they name, such as directories, is not looked at. What can follow the file does, as long as neither command line nor environment say otherwise; whatever else has changed in it is named, as it
 // takes a restart.
 func (a *app) reloadConfig(ctx context.Context) error {
-	if a.common.config == "" {
-		return nil
-	}
 	next := &app{status: newStatus(io.Discard), lookupEnv: a.lookupEnv, environ: a.environ, rehearsal: true}
 	if err := next.execute(ctx, a.args); err != nil {
 		return err

@@ -69,7 +69,9 @@ func (a *app) serveCommand() *cobra.Command {
 		Example: serveExample,
 		Args:    noArguments,
 		RunE: a.runs(func(ctx context.Context, cmd *cobra.Command) error {
-			a.onReload("configuration file", func() error { return a.reloadConfig(ctx) })
+			if a.common.config != "" {
+				a.onReload("configuration file", func() error { return a.reloadConfig(ctx) })
+			}
 			return a.serve(ctx, &o)
 		}),
 	}
@@ -333,7 +335,7 @@ func (o *serveFlags) tls(a *app) (*tls.Config, error) {
 	case o.cert != "":
 		files, err := newCertificate(o.cert, o.key, a.log)
 		if err != nil {
-			return nil, fmt.Errorf("--tls-cert: %w", err)
+			return nil, fmt.Errorf("--tls-cert and --tls-key: %w", err)
 		}
 		c.GetCertificate = files.get
 	case o.selfSigned:

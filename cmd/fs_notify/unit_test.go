@@ -614,8 +614,8 @@ func TestStateDirectoryOfEverybody(t *testing.T) {
 			t.Fatal(err)
 		}
 		var log bytes.Buffer
-		c := engineConfig{stateDir: dir, log: slog.New(slog.NewTextHandler(&log, nil))}
-		if err := c.keepApart(); err != nil || strings.Contains(log.String(), "chmod o-w") != warned {
+		c := engineConfig{stateDir: dir, log: slog.New(slog.NewJSONHandler(&log, nil))}
+		if err := c.keepApart(); err != nil || strings.Contains(log.String(), "chmod o-w") != warned || warned && !strings.Contains(log.String(), `"mode":"d`) {
 			t.Errorf("%v: %v, logged is %q", mode, err, &log)
 		}
 	}

@@ -70,7 +70,7 @@ func (c *engineConfig) keepApart() error {
 		}
 	}
 	if st, err := os.Stat(abs); err == nil && runtime.GOOS != "windows" && st.Mode().Perm()&0o002 != 0 {
-		c.log.Warn("everybody may write to the state directory, and so change what is told and who is logged in: chmod o-w it", "directory", c.stateDir, "mode", st.Mode())
+		c.log.Warn("everybody may write to the state directory, and so change what is told and who is logged in: chmod o-w it", "directory", c.stateDir, "mode", st.Mode().String())
 	}
 	c.own = append(c.own, abs)
 	return nil

@@ -43,7 +43,7 @@ func TestKeyOfSessionsIsOurs(t *testing.T) {
 			t.Fatal(err)
 		}
 		var log bytes.Buffer
-		second, err := newSigner(dir, slog.New(slog.NewTextHandler(&log, nil)))
+		second, err := newSigner(dir, slog.New(slog.NewJSONHandler(&log, nil)))
 		switch {
 		case tt.refused != "":
 			if err == nil || !strings.Contains(err.Error(), file) || !strings.Contains(err.Error(), "remove it, which logs everybody out: "+tt.refused) {
@@ -52,7 +52,7 @@ func TestKeyOfSessionsIsOurs(t *testing.T) {
 		case err != nil || !bytes.Equal(first.key, second.key):
 			t.Errorf("%s: another key, %v", tt.what, err)
 		}
-		if warned := strings.Contains(log.String(), "level=WARN") && strings.Contains(log.String(), file); warned != tt.warned {
+		if warned := strings.Contains(log.String(), `"level":"WARN"`) && strings.Contains(log.String(), file) && strings.Contains(log.String(), `"mode":"-rw-`); warned != tt.warned {
 			t.Errorf("%s: logged is %q", tt.what, &log)
 		}
 	}

@@ -116,7 +116,7 @@ func readKey(name string, log *slog.Logger) ([]byte, error) {
 		return nil, err
 	}
 	if hasModes && st.Mode().Perm()&0o077 != 0 {
-		log.Warn("others than the server may read the key of sessions, and sign their own: chmod 600 it, or remove it, which logs everybody out", "file", name, "mode", st.Mode())
+		log.Warn("others than the server may read the key of sessions, and sign their own: chmod 600 it, or remove it, which logs everybody out", "file", name, "mode", st.Mode().String())
 	}
 	return io.ReadAll(io.LimitReader(f, maxKey))
 }
