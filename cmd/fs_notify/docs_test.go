@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -64,6 +65,38 @@ func TestTryIt(t *testing.T) {
 	defer shell.Wait()
 	defer enter.Close()
 	shown.find(t, `"child_file_removed".*"path":"(?:hello|goodbye)"()`)
+}
+
+// What docs/operations.md says to copy beside the databases is copied, whichever of the files are there.
+func TestBackupOfTheOtherFiles(t *testing.T) {
+	for _, tool := range []string{"sh", "find"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skip(err)
+		}
+	}
+	_, commands, _ := strings.Cut(document(t, "operations.md"), "cp /var/lib/fs_notify/lock /backup/lock\n")
+	command, _, _ := strings.Cut(commands, "\n")
+	for _, files := range [][]string{nil, {"session.key"}, {"session.key", "session.revoked"}, {"self-signed.crt", "self-signed.pem", "session.key"}} {
+		state, backup := t.TempDir(), t.TempDir()
+		for _, name := range append(files, "journal.db") {
+			if err := os.WriteFile(filepath.Join(state, name), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		there := strings.NewReplacer("/var/lib/fs_notify", state, "/backup", backup).Replace(command)
+		out, err := exec.Command("sh", "-c", there).CombinedOutput()
+		if err != nil || len(out) > 0 {
+			t.Errorf("with %q: %s: %v, %s", files, there, err, out)
+		}
+		var copied []string
+		entries, _ := os.ReadDir(backup)
+		for _, e := range entries {
+			copied = append(copied, e.Name())
+		}
+		if !slices.Equal(copied, files) {
+			t.Errorf("of %q were copied %q", files, copied)
+		}
+	}
 }
 
 // docs/journal-format.md names every file that a server keeps in its state directory.

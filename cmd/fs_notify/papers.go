@@ -46,7 +46,7 @@ func (a *app) manCommand() *cobra.Command {
 }
 
 // manDate is on the manual pages: when the commands last changed for who uses them.
-const manDate = "2026-11-28"
+const manDate = "2026-12-01"
 
 // refuseUnknownTopics makes mistakes of the words behind "help" and "completion", which cobra answers with a help and success.
 func refuseUnknownTopics(root *cobra.Command) {
@@ -92,13 +92,16 @@ func completions(root *cobra.Command) {
 	words := map[string][]string{
 		"filter": types, "watcher": watchers(), "fields": {"qumulo", "all"},
 		"log-level": {"debug", "info", "warn", "error"}, "log-format": {"auto", "text", "json"},
-		"since": {"oldest", "snapshot"},
+		"since": {"oldest", "snapshot", "now"},
 	}
 	for _, cmd := range allCommands(root) {
 		if cmd.ValidArgsFunction == nil && cmd.Name() != "man" {
 			cmd.ValidArgsFunction = cobra.NoFileCompletions
 		}
 		for flag, list := range words {
+			if flag == "since" && cmd.Name() == "dump" { // of what has happened
+				list = list[:1]
+			}
 			if cmd.LocalFlags().Lookup(flag) != nil {
 				cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(list, cobra.ShellCompDirectiveNoFileComp))
 			}

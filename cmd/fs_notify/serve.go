@@ -33,7 +33,7 @@ restart, and clients go on where they were.
 
 With --tokens or --users, those are served who have a token or log in, each as far as it says
 ("fs_notify token --help"). Without, only this machine itself is; and if the server runs as root, or may
-read everything, only root, since it sees what others may not.
+read everything, only root and the server's own user, since it sees what others may not.
 
 SIGINT, SIGTERM and SIGQUIT end the streams and the server, with exit code 0. SIGHUP reads the
 configuration file again: the log level follows it, the rest takes a restart. Tokens, users and

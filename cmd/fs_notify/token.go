@@ -30,7 +30,7 @@ no token, only hashes:
       paths: [/srv/data/home/joe]
       privileges: [notify, notify.recursive, changes]
 
-A server that runs notices changes within a second. Streams of a token that was taken back, or changed,
+A server that runs notices changes within two seconds. Streams of a token that was taken back, or changed,
 end; all others go on.
 
 Privileges: notify (watch one directory, look entries up), notify.recursive (all below one), changes (the change

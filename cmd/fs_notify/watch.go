@@ -94,7 +94,7 @@ func (a *app) rootCommand() *cobra.Command {
 	f.StringVar(&o.file, "file", "", "write to this `file` instead of standard output")
 	f.IntVar(&o.count, "count", 0, "end after `N` notifications")
 	f.Var(&o.timeout, "timeout", "end after so long without a notification: 30s, 5m, 2h; 0: never")
-	f.StringVar(&o.since, "since", "", "begin in the past: a `SEQ`, a time (2026-01-31T08:00:00Z), a span (5m, 7d), oldest; or with what is there: snapshot")
+	f.StringVar(&o.since, "since", "", "begin in the past: a `SEQ`, a time (2026-01-31T08:00:00Z), a span (5m, 7d), oldest; with what is there: snapshot; or now, as without it")
 	f.StringVar(&o.cursor, "cursor-file", "", "keep in this `file` how far the output went, and go on from there; wins over --since")
 	f.StringVar(&o.stateDir, "state-dir", "", "without --host: keep the journal in this `directory`, so that --since and --cursor-file reach into earlier runs")
 	f.StringVar(&o.watcher, "watcher", "auto", "without --host: how to watch: "+strings.Join(watchers(), ", "))
