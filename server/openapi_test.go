@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ import (
 
 	"fs_notify/notify"
 	"fs_notify/server"
+	"fs_notify/server/access"
 	"fs_notify/server/page"
 	"fs_notify/server/servertest"
 )
@@ -85,7 +87,7 @@ func TestOpenAPI(t *testing.T) {
 	tree := servertest.New("/srv/data")
 	tree.Create("hello")
 	tree.Mkdir("dir")
-	url, srv := serveToo(t, tree, whole)
+	url, srv := serveToo(t, tree, withSessions(t))
 	asked := 0
 	for path, item := range d.object(d.all, "paths") {
 		if d.object(item)["x-not-everywhere"] == true && len(routesOf(srv, path)) == 0 {
@@ -102,12 +104,12 @@ func TestOpenAPI(t *testing.T) {
 					d.ask(url, strings.ToUpper(method), target, status, operation, response)
 				}
 			}
-			if d.object(operation, "responses")["200"] == nil {
+			if answers := d.object(operation, "responses"); answers["200"] == nil && answers["204"] == nil {
 				t.Errorf("%s %s has no answer 200", method, path)
 			}
 		}
 	}
-	if asked < 30 || d.seen < 100 {
+	if asked < 36 || d.seen < 100 {
 		t.Errorf("only %d requests were made, and %d values were looked at: the test looks at the wrong places", asked, d.seen)
 	}
 }
@@ -132,6 +134,29 @@ func whole(o *server.Options) {
 	o.More = map[string]http.Handler{"/metrics": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	})}
+}
+
+// withSessions is whole, and lets the user and the token log in that the document has as examples, and everybody else do all the same.
+func withSessions(t *testing.T) func(o *server.Options) {
+	t.Helper()
+	dir := t.TempDir()
+	tokens, users := filepath.Join(dir, "tokens"), filepath.Join(dir, "users")
+	for name, text := range map[string]string{
+		users:  "joe:" + access.Argon2id("horse") + "\n",
+		tokens: "tokens:\n  - {name: cave, hash: '" + access.SHA256("open sesame") + "', " + allRights + "}\n",
+	} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	guard, err := access.New(access.Options{Tokens: tokens, Users: users})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(o *server.Options) {
+		whole(o)
+		o.Open, o.Guarded = guard.Open(), guard.Routes()
+	}
 }
 
 func (d *document) ask(url, method, target, status string, operation any, response map[string]any) {
@@ -165,6 +190,9 @@ func (d *document) ask(url, method, target, status string, operation any, respon
 	}
 	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	content := d.object(response, "content")
+	if content == nil && kind == "" && len(text) == 0 {
+		return
+	}
 	media, ok := content[kind]
 	if !ok {
 		t.Errorf("%s: the answer is %q, the document knows %q", what, kind, slices.Collect(maps.Keys(content)))
@@ -234,7 +262,7 @@ func (d *document) compare(where string, v any, schema map[string]any) {
 func TestOpenAPIHasAllRoutes(t *testing.T) {
 	d := readOpenAPI(t)
 	o := server.Options{Files: servertest.New("/srv/data"), Journal: servertest.New("/srv/data").Log}
-	whole(&o)
+	withSessions(t)(&o)
 	srv := server.New(o)
 	used := maps.Clone(catchAll)
 	for path, item := range d.object(d.all, "paths") {
