@@ -172,10 +172,10 @@ func AppendJSON(b []byte, n *Notification, i int, f Fields) []byte {
 	return appendRest(appendWhere(appendType(b, n), n, i), n, f)
 }
 
-// JSONWriter is [AppendJSON] for many notifications: where an entry is, is spelled out once for all that follow each other and are of it. The
-// zero value is ready.
+// JSONWriter is [AppendJSON] for many notifications: where an entry is, is spelled out once for all that follow each other and are of it, and what its spine
+// shares with that of the one before is not spelled out again. It keeps nothing of a notification. The zero value is ready.
 type JSONWriter struct {
-	path  string
+	path  []byte
 	spine Spine
 	from  int
 	where []byte // as appendWhere makes it of these
@@ -185,7 +185,7 @@ type JSONWriter struct {
 // Append appends n as seen from element i of its spine.
 func (w *JSONWriter) Append(b []byte, n *Notification, i int, f Fields) []byte {
 	b = appendType(b, n)
-	if i == w.from && n.Path == w.path && slices.Equal(n.Spine, w.spine) {
+	if i == w.from && n.Path == string(w.path) && slices.Equal(n.Spine, w.spine) {
 		b = append(b, w.where...)
 	} else {
 		same, most := 0, min(len(n.Spine), len(w.spine))
@@ -203,7 +203,7 @@ func (w *JSONWriter) Append(b []byte, n *Notification, i int, f Fields) []byte {
 			w.ends = append(w.ends, len(w.where))
 		}
 		w.where = appendPath(w.where, n, i)
-		w.path, w.spine, w.from = n.Path, n.Spine, i
+		w.path, w.spine, w.from = append(w.path[:0], n.Path...), append(w.spine[:0], n.Spine...), i
 		b = append(b, w.where...)
 	}
 	return appendRest(b, n, f)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -126,6 +127,31 @@ func TestJSONAllocatesNothing(t *testing.T) {
 	n := &Notification{Type: ChildFileAdded, Path: "some/where/file", Spine: Spine{1, 2, 3, 4}}
 	b := make([]byte, 0, 4096)
 	if got := testing.AllocsPerRun(100, func() { b = AppendJSON(b[:0], n, 1, FieldsAll) }); got != 0 {
+		t.Errorf("%v allocations for one notification", got)
+	}
+}
+
+// Whatever came before, a writer writes what AppendJSON does: entries again and again, others beside them, above and below, seen from any of the directories
+// that they are in.
+func TestJSONWriterWritesTheSame(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	var w JSONWriter
+	names := []string{"a", "b\"", "\xff", "long name"}
+	for range 20_000 {
+		n := &Notification{Type: ChildFileAdded, Spine: Spine{1}, Seq: Seq(rnd.Uint64N(9)), Stream: names[rnd.IntN(4)][:rnd.IntN(2)]}
+		for range rnd.IntN(5) {
+			k := rnd.IntN(3)
+			n.Path = strings.TrimPrefix(n.Path+"/"+names[k], "/")
+			n.Spine = append(n.Spine, FileID(10*k+rnd.IntN(2)))
+		}
+		i, f := rnd.IntN(len(n.Spine)), Fields(rnd.IntN(3))
+		if got, want := string(w.Append([]byte("x"), n, i, f)), string(AppendJSON([]byte("x"), n, i, f)); got != want {
+			t.Fatalf("got  %s\nwant %s", got, want)
+		}
+	}
+	n := &Notification{Type: ChildFileAdded, Path: "some/where/file", Spine: Spine{1, 2, 3, 4}}
+	b := make([]byte, 0, 4096)
+	if got := testing.AllocsPerRun(100, func() { n.Spine[3]++; b = w.Append(b[:0], n, 1, FieldsAll) }); got != 0 {
 		t.Errorf("%v allocations for one notification", got)
 	}
 }

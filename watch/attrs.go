@@ -27,6 +27,8 @@ type rootOut struct {
 	notes []notify.Notification
 	ends  []int // of the groups
 	load  notify.Load
+	most  int // notifications handed on at once, in the last pass that told any
+	now   int // and in this one
 }
 
 func (o *rootOut) begin() int {
@@ -50,7 +52,7 @@ func (p *pass) emitStream(typ notify.Type, r ref, i *item, stream string) int {
 	o := p.cur
 	p.emitted++
 	if o.notes == nil {
-		o.notes = make([]notify.Notification, 0, p.expected())
+		o.notes = make([]notify.Notification, 0, max(min(o.most*9/8, notesPerName*len(p.order)), notesPerName))
 	}
 	o.notes = slices.Grow(o.notes, 1)[:len(o.notes)+1] // what is behind is zero
 	n := &o.notes[len(o.notes)-1]
@@ -84,14 +86,12 @@ func (p *pass) hand(o *rootOut) {
 		return
 	}
 	p.t.out.add(p.t.s.node(o.root).id, o.notes, o.ends)
+	o.now = max(o.now, len(o.notes))
 	o.notes, o.ends, o.load = nil, o.ends[:0], notify.Load{}
 }
 
-// expected is for how many notifications to make room, if a name makes as many as in the last pass.
-func (p *pass) expected() int {
-	left := p.t.perName*float32(len(p.order)) - float32(p.emitted)
-	return min(max(int(left*9/8), 8), nearlyFull.Indexes+64)
-}
+// notesPerName is how many notifications a name makes, as a rule at most.
+const notesPerName = 8
 
 // changed forgets where the last entry was, before a name in the tree changes.
 func (p *pass) changed() { p.last = 0 }
@@ -133,9 +133,9 @@ func (p *pass) flush() {
 	p.floating = 0
 	p.close()
 	p.told = len(p.out) > 0
-	p.t.perName = float32(p.emitted) / float32(max(len(p.order), 1))
 	for _, o := range p.out {
 		p.hand(o)
+		o.most, o.now = o.now, 0
 	}
 	p.out = nil
 }

@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -517,7 +518,9 @@ func (in *inbox) take() (d *dirt, last bool) {
 		return d, false
 	}
 	if d.empty() {
-		in.spare = nil
+		if in.spare != nil {
+			in.spare, in.queue[0] = nil, newDirt()
+		}
 		return nil, true
 	}
 	in.queue[0] = in.fresh()
@@ -645,12 +648,10 @@ func (f *flights) land(cookie uint32) (half, bool) {
 // left gives those that are still on their way.
 func (f *flights) left() map[uint32]half {
 	if f.cookie != 0 {
-		one := f.cookie
-		f.cookie = 0
 		if f.more == nil {
-			return map[uint32]half{one: f.one}
+			f.more = make(map[uint32]half)
 		}
-		f.more[one] = f.one
+		f.more[f.cookie] = f.one
 	}
 	return f.more
 }
@@ -662,10 +663,8 @@ type trail struct {
 }
 
 func (l *trail) of(names int) ([]nameHint, []occupant) {
-	if names > cap(l.hints) {
-		l.hints, l.stand = make([]nameHint, names), make([]occupant, names)
-	}
-	return l.hints[:names], l.stand[:names]
+	l.hints, l.stand = slices.Grow(l.hints[:0], names)[:names], slices.Grow(l.stand[:0], names)[:names]
+	return l.hints, l.stand
 }
 
 // hints follows the objects that stood under the names before the first record through the renames. What was told there may be from after some of the records,

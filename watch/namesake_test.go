@@ -182,7 +182,7 @@ func TestNamesThatFold(t *testing.T) {
 		}
 		p.tell()
 		p.settle()
-		tr.room.give()
+		tr.room.give(p.order)
 		closeFD(top)
 		var told []string
 		for begin := time.Now(); ; time.Sleep(time.Millisecond) { // what is gone may turn up elsewhere for a while

@@ -74,7 +74,7 @@ func (o *outbox) add(root notify.FileID, notes []notify.Notification, ends []int
 		case len(b.notes) > 0:
 			b.notes = append(b.notes, notes[from:end]...)
 		case from == 0 && end == len(notes): // as a rule
-			b.notes = notes
+			b.notes = trim(notes)
 		default:
 			b.notes = slices.Clone(notes[from:end])
 		}
@@ -104,10 +104,16 @@ func (o *outbox) add(root notify.FileID, notes []notify.Notification, ends []int
 	o.signal()
 }
 
-// leave gives the notifications of a batch that is queued no more. They may stay in memory for long, and so have hardly any room to spare.
+// leave gives the notifications of a batch that is queued no more.
 func (b *outBatch) leave() []notify.Notification {
-	notes := b.notes
-	if b.notes = nil; len(notes) < cap(notes)*3/4 {
+	notes := trim(b.notes)
+	b.notes = nil
+	return notes
+}
+
+// trim gives notifications that may stay in memory for long, and so have hardly any room to spare.
+func trim(notes []notify.Notification) []notify.Notification {
+	if len(notes) < cap(notes)*3/4 {
 		return slices.Clone(notes)
 	}
 	return notes

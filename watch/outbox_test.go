@@ -98,7 +98,7 @@ func (s *keepSink) Append(_ context.Context, root notify.FileID, notes []notify.
 	return s.last, nil
 }
 
-// Memory for notifications is used again, but never while somebody has what is in it: of two roots in turn, in groups of all sizes, while
+// A batch that leaves is nobody else's: of two roots in turn, in groups of all sizes, while
 // batches grow behind a slow sink, each notification comes out once, in its order, as it was.
 func TestNotificationsStayWhatTheyAre(t *testing.T) {
 	slow := make(chan struct{})

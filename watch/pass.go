@@ -126,8 +126,8 @@ const (
 	maxPlaces   = 8 // where one directory is looked for in a pass
 )
 
-// room is for the items of the names that records spoke of, and for what is kept of directories. It is used again in the next pass: it would be most of
-// what a pass allocates.
+// room is for the items of the names that records spoke of and what is found out of these names, and for what is kept of directories. It is used again in the
+// next pass: it would be most of what a pass allocates.
 type room struct {
 	items  []item
 	named  []*item
@@ -168,8 +168,8 @@ func (m *room) maps() (todo map[ref]*job, mtimes map[ref]dirTime) {
 	return m.todo, m.mtimes
 }
 
-// give ends the use of all of it, of which nothing is kept.
-func (m *room) give() {
+// give ends the use of all of it, of which nothing is kept. order is what a pass has made of it.
+func (m *room) give(order []*item) {
 	clear(m.jobs)
 	m.jobs = m.jobs[:0]
 	if len(m.mtimes) > roomDirs { // emptying them costs as much as they have ever held
@@ -179,7 +179,8 @@ func (m *room) give() {
 	clear(m.mtimes)
 	clear(m.items)
 	clear(m.named)
-	clear(m.order[:len(m.items)])
+	clear(m.order[:min(len(order), cap(m.order))])
+	clear(m.trail.stand)
 	if m.items = m.items[:0]; cap(m.items) > 2*passNames {
 		m.items, m.named, m.order, m.olds, m.trail = nil, nil, nil, nil, trail{}
 	}

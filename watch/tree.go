@@ -59,7 +59,6 @@ type tree struct {
 	actors   actors
 	lookers  [2]*looker
 	room     room       // of the pass under way
-	perName  float32    // notifications of the last pass for each name in it
 	paths    slab[byte] // of notifications
 	spines   slab[notify.FileID]
 	drained  bool               // nothing waits behind the pass under way

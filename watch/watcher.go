@@ -452,7 +452,7 @@ func (w *Watcher) pass(d *dirt) {
 	if hold && w.sweep.only == 0 { // the others are short, and begin as often as patience ends
 		t.heldTill = t.now()
 	}
-	t.room.give()
+	t.room.give(p.order)
 	if t.wantSweep {
 		t.wantSweep = false
 		w.ask(true)

@@ -114,6 +114,7 @@ func (w *window) add(b *notify.Batch) error {
 	if c == nil || b.Number <= c.since {
 		return nil
 	}
+	defer func() { c.last = spot{} }() // the window outlives the batch
 	for i := range b.Notes {
 		if err := c.apply(&b.Notes[i]); err != nil {
 			w.torn = true
