@@ -104,6 +104,9 @@ func (m *matching) look(n *notify.Notification) {
 		}
 		m.hits = append(m.hits, Hit{Note: n, At: at})
 	}
+	if k := len(m.hits) - 2; k >= m.first && n.Seq > m.open { // what was open ends with a half that the view does not ask for
+		m.hits[k].Glued = false
+	}
 	m.open = max(m.open, n.Link)
 	m.hits[len(m.hits)-1].Glued = m.open > n.Seq
 }

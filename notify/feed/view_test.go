@@ -55,6 +55,11 @@ func TestMatch(t *testing.T) {
 		{"an entry of the directory", false, all,
 			[]notify.Notification{note(notify.ChildFileAdded, "top/watched/f", root, top, watched, file)},
 			`child_file_added "f" [3 10]`, false},
+		{"halves that are asked for without the others stand alone", false, notify.SetOf(notify.ChildFileMovedFrom),
+			[]notify.Notification{
+				linked(note(notify.ChildFileMovedFrom, "top/watched/a", root, top, watched, file), 2), linked(note(notify.ChildFileMovedTo, "top/watched/b", root, top, watched, file), 1),
+				linked(note(notify.ChildFileMovedFrom, "top/watched/c", root, top, watched, other), 4), linked(note(notify.ChildFileMovedTo, "top/watched/d", root, top, watched, other), 3)},
+			"child_file_moved_from \"a\" [3 10]\nchild_file_moved_from \"c\" [3 11]", false},
 		{"an entry further down is not seen by one that looks at one level", false, all,
 			[]notify.Notification{note(notify.ChildFileAdded, "top/watched/sub/f", root, top, watched, sub, file)}, "", false},
 		{"but by one that looks at all", true, all,
