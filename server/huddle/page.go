@@ -323,8 +323,12 @@ func (a *ages) of(root notify.FileID, newest *notify.Batch, base notify.BatchNum
 	last, known := a.lists[root]
 	if !known || n > last.newest {
 		last.newest, last.at = n, n.Time().Truncate(time.Second).Add(time.Second)
-		if known && !last.at.After(last.asked) {
-			last.at = last.asked.Add(time.Second)
+		asked := last.asked
+		if !known { // what it was answered with before this process began, nobody knows
+			asked = now
+		}
+		if !last.at.After(asked) {
+			last.at = asked.Add(time.Second)
 		}
 	}
 	if now.After(last.asked) {
