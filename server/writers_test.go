@@ -82,6 +82,39 @@ func TestWritersNeedNoGoroutineForAStream(t *testing.T) {
 	}
 }
 
+// Globs that may take long to be matched hold up nobody else: their streams have a goroutine each.
+func TestDearGlobsKeepTheirGoroutine(t *testing.T) {
+	if writers < 0 {
+		t.Skip("there are no writers")
+	}
+	tree := servertest.New("/srv/data")
+	url := serve(t, tree, nil)
+	var dear strings.Builder
+	for i := range 40 {
+		fmt.Fprintf(&dear, "&exclude=*aaaaaaaaaaaaaaaaaaaaX%d", i)
+	}
+	stand := func(query string) int {
+		before := runtime.NumGoroutine()
+		var clients []rawStream
+		for range 50 {
+			c := dial(t, url, root+"/notify?recursive=true"+query)
+			c.until("\nid: " + head(tree, servertest.RootID) + "\n\n")
+			clients = append(clients, c)
+		}
+		tree.Create("f" + fmt.Sprint(len(query)))
+		for _, c := range clients {
+			c.until("\"path\":\"f" + fmt.Sprint(len(query)) + "\",\"stream_name\":null}]\n")
+		}
+		return runtime.NumGoroutine() - before
+	}
+	if n := stand("&exclude=*.tmp"); n > 25 {
+		t.Errorf("50 streams with a cheap glob have %d goroutines", n)
+	}
+	if n := stand(dear.String()); n < 50 {
+		t.Errorf("50 streams with dear globs have %d goroutines", n)
+	}
+}
+
 // script changes a tree in every way that makes frames of their own: small and large batches, renames, other
 // directories, and at last the end of the watched one.
 func script(tree *servertest.Tree, rnd *rand.Rand) {

@@ -37,6 +37,7 @@ type Scope struct {
 	prefixes         []string // nil: everywhere
 	include, exclude []glob
 	words            [2][]string // include and exclude, as they were given
+	written          int         // bytes of the patterns that these amount to
 	windows          sync.Map    // root's FileID to *window; only of roots that are known
 }
 
@@ -101,6 +102,9 @@ func (f *Feed) Scope(prefixes, include, exclude []string) (*Scope, error) {
 		return nil, err
 	}
 	s.words = [2][]string{distinct(include), distinct(exclude)}
+	for _, g := range slices.Concat(s.include, s.exclude) {
+		s.written += len(g.pattern)
+	}
 	return f.scopes.intern(fmt.Sprintf("%t %q %q", prefixes == nil, s.prefixes, s.words), s), nil
 }
 
@@ -111,6 +115,12 @@ func (s *Scope) Globs() (include, exclude []string) {
 	}
 	return s.words[0], s.words[1]
 }
+
+// maxCheap is how many bytes the patterns of globs may have together that are matched within microseconds, whatever they and the paths are.
+const maxCheap = 512
+
+// Dear says whether the globs may take long to be matched: what others wait for should not wait for them.
+func (s *Scope) Dear() bool { return s != nil && s.written > maxCheap }
 
 func distinct(s []string) []string { return slices.Compact(slices.Sorted(slices.Values(s))) }
 

@@ -697,6 +697,7 @@ func (h *shard) deliver(g *group, from notify.Seq) {
 		} else {
 			h.hits, end = g.view.MatchAt(h.hits[:0], b, h.at)
 		}
+		h.most = max(h.most, len(h.hits))
 		h.out.add(h.hits)
 		var why error = feed.ErrEnded
 		at := h.at
@@ -722,7 +723,7 @@ func (h *shard) deliver(g *group, from notify.Seq) {
 		}
 	}
 	h.flush(g, from)
-	clear(h.hits)
+	h.letGo()
 }
 
 // flush writes what deliver has made, and says up to where that goes. Members whose sockets do not take it all are no longer live then:

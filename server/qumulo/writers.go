@@ -96,10 +96,11 @@ func (a *API) Run(ctx context.Context) error {
 	return nil
 }
 
-// handOver gives the stream to a writer, if that is possible now; then it is no longer this goroutine's.
+// handOver gives the stream to a writer, if that is possible now; then it is no longer this goroutine's. One with dear globs stays: a writer has others to
+// see to.
 func (s *stream) handOver(ctx context.Context) bool {
 	w := s.writers.Load()
-	if s.conn == nil || w == nil || !s.inForce || s.gone || ctx.Err() != nil || !w.handing.TryRLock() {
+	if s.conn == nil || w == nil || !s.inForce || s.gone || s.sub.View().Scope.Dear() || ctx.Err() != nil || !w.handing.TryRLock() {
 		return false
 	}
 	if _, _, err := s.rc.Hijack(); err != nil {
@@ -204,6 +205,13 @@ type pen struct {
 	api  *API
 	out  frames
 	hits []feed.Hit
+	most int // how many they have been since letGo
+}
+
+// letGo holds no batch for longer than need be.
+func (p *pen) letGo() {
+	clear(p.hits[:p.most])
+	p.most = 0
 }
 
 // The bounds of how many notifications one write looks at, and of how long it looks: globs may be dear.
@@ -269,7 +277,8 @@ func (p *pen) fill(m *member, batches []*notify.Batch, goal notify.Seq) (pos not
 		if b.Number > goal.Batch() {
 			break
 		}
-		if p.hits, end = view.Match(p.hits[:0], b, pos); len(p.hits) > 0 {
+		p.hits, end = view.Match(p.hits[:0], b, pos)
+		if p.most = max(p.most, len(p.hits)); len(p.hits) > 0 {
 			if !p.out.addSome(p.hits, maxWrite) {
 				end = false
 				pos = p.out.cuts[len(p.out.cuts)-1].seq
@@ -289,7 +298,7 @@ func (p *pen) fill(m *member, batches []*notify.Batch, goal notify.Seq) (pos not
 			}
 		}
 	}
-	clear(p.hits) // hold no batch for longer than need be
+	p.letGo()
 	return pos, end, err
 }
 
