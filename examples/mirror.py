@@ -63,7 +63,7 @@ def mirror(server, directory, file, idle=None):
         query = {"recursive": "true", "filter": NAMES} | ({"timeout": idle} if idle else {})
         query |= {"last_event_id": state["id"]} if state["id"] else {"since": "snapshot"}
         request = urllib.request.Request(f"{server}/v1/files/{ref}/notify?{urllib.parse.urlencode(query)}", headers=headers)
-        heard = time.monotonic()
+        heard, pause = time.monotonic(), 1
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:  # there is a sign of life every 15 s
                 for block in blocks(answer):
@@ -86,11 +86,13 @@ def mirror(server, directory, file, idle=None):
                 continue
             if error.code < 500 and error.code != 429:
                 sys.exit(f"{error.code}: {error.read().decode()}")
+            after = error.headers.get("Retry-After", "")
+            pause = int(after) if after.isdigit() else pause  # a proxy may give a date
         except http.client.InvalidURL as error:
             sys.exit(f"{server} is no address of a server: {error}")
         except (OSError, http.client.HTTPException) as error:
             print("connection lost:", error, file=sys.stderr)
-        time.sleep(1)
+        time.sleep(pause)
 
 def save(state, file):
     began = time.monotonic()
