@@ -91,22 +91,24 @@ func (b *barrier) forget(n uint64) {
 	delete(b.waiting, n)
 }
 
-// pass takes the records of the private directory out of recs. Those before them go into the inbox first.
+// pass takes barriers out of recs. What comes before one goes into the inbox first. Nothing else that happens in the private directory, where other processes look
+// whether it is in use, says anything: what has come together stays together.
 func (b *barrier) pass(recs []Record, in *inbox) []Record {
 	from := 0
 	for i := range recs {
 		if recs[i].Dir != barrierRef {
 			continue
 		}
-		in.put(recs[from:i])
-		from = i + 1
 		if recs[i].Op&OpLost != 0 {
 			b.lost.Store(true)
 		}
-		if recs[i].Op&OpCreate != 0 {
-			if n, err := strconv.ParseUint(string(recs[i].Name), 10, 64); err == nil {
-				in.ask(func(d *dirt) { d.barriers, d.echo = append(d.barriers, n), max(d.echo, n) })
-			}
+		if recs[i].Op&OpCreate == 0 {
+			continue
+		}
+		if n, err := strconv.ParseUint(string(recs[i].Name), 10, 64); err == nil {
+			in.put(recs[from:i])
+			from = i + 1
+			in.ask(func(d *dirt) { d.barriers, d.echo = append(d.barriers, n), max(d.echo, n) })
 		}
 	}
 	return recs[from:]

@@ -413,6 +413,9 @@ func (in *inbox) put(recs []Record) {
 	d := in.newest()
 	for i := range recs {
 		r := &recs[i]
+		if r.Dir == barrierRef { // see barrier.pass
+			continue
+		}
 		if d.size() >= passNames {
 			in.sizes += d.size()
 			d = in.fresh()

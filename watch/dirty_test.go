@@ -229,3 +229,23 @@ func TestInboxKeepsObjects(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+// Another process that looks whether a private directory is in use does not take apart what has come together; a barrier does, and what was before it is in the
+// inbox then.
+func TestRecordsStayTogether(t *testing.T) {
+	in, b := newInbox(time.Now), new(barrier)
+	recs := []Record{{Dir: 1, Name: []byte("a"), Op: OpMovedFrom}, {Dir: barrierRef, Name: []byte(".in-use"), Op: OpCloseWrite}, {Dir: 1, Name: []byte("b"), Op: OpMovedTo}}
+	rest := b.pass(recs, in)
+	if n := in.size(); n != 0 || len(rest) != len(recs) {
+		t.Errorf("%d names are in the inbox, %d records are left, want all %d", n, len(rest), len(recs))
+	}
+	in.put(rest)
+	if n := in.size(); n != 2 {
+		t.Errorf("%d names are in the inbox, want 2", n)
+	}
+	rest = b.pass([]Record{{Dir: 1, Name: []byte("c"), Op: OpCreate}, {Dir: barrierRef, Name: []byte("7"), Op: OpCreate}, {Dir: 1, Name: []byte("d"), Op: OpCreate}}, in)
+	d, _ := in.take()
+	if len(d.names) != 3 || !slices.Equal(d.barriers, []uint64{7}) || len(rest) != 1 || string(rest[0].Name) != "d" {
+		t.Errorf("before the barrier: %d names, want 3; barriers %v, want 7; behind it %v, want d", len(d.names), d.barriers, rest)
+	}
+}
