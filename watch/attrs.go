@@ -23,17 +23,17 @@ type writer struct {
 
 // rootOut is what was told of a root and not handed on yet.
 type rootOut struct {
-	root  ref
-	notes []notify.Notification
-	ends  []int // of the groups
-	load  notify.Load
-	most  int // notifications handed on at once, in the last pass that told any
-	now   int // and in this one
+	root   ref
+	notes  []notify.Notification
+	groups []noteGroup
+	load   notify.Load
+	most   int // notifications handed on at once, in the last pass that told any
+	now    int // and in this one
 }
 
 func (o *rootOut) begin() int {
-	if n := len(o.ends); n > 0 {
-		return o.ends[n-1]
+	if n := len(o.groups); n > 0 {
+		return o.groups[n-1].end
 	}
 	return 0
 }
@@ -82,12 +82,12 @@ func (p *pass) outOf(root ref) *rootOut {
 
 // hand gives what was told of a root to the outbox, while the tree cannot be seen.
 func (p *pass) hand(o *rootOut) {
-	if len(o.ends) == 0 { // it was handed on already
+	if len(o.groups) == 0 { // it was handed on already
 		return
 	}
-	p.t.out.add(p.t.s.node(o.root).id, o.notes, o.ends)
+	p.t.out.add(p.t.s.node(o.root).id, o.notes, o.groups)
 	o.now = max(o.now, len(o.notes))
-	o.notes, o.ends, o.load = nil, o.ends[:0], notify.Load{}
+	o.notes, o.groups, o.load = nil, o.groups[:0], notify.Load{}
 }
 
 // notesPerName is how many notifications a name makes, as a rule at most.
@@ -110,7 +110,7 @@ func (p *pass) close() {
 	}
 	if o != nil && p.floating == 0 && len(o.notes) > o.begin() {
 		o.load = o.load.And(p.group)
-		o.ends = append(o.ends, len(o.notes))
+		o.groups = append(o.groups, noteGroup{len(o.notes), p.group})
 		if !o.load.Within(nearlyFull) {
 			p.hand(o)
 		}

@@ -52,10 +52,16 @@ func (o *outbox) signal() {
 	o.changed = make(chan struct{})
 }
 
-// add puts notifications of one root into the queue. ends are the ends of the groups in notes: a
+// noteGroup is notifications that stay together.
+type noteGroup struct {
+	end  int // behind the last one
+	load notify.Load
+}
+
+// add puts notifications of one root into the queue. groups are those in notes: a
 // group stays in one batch, and a Link in it is the place in the group plus one. notes are the outbox's from then on.
-func (o *outbox) add(root notify.FileID, notes []notify.Notification, ends []int) {
-	if len(ends) == 0 {
+func (o *outbox) add(root notify.FileID, notes []notify.Notification, groups []noteGroup) {
+	if len(groups) == 0 {
 		return
 	}
 	o.mu.Lock()
@@ -63,7 +69,11 @@ func (o *outbox) add(root notify.FileID, notes []notify.Notification, ends []int
 	var b *outBatch
 	if n := len(o.queue); n > 0 && !o.queue[n-1].sealed && o.queue[n-1].root == root {
 		b = o.queue[n-1]
-		if b.load.Indexes > notify.BatchIndexes/2 && !b.load.And(notify.LoadOf(notes)).Within(notify.MaxBatch) { // then notes need not be copied
+		all := b.load
+		for _, g := range groups {
+			all = all.And(g.load)
+		}
+		if b.load.Indexes > notify.BatchIndexes/2 && !all.Within(notify.MaxBatch) { // then notes need not be copied
 			b = nil
 		}
 	}
@@ -80,10 +90,8 @@ func (o *outbox) add(root notify.FileID, notes []notify.Notification, ends []int
 		}
 		from = end
 	}
-	for _, end := range ends {
-		g := notes[begin:end]
-		load := notify.LoadOf(g)
-		if b == nil || !b.load.And(load).Within(notify.MaxBatch) {
+	for _, g := range groups {
+		if b == nil || !b.load.And(g.load).Within(notify.MaxBatch) {
 			if b != nil {
 				put(begin)
 			}
@@ -91,17 +99,23 @@ func (o *outbox) add(root notify.FileID, notes []notify.Notification, ends []int
 			o.queue = append(o.queue, b)
 		}
 		base := notify.Seq(len(b.notes) + begin - from)
-		for i := range g {
-			if g[i].Link != 0 {
-				g[i].Link += base
+		for i := begin; i < g.end; i++ {
+			if notes[i].Link != 0 {
+				notes[i].Link += base
 			}
 		}
-		b.load = b.load.And(load)
-		o.weight += load.Weight
-		begin = end
+		b.load = b.load.And(g.load)
+		o.weight += g.load.Weight
+		begin = g.end
 	}
 	put(begin)
 	o.signal()
+}
+
+// addOne is add for one that is alone.
+func (o *outbox) addOne(root notify.FileID, n notify.Notification) {
+	notes := []notify.Notification{n}
+	o.add(root, notes, []noteGroup{{1, notify.LoadOf(notes)}})
 }
 
 // leave gives the notifications of a batch that is queued no more.

@@ -37,7 +37,7 @@ func TestNumbersKeepToTheClock(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- o.run(ctx, s) }()
 	for range 300 {
-		o.add(1, []notify.Notification{{Type: notify.SelfRescanned, Spine: notify.Spine{1}}}, []int{1})
+		o.addOne(1, notify.Notification{Type: notify.SelfRescanned, Spine: notify.Spine{1}})
 		o.seal()
 	}
 	if _, err := o.seal().await(ctx); err != nil {
@@ -59,7 +59,7 @@ func TestBeginsBehindABatchOnItsWay(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- o.run(ctx, &keepSink{slow: slow}) }()
-	o.add(1, []notify.Notification{{Type: notify.SelfRescanned, Spine: notify.Spine{1}}}, []int{1})
+	o.addOne(1, notify.Notification{Type: notify.SelfRescanned, Spine: notify.Spine{1}})
 	for o.flies() == nil {
 		time.Sleep(time.Millisecond)
 	}
@@ -110,7 +110,7 @@ func TestNotificationsStayWhatTheyAre(t *testing.T) {
 	told := make([]int, 2)
 	for i := range 400 {
 		r := rnd.IntN(2)
-		notes, ends, start := []notify.Notification(nil), []int(nil), told[r]
+		notes, groups, start := []notify.Notification(nil), []noteGroup(nil), told[r]
 		for range 1 + rnd.IntN(1<<rnd.IntN(8)) {
 			for range 1 + rnd.IntN(1<<rnd.IntN(6)) {
 				typ := notify.ChildFileAdded
@@ -118,12 +118,12 @@ func TestNotificationsStayWhatTheyAre(t *testing.T) {
 					typ = notify.ChildDataWritten
 				}
 				notes = append(notes, notify.Notification{Type: typ, Path: fmt.Sprint(r, "/", told[r]), Spine: notify.Spine{notify.FileID(1 + r), notify.FileID(told[r])},
-					Link: notify.Seq(len(notes) + 1 - begin(ends))})
+					Link: notify.Seq(len(notes) + 1 - begin(groups))})
 				told[r]++
 			}
-			ends = append(ends, len(notes))
+			groups = append(groups, noteGroup{len(notes), notify.LoadOf(notes[begin(groups):])})
 		}
-		if o.add(notify.FileID(1+r), notes, ends); told[r] == start {
+		if o.add(notify.FileID(1+r), notes, groups); told[r] == start {
 			t.Fatal("nothing was told")
 		}
 		if i%3 == 0 {
@@ -159,9 +159,9 @@ func TestNotificationsStayWhatTheyAre(t *testing.T) {
 	}
 }
 
-func begin(ends []int) int {
-	if len(ends) == 0 {
+func begin(groups []noteGroup) int {
+	if len(groups) == 0 {
 		return 0
 	}
-	return ends[len(ends)-1]
+	return groups[len(groups)-1].end
 }

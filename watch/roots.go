@@ -36,7 +36,7 @@ func (w *Watcher) away(ri *rootInfo, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	ri.phase, ri.why, ri.since = notify.Away, why, t.now()
-	t.out.add(ri.id, []notify.Notification{{Type: notify.SelfRemoved, Spine: notify.Spine{ri.id}, Attr: t.s.attr(ri.node)}}, []int{1})
+	t.out.addOne(ri.id, notify.Notification{Type: notify.SelfRemoved, Spine: notify.Spine{ri.id}, Attr: t.s.attr(ri.node)})
 }
 
 // notThere says of a root that was never found that it is away.

@@ -174,7 +174,7 @@ func (t *tree) rescanned() {
 	defer t.mu.Unlock()
 	for _, ri := range t.roots {
 		if ri.swept() {
-			t.out.add(ri.id, []notify.Notification{{Type: notify.SelfRescanned, Spine: notify.Spine{ri.id}, Attr: t.s.attr(ri.node)}}, []int{1})
+			t.out.addOne(ri.id, notify.Notification{Type: notify.SelfRescanned, Spine: notify.Spine{ri.id}, Attr: t.s.attr(ri.node)})
 		}
 	}
 }
