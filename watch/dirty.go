@@ -372,12 +372,14 @@ func (d *dirt) split(chosen []bool) (out, rest *dirt) {
 
 // The bounds of what waits to be looked at. A pass takes about passNames. Beyond maxDirty names they collapse into
 // directories, beyond maxDirtyDirs directories into one sweep: what is forgotten is only who did
-// what, that files were closed, and that an object was changed by a name that it lost. namesMoves of the records that change names count like a name.
+// what, that files were closed, and that an object was changed by a name that it lost. namesMoves of the records that change names count like a name. So do names that
+// wait to be decided, beyond maxWaiting, if it is their records that are so many: something is renamed faster than anyone can look, all the time.
 const (
 	passNames    = 16384
 	maxDirty     = 1 << 20
 	maxDirtyDirs = 1 << 17
 	namesMoves   = 4
+	maxWaiting   = 8 * passNames // names that wait to be decided, whose records are kept
 )
 
 // size is how much d holds, in names.
@@ -478,20 +480,27 @@ func (in *inbox) collapse() {
 	all := newDirt()
 	all.lossy = true
 	for _, d := range in.queue {
-		for i := range d.names {
-			if n := &d.names[i]; n.at.name == "" {
-				all.add(n)
-			} else {
-				all.list(n.at.dir)
-			}
-		}
-		d.names, d.moves, d.said = nil, nil, nil
-		all.before(d)
+		all.before(d.collapsed())
 	}
 	if len(all.lists)+len(all.names)+len(all.heard) > in.dirs {
 		all.lists, all.names, all.table, all.heard, all.sweep = nil, nil, nil, nil, true
 	}
 	in.queue, in.sizes = []*dirt{all}, 0
+}
+
+// collapsed is d without its names, and what was said of them: their directories are to be listed. d is not used any more.
+func (d *dirt) collapsed() *dirt {
+	out := newDirt()
+	for i := range d.names {
+		if n := &d.names[i]; n.at.name == "" {
+			out.add(n)
+		} else {
+			out.list(n.at.dir)
+		}
+	}
+	d.names, d.moves, d.said = nil, nil, nil
+	out.before(d)
+	return out
 }
 
 // ask changes what is wanted besides names.

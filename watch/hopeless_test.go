@@ -3,6 +3,7 @@
 package watch
 
 import (
+	"cmp"
 	"testing"
 	"time"
 )
@@ -88,5 +89,41 @@ func TestPatienceBeginsWhenNothingIsHeldBack(t *testing.T) {
 		if next, hopeless, _, _ := p.unfinished(); !hopeless.empty() != tt.want || next.empty() != tt.want {
 			t.Errorf("%s: it is given up: %t, want %t", tt.name, !hopeless.empty(), tt.want)
 		}
+	}
+}
+
+// Names that are renamed into each other faster than anyone can look wait all the time. Their records are kept within a bound: then they are forgotten, and
+// the directories of the names are listed.
+func TestRecordsOfWaitingNamesAreBounded(t *testing.T) {
+	_, w := scanned(t, "mkdir d; touch d/a d/b")
+	tr := w.t
+	now := time.Now()
+	dir := tr.s.find(tr.roots[0].node, "d")
+	waiting := func(moves int) *dirt {
+		next := newDirt()
+		for _, name := range []string{"a", "b"} {
+			next.touch(place{dir, name}, OpMovedFrom|OpMovedTo)
+			tr.patience[place{dir, name}] = wait{since: now}
+		}
+		next.moves = make([]hint, moves)
+		return next
+	}
+	p := &pass{t: tr, now: now, dirt: newDirt()}
+	for _, tt := range []struct {
+		moves int
+		kept  bool
+	}{{maxWaiting * namesMoves / 2, true}, {maxWaiting*namesMoves/2 + namesMoves, false}} { // the second ones come to the first
+		if !p.carryOn(waiting(tt.moves)) {
+			t.Error("nothing waits")
+		}
+		_, listed := tr.carry.lists[dir]
+		if kept := len(tr.carry.names) == 2 && len(tr.carry.moves) > 0 && len(tr.patience) == 2; kept != tt.kept || listed == tt.kept {
+			t.Errorf("%d more: %d names with %d records wait, %d have patience, the directory is listed: %t; kept: want %t",
+				tt.moves, len(tr.carry.names), len(tr.carry.moves), len(tr.patience), listed, tt.kept)
+		}
+	}
+	w.pass(cmp.Or(w.next(), newDirt()))
+	if tr.carry != nil {
+		t.Errorf("%d names wait still", len(tr.carry.names))
 	}
 }

@@ -1120,6 +1120,13 @@ func (p *pass) carryOn(next *dirt) (waiting bool) {
 	default:
 		t.carry.after(next)
 	}
+	if c := t.carry; len(c.names) > maxDirty || c.size() > max(maxWaiting, len(c.names)) {
+		for i := range c.names {
+			delete(t.patience, c.names[i].at)
+		}
+		t.carry = c.collapsed()
+		t.rescanned()
+	}
 	t.carryDue = p.now.Add(halfWait / 2)
 	if p.moved || len(p.postpone) > 0 {
 		t.carryDue, t.carryAll = p.now, true // there is progress to be made at once
