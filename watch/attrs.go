@@ -155,21 +155,21 @@ func (p *pass) compare(i *item) {
 	n := t.s.node(r)
 	was, emitted := t.s.attrOf(n), p.emitted
 	touched := n.differs(a)
-	isDir := a.IsDir()
+	isDir, ops := a.IsDir(), p.changes(i)
 	if a.IsRegular() {
-		wrote := i.ops&(OpModify|OpCloseWrite) != 0
+		wrote := ops&(OpModify|OpCloseWrite) != 0
 		moved := a.Size != was.Size || a.Mtime != was.Mtime
-		if i.ops&OpModify != 0 { // else the change time has moved for another reason
+		if ops&OpModify != 0 { // else the change time has moved for another reason
 			moved = moved || touched
 		}
 		fresh := p.now.Sub(time.Unix(0, a.Ctime))
-		heard := i.records || i.ops&OpAttrib != 0 // what was heard by another name counts: all are told the same
+		heard := i.records || ops&OpAttrib != 0 // what was heard by another name counts: all are told the same
 		switch {
 		case i.entered && p.isWritten(i): // it is told as it is, and nobody knows what it was before
 			p.content(r, i)
 		case wrote && moved,
 			wrote && i.look.mount.coarse && fresh < coarseClock,
-			i.ops&OpModify != 0 && i.look.mount.grain(a) == wholeSecond, // once too often rather than not at all
+			ops&OpModify != 0 && i.look.mount.grain(a) == wholeSecond, // once too often rather than not at all
 			wrote && t.unproved.has(unproved{r, a.Mtime}),
 			!wrote && (a.Size != was.Size || a.Mtime != was.Mtime && (!heard || i.from != nil)): // nothing else changes a size
 			p.emit(notify.ChildDataWritten, r, i)
@@ -188,7 +188,7 @@ func (p *pass) compare(i *item) {
 		if !isDir {
 			p.emit(notify.ChildMtimeChanged, r, i)
 		}
-		if !t.s.reads && i.ops&OpAttrib != 0 && i.ops&OpModify == 0 && i.from == nil && timesSet(a) && !t.toldSet(r, a.Mtime) {
+		if !t.s.reads && ops&OpAttrib != 0 && ops&OpModify == 0 && i.from == nil && timesSet(a) && !t.toldSet(r, a.Mtime) {
 			p.emit(notify.ChildAtimeChanged, r, i) // setting one time alone is told as MODIFY or ACCESS
 			if isDir {
 				t.dirsSet[r] = a.Mtime

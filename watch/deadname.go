@@ -92,7 +92,10 @@ func (p *pass) changedElsewhere(i *item) {
 	if i.ops&changeOps == 0 {
 		return
 	}
-	ops := i.passedOn()
+	if i.object != "" { // see objects
+		return
+	}
+	ops := i.ops & changeOps & i.news
 	if i.old != 0 || i.ops&(OpCreate|OpMovedTo) != 0 {
 		ops &^= OpCloseWrite // of what stands there, or did
 	}
@@ -122,14 +125,13 @@ func (p *pass) objects() {
 		for _, id := range ids {
 			switch {
 			case id != toldID:
-				if p.others(told, id, s.ops, d.names[s.name].pid); s.ops&(OpModify|OpCloseWrite) != 0 {
-					if p.saidBy == nil {
-						p.saidBy = make(map[notify.FileID]Op)
-					}
-					p.saidBy[id] |= s.ops
+				p.others(told, id, s.ops, d.names[s.name].pid)
+				if p.saidBy == nil {
+					p.saidBy = make(map[notify.FileID]Op)
 				}
-			case s.ops&OpCloseWrite != 0:
-				i.closed, i.news = true, i.news|OpCloseWrite
+				p.saidBy[id] |= s.ops
+			default:
+				i.own, i.news = i.own|s.ops, i.news|s.ops
 			}
 		}
 	}
@@ -213,16 +215,14 @@ func (p *pass) respelled(j *job) {
 	})
 }
 
-// isClosed says whether records say that the file which stands under a name was closed, by whatever name. Where they say which object that was, a close of
-// another one that had the name before does not count.
+// isClosed says whether records say that the file which stands under a name was closed, by whatever name.
 func (p *pass) isClosed(i *item) bool {
-	id := i.look.id
-	return p.t.closes.take(id) || p.saidBy[id]&OpCloseWrite != 0 || i.closed && !i.replaced() || i.from != nil && i.from.closed || i.ops&OpCloseWrite != 0 && i.object == ""
+	return p.t.closes.take(i.look.id) || p.changes(i)&OpCloseWrite != 0
 }
 
 // isWritten says whether records say that the file which has come to a name was written to, by whatever name.
 func (p *pass) isWritten(i *item) bool {
-	return p.saidBy[i.look.id]&OpModify != 0 || i.object == "" && (i.wrote || i.hint.wrote)
+	return p.changes(i)&OpModify != 0
 }
 
 // keepCloses keeps the closes of what was not found in this pass.
@@ -247,7 +247,7 @@ func (p *pass) others(but ref, id notify.FileID, ops Op, pid int32) {
 		if i.ops |= ops; i.pid == 0 {
 			i.pid = pid
 		}
-		i.closed = i.closed || ops&OpCloseWrite != 0
+		i.own |= ops
 	})
 	if names >= manyNames {
 		if !ok {
@@ -287,14 +287,23 @@ func (p *pass) unlinked(at place, id notify.FileID) {
 // passedOn is what was said of an object by one of its names, for the others. What the name has waited with they have heard before.
 func (i *item) passedOn() Op { return i.spoken() & i.news }
 
-// spoken is what was said of the object that was told under a name.
+// spoken is what was said of the object that was told under a name. Where it still stands that is also what was said since something came there, as it may have been
+// told before that was heard; and all that was said by this name, but for a close, as records may be missing.
 func (i *item) spoken() Op {
-	ops := i.ops & changeOps
-	switch {
-	case i.closed:
-		ops |= OpCloseWrite
-	case i.object != "":
-		ops &^= OpCloseWrite // of another one
+	if i.state == present && !i.stale && !i.replaced() {
+		return i.own | i.its | i.ops&(OpModify|OpAttrib)
+	}
+	return i.own
+}
+
+// changes is what was said of the object that stands under a name, by whatever name.
+func (p *pass) changes(i *item) Op {
+	if !i.gains() {
+		return i.spoken() | p.saidBy[i.look.id]
+	}
+	ops := i.its | p.saidBy[i.look.id]
+	if i.from != nil {
+		ops |= i.from.spoken()
 	}
 	return ops
 }

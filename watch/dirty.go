@@ -23,9 +23,10 @@ type dirtyName struct {
 	news Op // of ops: what no pass has heard
 	pid  int32
 
+	own Op // of changeOps: what was said of the object that was told under it, beyond what the records that are still here say
+	its Op // likewise of the object that has it now, since the last record that changed which one that is: of records that do not say which object they are about
+
 	carried bool // nothing new was said of it since it was last looked at
-	closed  bool // the object that was told under it was closed
-	wrote   bool // the object that has it now was written to
 }
 
 // dirt is a set of names to be looked at, in the order of their first records.
@@ -49,7 +50,7 @@ type dirt struct {
 // hint is a record that changes names: it supplies what the disk cannot tell.
 type hint struct {
 	name   int32 // index of the dirty name
-	op     Op    // of hintOps, and OpModify and OpCloseWrite if what had the name before was written to and closed, and no record says which object that was
+	op     Op    // of hintOps, and of changeOps what was said of the object that had the name before, by records that do not say which one that was
 	cookie uint32
 	seen   time.Time
 	object string // Record.Object
@@ -156,12 +157,12 @@ func (d *dirt) touchBytes(dir ref, name []byte, ops Op) int32 {
 	return i
 }
 
-// add makes a name dirty of which is known what n says.
+// add makes a name dirty of which is known what n says, but for its.
 func (d *dirt) add(n *dirtyName) int32 {
 	i := d.touch(n.at, n.ops)
 	m := &d.names[i]
 	m.news |= n.news
-	m.closed, m.wrote = m.closed || n.closed, m.wrote || n.wrote
+	m.own |= n.own
 	return i
 }
 
@@ -246,16 +247,31 @@ func (d *dirt) before(old *dirt) {
 		return
 	}
 	moved, fresh := make([]int32, len(old.names)), len(d.names)
+	its := make(map[int32]Op) // what was said before the first of d's records that change the name
 	for i := range old.names {
 		n := &old.names[i]
 		k := d.add(n)
 		moved[i] = k
+		if n.its != 0 {
+			its[k] = n.its
+		}
 		if int(k) >= fresh {
 			d.names[k].carried = true
 		}
 		if m := &d.names[k]; m.pid == 0 {
 			m.pid = n.pid
 		}
+	}
+	for i := range d.moves {
+		if len(its) == 0 {
+			break
+		}
+		m := &d.moves[i]
+		m.op |= its[m.name]
+		delete(its, m.name)
+	}
+	for k, ops := range its {
+		d.names[k].its |= ops
 	}
 	if len(old.moves) > 0 {
 		moves := make([]hint, 0, len(old.moves)+len(d.moves))
@@ -302,7 +318,12 @@ func (d *dirt) after(newer *dirt) {
 	}
 	for _, m := range newer.moves {
 		m.name = moved[m.name]
+		m.op |= d.names[m.name].its
+		d.names[m.name].its = 0
 		d.moves = append(d.moves, m)
+	}
+	for i := range newer.names {
+		d.names[moved[i]].its |= newer.names[i].its
 	}
 	d.saidOf(newer, moved)
 	d.barriers = append(d.barriers, newer.barriers...)
@@ -444,18 +465,12 @@ func (in *inbox) put(recs []Record) {
 		if r.Op&(changeOps|OpDelete|OpMovedFrom) != 0 && len(r.Object) > 0 {
 			d.say(k, r.Object, r.Op&changeOps)
 		}
-		n.wrote = n.wrote || r.Op&OpModify != 0
-		if r.Op&hintOps != 0 {
-			op := r.Op & hintOps
-			if op&(OpMovedFrom|OpMovedTo|OpDelete) != 0 && len(r.Object) == 0 { // of what goes: the next one of this name has not been written to, nor closed
-				if n.wrote {
-					op |= OpModify
-					n.wrote = false
-				}
-				op |= n.ops & OpCloseWrite
-				n.ops, n.news = n.ops&^OpCloseWrite, n.news&^OpCloseWrite
-			}
-			d.moves = append(d.moves, hint{name: k, op: op, cookie: r.Cookie, seen: now, object: d.objectOf(k, r.Object)})
+		if r.Op&hintOps != 0 { // what was said was said of what goes, not of what has the name next
+			d.moves = append(d.moves, hint{name: k, op: r.Op&hintOps | n.its, cookie: r.Cookie, seen: now, object: d.objectOf(k, r.Object)})
+			n.its = 0
+		}
+		if len(r.Object) == 0 {
+			n.its |= r.Op & changeOps
 		}
 	}
 	if in.sizes > in.most {
@@ -586,9 +601,8 @@ type nameHint struct {
 	hops    int       // renames by which it came from source
 	arrived Op        // how the present object came: OpCreate or OpMovedTo, perhaps with OpFromNew
 	seen    time.Time // when the record of that came
-	closed  bool      // the object that was told under the name was closed, by a name that it lost
-	landed  bool      // and so was the present one, which came
-	wrote   bool      // and it was written to, by a name that it lost
+	own     Op        // what was said of the object that was told under the name, while it had that name and by others that it got then
+	its     Op        // what was said of the present object, if it came, by the names that it had before
 	adrift  bool      // something that came from outside was here last
 	// swapped: something came from outside to the name, and right after it something left it for there. The records do not say which objects
 	// these are: if anything is there now, they have changed places.
@@ -604,8 +618,7 @@ type occupant struct {
 	seen   time.Time // when it came, if that was by a rename
 	hops   int       // renames by which it came
 	none   bool
-	closed bool   // by a name that it lost
-	wrote  bool   // likewise
+	ops    Op     // of changeOps: what was said of it
 	object string // Record.Object; "" for those that stood there before
 	via    int32  // for what was told under a name before the records said that it came there: the name it came from, plus one; 0: none
 }
@@ -697,6 +710,14 @@ func (d *dirt) hints(l *trail, olds []ref, told toldThere) []nameHint {
 			h[o.orig].fate = f
 		}
 	}
+	// hear notes what was said of what stands under a name.
+	hear := func(name int32, ops Op) {
+		if o := &occ[name]; ops != 0 && !o.none {
+			if o.ops |= ops; o.orig >= 0 && !o.other {
+				h[o.orig].own |= ops
+			}
+		}
+	}
 	// leaves gives what a record says has left a name: what stands there, unless that was told since.
 	leaves := func(m *hint) occupant {
 		who := occ[m.name]
@@ -716,12 +737,7 @@ func (d *dirt) hints(l *trail, olds []ref, told toldThere) []nameHint {
 	for k := range d.moves {
 		m := &d.moves[k]
 		m.open = false
-		if o := &occ[m.name]; !o.none {
-			o.wrote = o.wrote || m.op&OpModify != 0
-			if o.closed = o.closed || m.op&OpCloseWrite != 0; m.op&OpCloseWrite != 0 && o.orig >= 0 && !o.other {
-				h[o.orig].closed = true
-			}
-		}
+		hear(m.name, m.op&changeOps)
 		if m.op&OpCreate != 0 { // first: in a merged record only the disk knows whether it is still there
 			occ[m.name] = occupant{orig: -1, how: OpCreate, object: m.object}
 			delete(displaced, m.name)
@@ -740,8 +756,8 @@ func (d *dirt) hints(l *trail, olds []ref, told toldThere) []nameHint {
 				}
 				switch {
 				case yes && o.orig == m.name: // it was told here already
-					o.ahead, o.via, o.seen, o.closed = false, via, m.seen, o.closed || who.closed
-					o.wrote = o.wrote || who.wrote
+					o.ahead, o.via, o.seen, o.ops = false, via, m.seen, o.ops|who.ops
+					h[m.name].own |= who.ops
 					continue
 				case yes || o.ahead: // the record that it left is missing: the kernel merged it with one before; or it is still to come
 					continue
@@ -785,17 +801,18 @@ func (d *dirt) hints(l *trail, olds []ref, told toldThere) []nameHint {
 		}
 	}
 	for i, o := range occ {
+		hear(int32(i), d.names[i].its)
 		switch {
 		case o.none:
 		case o.orig < 0:
-			h[i].arrived, h[i].landed, h[i].wrote, h[i].adrift = o.how, o.closed, o.wrote, o.how == OpMovedTo
+			h[i].arrived, h[i].its, h[i].adrift = o.how, o.ops, o.how == OpMovedTo
 		case int(o.orig) != i || o.other:
 			if !o.other {
 				h[o.orig].dest = int32(i)
 			}
-			h[i].arrived, h[i].source, h[i].seen, h[i].hops, h[i].wrote = OpMovedTo, o.orig, o.seen, o.hops, o.wrote
+			h[i].arrived, h[i].source, h[i].seen, h[i].hops, h[i].its = OpMovedTo, o.orig, o.seen, o.hops, o.ops
 		case o.via > 0: // if it is another one, after all
-			h[i].arrived, h[i].source, h[i].seen, h[i].hops, h[i].landed, h[i].wrote = OpMovedTo, o.via-1, o.seen, 1, o.closed, o.wrote
+			h[i].arrived, h[i].source, h[i].seen, h[i].hops, h[i].its = OpMovedTo, o.via-1, o.seen, 1, o.ops
 		}
 	}
 	return h

@@ -249,3 +249,52 @@ func TestRecordsStayTogether(t *testing.T) {
 		t.Errorf("before the barrier: %d names, want 3; barriers %v, want 7; behind it %v, want d", len(d.names), d.barriers, rest)
 	}
 }
+
+// What anonymous records say of a name is said of the object that had it then, however many pieces they came in.
+func TestSaidOfWhatHadTheName(t *testing.T) {
+	recs := []Record{
+		{Dir: 1, Name: []byte("a"), Op: OpModify},
+		{Dir: 1, Name: []byte("a"), Op: OpMovedFrom, Cookie: 1},
+		{Dir: 1, Name: []byte("b"), Op: OpMovedTo, Cookie: 1},
+		{Dir: 1, Name: []byte("a"), Op: OpCreate},
+		{Dir: 1, Name: []byte("a"), Op: OpCloseWrite},
+		{Dir: 1, Name: []byte("b"), Op: OpAttrib},
+		{Dir: 1, Name: []byte("a"), Op: OpMovedFrom, Cookie: 2},
+		{Dir: 1, Name: []byte("c"), Op: OpMovedTo, Cookie: 2},
+		{Dir: 1, Name: []byte("c"), Op: OpModify},
+	}
+	type said struct{ own, its Op }
+	want := map[string]said{"a": {own: OpModify | OpAttrib}, "b": {its: OpModify | OpAttrib}, "c": {its: OpModify | OpCloseWrite}}
+	piece := func(recs []Record) *dirt {
+		in := newInbox(time.Now)
+		in.put(recs)
+		return in.newest()
+	}
+	check := func(how string, d *dirt) {
+		t.Helper()
+		olds := make([]ref, len(d.names))
+		if k, ok := d.find(place{1, "a"}); ok {
+			olds[k] = 1
+		}
+		h := d.hints(new(trail), olds, func(int32, string) (yes, certain bool) { return false, false })
+		for k, n := range d.names {
+			if got := (said{h[k].own, h[k].its | n.its}); got != want[n.at.name] {
+				t.Errorf("%s: of %s it is said %v, want %v", how, n.at.name, got, want[n.at.name])
+			}
+		}
+	}
+	check("in one piece", piece(recs))
+	for i := range recs {
+		for j := i; j < len(recs); j++ {
+			d := piece(recs[:i])
+			d.after(piece(recs[i:j]))
+			d.after(piece(recs[j:]))
+			check(fmt.Sprintf("in pieces of %d, %d and %d", i, j-i, len(recs)-j), d)
+
+			d = piece(recs[j:])
+			d.before(piece(recs[i:j]))
+			d.before(piece(recs[:i]))
+			check(fmt.Sprintf("in pieces of %d, %d and %d, put before each other", i, j-i, len(recs)-j), d)
+		}
+	}
+}

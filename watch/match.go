@@ -174,9 +174,9 @@ func (p *pass) writtenTo() {
 			continue
 		}
 		for _, g := range to {
-			g.ops |= OpModify
+			g.its |= OpModify
 		}
-		p.toldAs(id, func(i *item) { i.ops |= OpModify })
+		p.toldAs(id, func(i *item) { i.own |= OpModify })
 	}
 }
 
@@ -326,11 +326,8 @@ func (p *pass) stays(r ref, known map[ref]bool) bool {
 	return end
 }
 
-// pair notes that the object which l lost stands at g now. What the records said of it under its old name goes with it.
-func (p *pass) pair(l, g *item) {
-	l.to, g.from = g, l
-	g.ops |= l.spoken()
-}
+// pair notes that the object which l lost stands at g now.
+func (p *pass) pair(l, g *item) { l.to, g.from = g, l }
 
 // unexplained is an object found under a new name while the tree has it under another that was not seen to lose it.
 func (p *pass) unexplained(id notify.FileID, g *item) {

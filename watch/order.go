@@ -520,7 +520,7 @@ func (p *pass) arrive(g *item) {
 	if linked { // what has changed since its other names were told is told of this one too
 		t.s.setAs(g.node, other)
 		if i := p.item(place{t.s.node(other).parent, t.s.name(other)}); i != nil && i.old == other {
-			g.ops |= i.passedOn()
+			g.its |= i.passedOn()
 		}
 	} else {
 		t.s.set(g.node, &g.look.attr)

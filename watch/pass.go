@@ -77,8 +77,8 @@ type item struct {
 	oldDir   bool
 	came     ref    // a file that the records saw come here from another name, and of whose attributes they said nothing
 	ghost    bool   // what had the name, which was never told, was closed
-	closed   bool   // records say that the object which was told was closed
-	wrote    bool   // the last that was heard of the name is that its object was written to
+	own      Op     // of changeOps: what records said of the object that was told
+	its      Op     // and of the present one, if it came, where they do not say which object they are about
 	object   string // what a record spoke of last by this name: Record.Object
 	state    itemState
 	tries    uint8 // looks that were too early
@@ -229,12 +229,9 @@ func (t *tree) newPass(d *dirt, hold bool) *pass {
 		p.named[k] = i
 		if hints != nil {
 			i.hint = &hints[k]
-			if i.closed = i.hint.closed; i.closed && !n.closed {
-				i.news |= OpCloseWrite
-			}
-			if i.hint.landed {
-				i.ops |= OpCloseWrite
-			}
+			i.own, i.its = i.hint.own, i.hint.its
+		} else {
+			i.own = n.its
 		}
 		if i.heard(n); n.said != 0 {
 			i.object = d.said[n.said-1].object
@@ -244,7 +241,9 @@ func (t *tree) newPass(d *dirt, hold bool) *pass {
 	for _, r := range selves { // the directory itself; the roots are checked by path
 		if parent := t.s.node(r).parent; parent != 0 {
 			k, _ := d.find(place{r, ""})
-			p.want(place{parent, t.s.name(r)}).heard(&d.names[k])
+			i := p.want(place{parent, t.s.name(r)})
+			i.heard(&d.names[k])
+			i.own |= i.ops & changeOps
 		}
 	}
 	p.objects()
@@ -252,7 +251,7 @@ func (t *tree) newPass(d *dirt, hold bool) *pass {
 		if i, h := p.named[k], &hints[k]; i != nil && h.source >= 0 && h.hops == 1 {
 			from := p.named[h.source]
 			if from != nil && from.ghost {
-				i.ops |= OpCloseWrite
+				i.its |= OpCloseWrite
 			}
 			if from != nil && !from.oldDir && from.ops&OpAttrib == 0 && t.s.dir(from.at.dir).mount == t.s.dir(i.at.dir).mount { // else it has another ID here
 				i.came = from.old
@@ -297,8 +296,8 @@ func (i *item) heard(n *dirtyName) {
 	i.news |= n.news
 	i.records = i.records || n.ops != 0
 	i.carried = n.carried
-	i.closed = i.closed || n.closed
-	i.wrote = i.wrote || n.wrote
+	i.own |= n.own
+	i.its |= n.its
 	if n.pid != 0 {
 		i.pid = n.pid
 	}
@@ -589,7 +588,7 @@ func (p *pass) seen(i *item) {
 		if i.old == 0 && i.ops&(OpModify|OpCloseWrite) != 0 && isTmpfileName(i.at.name) {
 			p.tmpfile(i)
 		}
-		if i.old == 0 && i.ops&OpCloseWrite != 0 && i.object == "" {
+		if i.old == 0 && i.its&OpCloseWrite != 0 {
 			p.t.ghosts.add(t.s.deadName(i.at), maxCloses)
 		}
 		p.changedElsewhere(i)
@@ -740,7 +739,7 @@ func (p *pass) namesakes(i *item) {
 		names++
 		other := p.want(at)
 		other.ops |= ops
-		other.closed = other.closed || ops&OpCloseWrite != 0
+		other.own |= ops
 		if other.state == unseen { // that look may be the older one
 			other.newer = max(other.newer, i.look.attr.Ctime)
 		}
@@ -989,7 +988,8 @@ func (p *pass) settle() (waiting bool) {
 	p.undecided(next)
 	for _, g := range p.followed {
 		if g.gainIn {
-			next.touch(g.at, g.ops&changeOps)
+			ops := p.changes(g)
+			next.names[next.touch(g.at, ops)].own |= ops
 		}
 	}
 	p.unopened(next)
@@ -1047,12 +1047,11 @@ func (p *pass) unfinished() (next, hopeless *dirt, unasked []place, echoing bool
 			continue
 		}
 		echoing = echoing || w.coming(t.echoed, p.now)
-		ops := i.ops
-		if i.object != "" && !i.closed {
-			ops &^= OpCloseWrite
+		n := &next.names[next.touch(i.at, i.ops)]
+		n.pid, n.own, n.its = i.pid, i.own, i.its
+		if i.gains() {
+			n.its |= p.saidBy[i.look.id]
 		}
-		n := &next.names[next.touch(i.at, ops)]
-		n.pid, n.closed = i.pid, i.closed
 		if t.patience[i.at] = w; w.echo == 0 && (i.held || late) {
 			unasked = append(unasked, i.at)
 		}

@@ -411,7 +411,8 @@ func (t *tree) spell(at lookAt, items []*item) {
 	for _, i := range left {
 		for _, o := range items {
 			if left[o.at.name] == nil && o.look.id == i.look.id {
-				o.ops |= i.ops & changeOps
+				ops := i.ops & changeOps
+				o.ops, o.own, o.its = o.ops|ops, o.own|ops, o.its|ops
 				o.records = o.records || i.records
 				if o.look.behind && !i.look.behind && i.look.attr.Ctime >= o.look.attr.Ctime {
 					o.look.attr, o.look.behind = i.look.attr, false
