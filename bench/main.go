@@ -55,6 +55,7 @@ func run(args []string) error {
 	f.StringVar(&b.report.file, "o", "", "`file` whose tables are replaced; docs/benchmarks.md of this module if empty")
 	f.BoolVar(&b.report.dry, "n", false, "print the tables only")
 	watcher := f.String("watcher", "auto", "profile: how to watch")
+	journaled := f.Bool("journal", false, "profile: with a journal on disk")
 	cpu := f.String("cpuprofile", "cpu.pprof", "profile: `file`")
 	mem := f.String("memprofile", "", "profile: `file` for allocations")
 	if err := f.Parse(args); err != nil {
@@ -75,7 +76,14 @@ func run(args []string) error {
 			return err
 		}
 		defer p.close()
-		return profile(os.Stdout, p, *watcher, b.scale, *cpu, *mem)
+		state := ""
+		if *journaled {
+			if state, err = os.MkdirTemp(b.dir, "fs_notify-bench-state-"); err != nil {
+				return err
+			}
+			defer os.RemoveAll(state)
+		}
+		return profile(os.Stdout, p, *watcher, state, b.scale, *cpu, *mem)
 	}
 	for _, name := range names {
 		if !slices.ContainsFunc(all, func(m struct {

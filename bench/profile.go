@@ -17,28 +17,44 @@ import (
 
 	"encoding/json"
 
+	"fs_notify/notify/feed"
 	"fs_notify/notify/journal"
 	"fs_notify/server"
 	"fs_notify/watch"
 )
 
 // profile runs the whole line, source, tree, ring, server, in this process under the full load, and one client in
-// another, with the CPU profiler on. mem is for the allocations.
-func profile(out io.Writer, where *place, watcher string, scale float64, cpuFile, memFile string) error {
+// another, with the CPU profiler on. stateDir is where to keep a journal; "": in memory. mem is for the allocations.
+func profile(out io.Writer, where *place, watcher, stateDir string, scale float64, cpuFile, memFile string) error {
 	if err := prepareFull(where.Dir, scale); err != nil {
 		return err
 	}
 	log := slog.New(slog.DiscardHandler)
-	ring := journal.NewMemory(journal.MemoryOptions{})
+	config := watch.Config{Roots: []watch.Root{{Dir: where.Dir}}, Logger: log}
+	var kept feed.Log
+	var upkeep func(context.Context) error
+	if stateDir == "" {
+		ring := journal.NewMemory(journal.MemoryOptions{})
+		kept, config.Sink = ring, ring
+	} else {
+		j, err := journal.Open(stateDir, journal.Options{Log: log})
+		if err != nil {
+			return err
+		}
+		defer j.Close()
+		kept, config.Sink, config.Past, upkeep = j, j, j, j.Run
+	}
+	config.Head = kept.Bounds().Head
 	source, err := watch.NewSource(watcher, watch.SourceOptions{Logger: log})
 	if err != nil {
 		return err
 	}
-	w, err := watch.New(watch.Config{Roots: []watch.Root{{Dir: where.Dir}}, Source: source, Sink: ring, Head: ring.Bounds().Head, Logger: log})
+	config.Source = source
+	w, err := watch.New(config)
 	if err != nil {
 		return err
 	}
-	srv := server.New(server.Options{Files: w, Journal: ring, Log: log})
+	srv := server.New(server.Options{Files: w, Journal: kept, Log: log})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -57,6 +73,13 @@ func profile(out io.Writer, where *place, watcher string, scale float64, cpuFile
 			fmt.Fprintln(os.Stderr, "serve:", err)
 		}
 	})
+	if upkeep != nil {
+		all.Go(func() {
+			if err := upkeep(ctx); err != nil {
+				fmt.Fprintln(os.Stderr, "journal:", err)
+			}
+		})
+	}
 	<-w.Ready()
 
 	client := self("fold", "sse", l.Addr().String(), where.Dir)

@@ -20,9 +20,10 @@ type rootChange struct {
 	dirs  map[notify.FileID]*dirChange
 	// subdirs gives the directories in a directory, as the tree under this window has them.
 	subdirs func(dir notify.FileID, each func(name string, id notify.FileID)) error
-	room    []change // for those that come next
-	last    spot     // of the notification applied last: the next one is often of the same entry
-	size    int      // bytes of names and changes, about
+	room    []change        // for those that come next
+	text    strings.Builder // of names, and room for more
+	last    spot            // of the notification applied last: the next one is often of the same entry
+	size    int             // bytes of names and changes, about
 }
 
 // spot is where the last word about a name is kept.
@@ -102,9 +103,20 @@ func (c *rootChange) set(s *spot, to change) {
 	}
 	c.room = append(c.room, to)
 	s.now = &c.room[len(c.room)-1]
-	name := strings.Clone(nameIn(s.path)) // not a part of a path that may be long
+	name := c.keep(nameIn(s.path))
 	s.dir.names[name] = s.now
 	c.size += changeSize + len(name)
+}
+
+// keep copies a name, which is a part of a path that may be long, to where others are.
+func (c *rootChange) keep(name string) string {
+	from := c.text.Len()
+	if c.text.Cap()-from < len(name) {
+		c.text, from = strings.Builder{}, 0
+		c.text.Grow(max(len(name), 4096))
+	}
+	c.text.WriteString(name)
+	return c.text.String()[from:]
 }
 
 // add applies a batch.
