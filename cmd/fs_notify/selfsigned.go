@@ -13,11 +13,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"math/big"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -27,6 +29,47 @@ const (
 	selfSignedYears = 2
 	selfSignedSpare = 30 * 24 * time.Hour // a new one is made so long before the old one ends
 )
+
+// ownCertificate is one of our own making, made anew when it is about to expire while it is served. get may be called from any goroutine.
+type ownCertificate struct {
+	make func(now time.Time) (tls.Certificate, error)
+	now  func() time.Time
+	log  *slog.Logger
+
+	mu    sync.Mutex
+	cert  *tls.Certificate
+	tried time.Time // when a new one could not be made
+}
+
+// renewRest is how long after a failure another certificate is tried to be made.
+const renewRest = time.Hour
+
+func newOwnCertificate(make func(now time.Time) (tls.Certificate, error), now func() time.Time, log *slog.Logger) (*ownCertificate, error) {
+	cert, err := make(now())
+	if err != nil {
+		return nil, err
+	}
+	log.Info("self-signed certificate", "sha256", fingerprint(cert))
+	return &ownCertificate{make: make, now: now, log: log, cert: &cert}, nil
+}
+
+func (o *ownCertificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	now := o.now()
+	if now.Add(selfSignedSpare).Before(o.cert.Leaf.NotAfter) || now.Sub(o.tried) < renewRest {
+		return o.cert, nil
+	}
+	cert, err := o.make(now)
+	if err != nil {
+		o.tried = now
+		o.log.Warn("the self-signed certificate could not be made anew: it stays as it is", "ends", o.cert.Leaf.NotAfter, "err", err)
+		return o.cert, nil
+	}
+	o.cert = &cert
+	o.log.Info("self-signed certificate made anew: clients have to trust it again", "sha256", fingerprint(cert))
+	return o.cert, nil
+}
 
 // selfSigned gives a certificate for this machine and the listening host. With a state directory it is kept there, so
 // that who has trusted it need not do so again; it is made anew when it is about to expire or the host is another one.

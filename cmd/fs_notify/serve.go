@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -212,7 +213,11 @@ func (a *app) serve(ctx context.Context, o *serveFlags) error {
 	part(e.run)
 	part(guard)
 	part(func(ctx context.Context) error { return srv.Serve(ctx, listener) })
-	part(func(ctx context.Context) error { a.showIndexing(ctx, e); return nil })
+	part(func(ctx context.Context) error {
+		a.showIndexing(ctx, e)
+		runtime.GC() // what the scans have left; and the first collection is the dearest: the first change need not wait for it
+		return nil
+	})
 	part(func(ctx context.Context) error { a.reloadOn(ctx, hup, supervisor.reloading(e.ready)); return nil })
 	part(func(ctx context.Context) error { supervisor.follow(ctx, e, newPulse(e, srv)); return nil })
 	if adminListener != nil {
@@ -351,11 +356,10 @@ func (o *serveFlags) tls(a *app) (*tls.Config, error) {
 // selfSign puts a certificate of our own into c.
 func (o *serveFlags) selfSign(a *app, c *tls.Config) error {
 	host, _, _ := net.SplitHostPort(o.listen)
-	cert, err := selfSigned(o.stateDir, host, time.Now())
+	own, err := newOwnCertificate(func(now time.Time) (tls.Certificate, error) { return selfSigned(o.stateDir, host, now) }, time.Now, a.log)
 	if err != nil {
 		return fmt.Errorf("--tls-self-signed: %w", err)
 	}
-	a.log.Info("self-signed certificate", "sha256", fingerprint(cert))
-	c.Certificates = []tls.Certificate{cert}
+	c.GetCertificate = own.get
 	return nil
 }

@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"math"
 	"os"
@@ -514,6 +516,53 @@ func TestSelfSigned(t *testing.T) {
 	}
 	if _, err := selfSigned("", "localhost", now); err != nil {
 		t.Error(err)
+	}
+}
+
+// A process that lives longer than its certificate makes a new one, and shows the old one for as long as it cannot.
+func TestSelfSignedIsRenewed(t *testing.T) {
+	dir, now := t.TempDir(), time.Now()
+	var log strings.Builder
+	made, fails := 0, false
+	c, err := newOwnCertificate(func(now time.Time) (tls.Certificate, error) {
+		if made++; fails {
+			return tls.Certificate{}, errors.New("no room")
+		}
+		return selfSigned(dir, "127.0.0.1", now)
+	}, func() time.Time { return now }, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	show := func() *tls.Certificate {
+		t.Helper()
+		cert, err := c.get(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cert
+	}
+	first := show()
+	now = now.AddDate(selfSignedYears, 0, 0).Add(-selfSignedSpare - time.Minute)
+	if show() != first || made != 1 {
+		t.Error("it was made anew too early")
+	}
+	now, fails = now.Add(2*time.Minute), true
+	if show() != first || show() != first || made != 2 {
+		t.Errorf("while none can be made another one is shown, or it was tried %d times instead of once more", made-1)
+	}
+	now, fails = now.Add(renewRest+time.Minute), false
+	second := show()
+	if slices.Equal(second.Certificate[0], first.Certificate[0]) || !serves(second.Leaf, []string{"localhost"}, nil, now) {
+		t.Error("it was not made anew")
+	}
+	if show() != second || made != 3 {
+		t.Error("it was made anew twice")
+	}
+	if kept, err := tls.LoadX509KeyPair(filepath.Join(dir, selfSignedFile), filepath.Join(dir, selfSignedFile)); err != nil || !slices.Equal(kept.Certificate[0], second.Certificate[0]) {
+		t.Errorf("it is not the one that is kept: %v", err)
+	}
+	if got := log.String(); strings.Count(got, "no room") != 1 || !strings.Contains(got, "anew: clients") {
+		t.Errorf("the log says:\n%s", got)
 	}
 }
 
