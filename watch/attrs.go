@@ -163,7 +163,7 @@ func (p *pass) compare(i *item) {
 			moved = moved || touched
 		}
 		fresh := p.now.Sub(time.Unix(0, a.Ctime))
-		heard := i.records || ops&OpAttrib != 0 // what was heard by another name counts: all are told the same
+		heard := i.records && i.from == nil || ops&OpAttrib != 0 // what was heard by another name counts: all are told the same
 		switch {
 		case i.entered && p.isWritten(i): // it is told as it is, and nobody knows what it was before
 			p.content(r, i)
@@ -171,7 +171,7 @@ func (p *pass) compare(i *item) {
 			wrote && i.look.mount.coarse && fresh < coarseClock,
 			ops&OpModify != 0 && i.look.mount.grain(a) == wholeSecond, // once too often rather than not at all
 			wrote && t.unproved.has(unproved{r, a.Mtime}),
-			!wrote && (a.Size != was.Size || a.Mtime != was.Mtime && (!heard || i.from != nil)): // nothing else changes a size
+			!wrote && (a.Size != was.Size || a.Mtime != was.Mtime && !heard): // nothing else changes a size
 			p.emit(notify.ChildDataWritten, r, i)
 			t.unproved.drop(unproved{r, a.Mtime})
 		case moved:

@@ -288,12 +288,15 @@ func (p *pass) unlinked(at place, id notify.FileID) {
 func (i *item) passedOn() Op { return i.spoken() & i.news }
 
 // spoken is what was said of the object that was told under a name. Where it still stands that is also what was said since something came there, as it may have been
-// told before that was heard; and all that was said by this name, but for a close, as records may be missing.
+// told before that was heard; and where the records do not say which object they are about all that was said by this name, but for a close, as some may be missing.
 func (i *item) spoken() Op {
-	if i.state == present && !i.stale && !i.replaced() {
-		return i.own | i.its | i.ops&(OpModify|OpAttrib)
+	switch {
+	case i.state != present || i.stale || i.replaced():
+		return i.own
+	case i.object != "":
+		return i.own | i.its
 	}
-	return i.own
+	return i.own | i.its | i.ops&(OpModify|OpAttrib)
 }
 
 // changes is what was said of the object that stands under a name, by whatever name.

@@ -23,8 +23,9 @@ type dirtyName struct {
 	news Op // of ops: what no pass has heard
 	pid  int32
 
-	own Op // of changeOps: what was said of the object that was told under it, beyond what the records that are still here say
-	its Op // likewise of the object that has it now, since the last record that changed which one that is: of records that do not say which object they are about
+	now Op // of changeOps: what was said by it since the last record that changed which object has it
+	own Op // what earlier passes have heard of the object that was told under it
+	its Op // and of the one that has it now
 
 	carried bool // nothing new was said of it since it was last looked at
 }
@@ -50,7 +51,7 @@ type dirt struct {
 // hint is a record that changes names: it supplies what the disk cannot tell.
 type hint struct {
 	name   int32 // index of the dirty name
-	op     Op    // of hintOps, and of changeOps what was said of the object that had the name before, by records that do not say which one that was
+	op     Op    // of hintOps, and of changeOps what was said by the name while what had it before had it
 	cookie uint32
 	seen   time.Time
 	object string // Record.Object
@@ -157,12 +158,12 @@ func (d *dirt) touchBytes(dir ref, name []byte, ops Op) int32 {
 	return i
 }
 
-// add makes a name dirty of which is known what n says, but for its.
+// add makes a name dirty of which is known what n says, but for now.
 func (d *dirt) add(n *dirtyName) int32 {
 	i := d.touch(n.at, n.ops)
 	m := &d.names[i]
 	m.news |= n.news
-	m.own |= n.own
+	m.own, m.its = m.own|n.own, m.its|n.its
 	return i
 }
 
@@ -247,13 +248,13 @@ func (d *dirt) before(old *dirt) {
 		return
 	}
 	moved, fresh := make([]int32, len(old.names)), len(d.names)
-	its := make(map[int32]Op) // what was said before the first of d's records that change the name
+	then := make(map[int32]Op) // what was said before the first of d's records that change the name
 	for i := range old.names {
 		n := &old.names[i]
 		k := d.add(n)
 		moved[i] = k
-		if n.its != 0 {
-			its[k] = n.its
+		if n.now != 0 {
+			then[k] = n.now
 		}
 		if int(k) >= fresh {
 			d.names[k].carried = true
@@ -263,15 +264,15 @@ func (d *dirt) before(old *dirt) {
 		}
 	}
 	for i := range d.moves {
-		if len(its) == 0 {
+		if len(then) == 0 {
 			break
 		}
 		m := &d.moves[i]
-		m.op |= its[m.name]
-		delete(its, m.name)
+		m.op |= then[m.name]
+		delete(then, m.name)
 	}
-	for k, ops := range its {
-		d.names[k].its |= ops
+	for k, ops := range then {
+		d.names[k].now |= ops
 	}
 	if len(old.moves) > 0 {
 		moves := make([]hint, 0, len(old.moves)+len(d.moves))
@@ -318,12 +319,12 @@ func (d *dirt) after(newer *dirt) {
 	}
 	for _, m := range newer.moves {
 		m.name = moved[m.name]
-		m.op |= d.names[m.name].its
-		d.names[m.name].its = 0
+		m.op |= d.names[m.name].now
+		d.names[m.name].now = 0
 		d.moves = append(d.moves, m)
 	}
 	for i := range newer.names {
-		d.names[moved[i]].its |= newer.names[i].its
+		d.names[moved[i]].now |= newer.names[i].now
 	}
 	d.saidOf(newer, moved)
 	d.barriers = append(d.barriers, newer.barriers...)
@@ -466,12 +467,10 @@ func (in *inbox) put(recs []Record) {
 			d.say(k, r.Object, r.Op&changeOps)
 		}
 		if r.Op&hintOps != 0 { // what was said was said of what goes, not of what has the name next
-			d.moves = append(d.moves, hint{name: k, op: r.Op&hintOps | n.its, cookie: r.Cookie, seen: now, object: d.objectOf(k, r.Object)})
-			n.its = 0
+			d.moves = append(d.moves, hint{name: k, op: r.Op&hintOps | n.now, cookie: r.Cookie, seen: now, object: d.objectOf(k, r.Object)})
+			n.now = 0
 		}
-		if len(r.Object) == 0 {
-			n.its |= r.Op & changeOps
-		}
+		n.now |= r.Op & changeOps
 	}
 	if in.sizes > in.most {
 		in.collapse()
@@ -602,7 +601,7 @@ type nameHint struct {
 	arrived Op        // how the present object came: OpCreate or OpMovedTo, perhaps with OpFromNew
 	seen    time.Time // when the record of that came
 	own     Op        // what was said of the object that was told under the name, while it had that name and by others that it got then
-	its     Op        // what was said of the present object, if it came, by the names that it had before
+	its     Op        // what was said of the present object, if it came
 	adrift  bool      // something that came from outside was here last
 	// swapped: something came from outside to the name, and right after it something left it for there. The records do not say which objects
 	// these are: if anything is there now, they have changed places.
@@ -800,8 +799,9 @@ func (d *dirt) hints(l *trail, olds []ref, told toldThere) []nameHint {
 			}
 		}
 	}
-	for i, o := range occ {
-		hear(int32(i), d.names[i].its)
+	for i := range occ {
+		hear(int32(i), d.names[i].now)
+		o := &occ[i]
 		switch {
 		case o.none:
 		case o.orig < 0:
@@ -813,6 +813,8 @@ func (d *dirt) hints(l *trail, olds []ref, told toldThere) []nameHint {
 			h[i].arrived, h[i].source, h[i].seen, h[i].hops, h[i].its = OpMovedTo, o.orig, o.seen, o.hops, o.ops
 		case o.via > 0: // if it is another one, after all
 			h[i].arrived, h[i].source, h[i].seen, h[i].hops, h[i].its = OpMovedTo, o.via-1, o.seen, 1, o.ops
+		case olds[i] == 0 || d.lossy: // what came there was not heard of
+			h[i].its = o.ops
 		}
 	}
 	return h

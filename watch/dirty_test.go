@@ -278,7 +278,7 @@ func TestSaidOfWhatHadTheName(t *testing.T) {
 		}
 		h := d.hints(new(trail), olds, func(int32, string) (yes, certain bool) { return false, false })
 		for k, n := range d.names {
-			if got := (said{h[k].own, h[k].its | n.its}); got != want[n.at.name] {
+			if got := (said{h[k].own, h[k].its}); got != want[n.at.name] {
 				t.Errorf("%s: of %s it is said %v, want %v", how, n.at.name, got, want[n.at.name])
 			}
 		}

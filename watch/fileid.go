@@ -275,6 +275,13 @@ func (ms *mounts) objectIDs(ids []notify.FileID, handle string) []notify.FileID 
 	return ids
 }
 
+// byHandle says whether what lies on a mount is known by its handle, and by that alone.
+func (ms *mounts) byHandle(i uint32) bool {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	return ms.all[i].kind == idByHandle && len(ms.salt) == 0
+}
+
 // collide makes the later one of two live objects with the same ID get another one from now on.
 func (ms *mounts) collide(id notify.FileID, ino uint64) {
 	ms.mu.Lock()

@@ -526,14 +526,26 @@ var noXattrAt atomic.Bool
 // again for what is larger.
 const smallXattrs = 512
 
+// mostXattrs is the kernel's own limit, of all names together and of one value.
+const mostXattrs = 64 << 10
+
+// roomFor gives buf, or a larger one.
+func roomFor(buf []byte, n int) []byte {
+	if len(buf) >= n {
+		return buf
+	}
+	return make([]byte, n)
+}
+
 // listXattr fills xlist, and makes room for what getXattr gives.
 func (l *looker) listXattr(dir dirFD, name string) (int, unix.Errno) {
 	if l.xlist == nil {
-		l.xlist, l.xval = make([]byte, 64<<10), make([]byte, 64<<10)
+		l.xlist, l.xval = make([]byte, smallXattrs), make([]byte, smallXattrs)
 	}
 	n, e := l.listXattrIn(dir, name, smallXattrs)
 	if e == unix.ERANGE {
-		n, e = l.listXattrIn(dir, name, len(l.xlist))
+		l.xlist = roomFor(l.xlist, mostXattrs)
+		n, e = l.listXattrIn(dir, name, mostXattrs)
 	}
 	return n, e
 }
@@ -555,7 +567,8 @@ func (l *looker) listXattrIn(dir dirFD, name string, room int) (int, unix.Errno)
 func (l *looker) getXattr(dir dirFD, name string, key *byte) (int, unix.Errno) {
 	n, e := l.getXattrIn(dir, name, key, smallXattrs)
 	if e == unix.ERANGE {
-		n, e = l.getXattrIn(dir, name, key, len(l.xval))
+		l.xval = roomFor(l.xval, mostXattrs)
+		n, e = l.getXattrIn(dir, name, key, mostXattrs)
 	}
 	return n, e
 }

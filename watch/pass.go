@@ -78,8 +78,8 @@ type item struct {
 	came     ref    // a file that the records saw come here from another name, and of whose attributes they said nothing
 	ghost    bool   // what had the name, which was never told, was closed
 	own      Op     // of changeOps: what records said of the object that was told
-	its      Op     // and of the present one, if it came, where they do not say which object they are about
-	object   string // what a record spoke of last by this name: Record.Object
+	its      Op     // and of the present one, if it came; of those that do not say which object they are about
+	object   string // what a record spoke of last by this name, if we know objects by what it says: Record.Object
 	state    itemState
 	tries    uint8 // looks that were too early
 	newer    int64 // change time of the object in a look at another name of it, which was heard of before the one at this name
@@ -229,12 +229,16 @@ func (t *tree) newPass(d *dirt, hold bool) *pass {
 		p.named[k] = i
 		if hints != nil {
 			i.hint = &hints[k]
-			i.own, i.its = i.hint.own, i.hint.its
-		} else {
-			i.own = n.its
 		}
-		if i.heard(n); n.said != 0 {
-			i.object = d.said[n.said-1].object
+		switch i.heard(n); {
+		case n.said != 0 && t.ms.byHandle(t.s.dir(at.dir).mount):
+			i.object = d.said[n.said-1].object // see objects
+		case hints != nil:
+			i.own, i.its = i.own|i.hint.own, i.its|i.hint.its
+		default:
+			if i.own |= n.now; i.old == 0 || d.lossy {
+				i.its |= n.now
+			}
 		}
 		i.ghost = i.old == 0 && t.ghosts.take(t.s.deadName(at))
 	}

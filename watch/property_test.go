@@ -238,6 +238,106 @@ var drawAct = rapid.Custom(func(t *rapid.T) act {
 // seen yet is told at the next sweep only, but by fanotify, which says the object.
 var linked sync.Map
 
+// deed is what was done to an object, beyond its names.
+type deed uint8
+
+const (
+	wasWritten deed = 1 << iota
+	wasChmodded
+	wasChowned
+	wasTouched
+	wasLabelled
+	hasChangedPlaces // with another one: what is said by their names may be of either, where records do not say which object they are about
+)
+
+// object is what a deed was done to: an inode number may be used again.
+type object struct {
+	ino   uint64
+	btime int64
+}
+
+// done is what was done to objects that somebody watches, and what of it is still to be told.
+type done struct {
+	ever, fresh map[object]deed
+	came        map[notify.FileID]bool // objects that have come since: all that they hold is told
+}
+
+// deeds are what was done below a directory, by the directory. Where nothing is kept nobody wants to know.
+var deeds sync.Map
+
+// doneTo notes a deed by a path, or by a file that is open if that is not nil.
+func doneTo(dir, path string, f *os.File, what deed) {
+	kept, ok := deeds.Load(dir)
+	if !ok {
+		return
+	}
+	at, flags := unix.AT_FDCWD, unix.AT_SYMLINK_NOFOLLOW
+	if f != nil {
+		at, path, flags = int(f.Fd()), "", unix.AT_EMPTY_PATH
+	}
+	var st unix.Statx_t
+	if unix.Statx(at, path, flags, unix.STATX_INO|unix.STATX_BTIME, &st) == nil {
+		d, o := kept.(*done), object{st.Ino, st.Btime.Sec*1e9 + int64(st.Btime.Nsec)}
+		d.ever[o] |= what
+		d.fresh[o] |= what
+	}
+}
+
+// explains says which deeds explain what is told of an object that was there before. If records were lost, a time that
+// was set looks like a write.
+func explains(t notify.Type, lossy bool) deed {
+	switch t {
+	case notify.ChildDataWritten, notify.ChildSizeChanged, notify.ChildFileClosed:
+		if lossy && t == notify.ChildDataWritten {
+			return wasWritten | wasTouched
+		}
+		return wasWritten
+	case notify.ChildMtimeChanged:
+		return wasWritten | wasTouched
+	case notify.ChildAtimeChanged:
+		return wasTouched
+	case notify.ChildACLChanged:
+		return wasChmodded
+	case notify.ChildOwnerChanged, notify.ChildGroupChanged:
+		return wasChowned
+	case notify.ChildExtraAttrsChanged: // before they are read for the first time that may be all that is known of a change
+		return wasLabelled | wasChmodded | wasChowned | wasTouched
+	}
+	return 0
+}
+
+// faults finds what was told of objects that nobody did to them, and writes that were not told of a file that is there.
+func (d *done) faults(told []notify.Notification, dir string, listing map[string]notify.FileID, kind string, lossy bool) (faults []string) {
+	written := make(map[notify.FileID]bool)
+	unsure := func(o object) bool { return kind != "fanotify" && d.ever[o]&hasChangedPlaces != 0 }
+	for i := range told {
+		n := &told[i]
+		switch n.Type {
+		case notify.ChildFileAdded, notify.ChildDirAdded, notify.ChildFileMovedTo, notify.ChildDirMovedTo:
+			d.came[n.ID()] = d.came[n.ID()] || n.Link == 0
+		case notify.ChildDataWritten:
+			written[n.ID()] = true
+		}
+		why := explains(n.Type, lossy)
+		if why == 0 || d.came[n.ID()] || n.Attr.IsDir() && n.Type == notify.ChildMtimeChanged || n.Attr.Ino == 0 || n.Attr.Btime == 0 {
+			continue
+		}
+		if o := (object{n.Attr.Ino, n.Attr.Btime}); d.ever[o]&why == 0 && !unsure(o) {
+			faults = append(faults, fmt.Sprintf("%s %q was told of %d, and nobody did that", n.Type, n.Path, n.ID()%10000))
+		}
+	}
+	for path, id := range listing {
+		var st unix.Statx_t
+		if unix.Statx(unix.AT_FDCWD, filepath.Join(dir, path), unix.AT_SYMLINK_NOFOLLOW, unix.STATX_INO|unix.STATX_BTIME, &st) != nil || d.came[id] || written[id] {
+			continue
+		}
+		if o := (object{st.Ino, st.Btime.Sec*1e9 + int64(st.Btime.Nsec)}); d.fresh[o]&wasWritten != 0 && !unsure(o) {
+			faults = append(faults, fmt.Sprintf("%q (%d) was written to, and that was not told", path, id%10000))
+		}
+	}
+	return faults
+}
+
 // serial makes each operation a little different from the others.
 var serial atomic.Int64
 
@@ -249,6 +349,7 @@ func (x act) do(dir string) {
 			if st, err := f.Stat(); err == nil && st.Mode().IsRegular() {
 				f.Write(make([]byte, size))
 			}
+			doneTo(dir, path, f, wasWritten)
 			f.Close()
 		}
 	}
@@ -262,19 +363,24 @@ func (x act) do(dir string) {
 	case "truncate":
 		if st, err := os.Lstat(a); err == nil && st.Mode().IsRegular() {
 			os.Truncate(a, int64(n%50))
+			doneTo(dir, a, nil, wasWritten)
 		}
 	case "chmod":
 		if st, err := os.Lstat(a); err == nil && st.Mode()&fs.ModeSymlink == 0 {
 			os.Chmod(a, os.FileMode(0o700|n%64))
+			doneTo(dir, a, nil, wasChmodded)
 		}
 	case "chown":
 		os.Lchown(a, n%5, n%7)
+		doneTo(dir, a, nil, wasChowned)
 	case "touch":
 		now := time.Now()
 		unix.UtimesNanoAt(unix.AT_FDCWD, a, []unix.Timespec{unix.NsecToTimespec(now.UnixNano()), unix.NsecToTimespec(now.UnixNano() - int64(n%2)*1e15)}, unix.AT_SYMLINK_NOFOLLOW)
+		doneTo(dir, a, nil, wasTouched)
 	case "xattr":
 		if st, err := os.Lstat(a); err == nil && (st.IsDir() || st.Mode().IsRegular()) {
 			unix.Lsetxattr(a, "user.n", []byte(strconv.Itoa(n)), 0)
+			doneTo(dir, a, nil, wasLabelled)
 		}
 	case "mkdir":
 		os.Mkdir(a, 0o755)
@@ -290,6 +396,8 @@ func (x act) do(dir string) {
 		os.Rename(a, b)
 	case "exchange":
 		unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
+		doneTo(dir, a, nil, hasChangedPlaces)
+		doneTo(dir, b, nil, hasChangedPlaces)
 	case "link":
 		if os.Link(a, b) == nil {
 			if st, err := os.Lstat(b); err == nil {
@@ -437,6 +545,11 @@ func play(tb testing.TB, kind, dir string, before doings, bursts []burst, opt ri
 	})
 	r.Keep()
 	known := newAttrs(r.Snap(tb))
+	lossy := opt.stall || opt.poll != 0 || kind == "poll" || kind == "fsnotify" // that forgets directories which are moved
+	if !slices.ContainsFunc(bursts, func(b burst) bool { return b.second != nil }) && !isOverlay(own) {
+		deeds.Store(own, &done{make(map[object]deed), make(map[object]deed), make(map[notify.FileID]bool)})
+		defer deeds.Delete(own)
+	}
 	var notes []notify.Notification
 	for i, b := range bursts {
 		resume := func() {}
@@ -448,13 +561,14 @@ func play(tb testing.TB, kind, dir string, before doings, bursts []burst, opt ri
 				time.Sleep(5 * time.Millisecond) // a barrier that is lost as well costs Sync a second
 			}
 		case b.mode == "lost":
+			lossy = true
 			g.Lose()
 		case b.mode != "live":
 			g.Hold(b.piece, b.pause)
 		}
-		done := make(chan struct{})
+		both := make(chan struct{})
 		go func() {
-			defer close(done)
+			defer close(both)
 			for _, x := range b.second {
 				x.do(own)
 			}
@@ -462,13 +576,13 @@ func play(tb testing.TB, kind, dir string, before doings, bursts []burst, opt ri
 		for _, x := range b.acts {
 			x.do(own)
 		}
-		<-done
+		<-both
 		resume()
 		if !b.sync && i < len(bursts)-1 {
 			continue
 		}
 		var faults, pairs []string
-		swept := false
+		swept, from := false, len(notes)
 		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(opt.poll) {
 			syncSoon(tb, r)
 			told := r.Take()
@@ -483,9 +597,12 @@ func play(tb testing.TB, kind, dir string, before doings, bursts []burst, opt ri
 			faults = watchtest.Diff("the mirror", mirror, "the disk", disk)
 			stale, hidden := known.compare(r.Dir, mirror)
 			if len(faults) == 0 && len(stale) > 0 && hidden && !swept && kind != "fanotify" {
-				swept = true
+				swept, lossy = true, true
 				sweepOnce(tb, g, r)
 				continue
+			}
+			if d, kept := deeds.Load(own); kept {
+				stale = append(stale, d.(*done).faults(notes[from:], r.Dir, mirror, kind, lossy)...)
 			}
 			faults = append(faults, stale...)
 			if len(faults) == 0 || opt.poll == 0 || time.Now().After(deadline) {
@@ -496,11 +613,20 @@ func play(tb testing.TB, kind, dir string, before doings, bursts []burst, opt ri
 			tb.Errorf("after burst %d:\n%s\ntold:\n%s", i+1, strings.Join(faults, "\n"), brief(notes))
 			return
 		}
+		if d, kept := deeds.Load(own); kept {
+			clear(d.(*done).fresh)
+		}
 	}
 	if opt.end != nil {
 		opt.end(r)
 	}
 	r.Check(tb)
+}
+
+// isOverlay says whether a directory lies on an overlay, where a write may make an object another one.
+func isOverlay(dir string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(dir, &st) == nil && st.Type == unix.OVERLAYFS_SUPER_MAGIC
 }
 
 // sweepOnce has everything swept.

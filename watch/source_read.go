@@ -17,7 +17,8 @@ import (
 )
 
 const (
-	srcBuffer = 1 << 20 // bytes of one read: more than a full inotify queue of short names
+	srcBuffer = 1 << 20  // bytes of one read: more than a full inotify queue of short names
+	srcFirst  = 64 << 10 // until one of so many comes: memory costs when it is used first, which would be the first change
 	// Reading at once costs a wake-up per change. So under flow the reader sleeps between
 	// reads: up to srcPause, which bounds what a change waits. Flow begins with srcQuick reads
 	// within srcGap of each other, or with one of srcMuch bytes, and ends with one below srcLittle.
@@ -285,7 +286,10 @@ func (b *srcBuf) fd() int     { return b.file }
 func (b *srcBuf) short() bool { return !b.full }
 
 func (b *srcBuf) read() (int, error) {
-	if b.buf == nil {
+	switch {
+	case b.buf == nil:
+		b.buf = make([]byte, srcFirst)
+	case b.full && len(b.buf) < srcBuffer:
 		b.buf = make([]byte, srcBuffer)
 	}
 	for {
