@@ -163,7 +163,9 @@ func (p *pass) compare(i *item) {
 			moved = moved || touched
 		}
 		fresh := p.now.Sub(time.Unix(0, a.Ctime))
-		heard := i.records && i.from == nil || ops&OpAttrib != 0 // what was heard by another name counts: all are told the same
+		// Whether something was heard of it. What was heard by another name counts: all are told the same. A record of what it has now may be still to come,
+		// but not where nobody watched, nor after some were lost: then a write is told once too often rather than not at all.
+		heard := ops&OpAttrib != 0 || i.records && !p.swept && (i.from == nil || p.watched(i.from.at.dir))
 		switch {
 		case i.entered && p.isWritten(i): // it is told as it is, and nobody knows what it was before
 			p.content(r, i)

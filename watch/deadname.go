@@ -126,10 +126,12 @@ func (p *pass) objects() {
 			switch {
 			case id != toldID:
 				p.others(told, id, s.ops, d.names[s.name].pid)
-				if p.saidBy == nil {
-					p.saidBy = make(map[notify.FileID]Op)
+				if s.ops&(OpModify|OpCloseWrite) != 0 || t.s.byID(id) != 0 {
+					if p.saidBy == nil {
+						p.saidBy = make(map[notify.FileID]Op)
+					}
+					p.saidBy[id] |= s.ops
 				}
-				p.saidBy[id] |= s.ops
 			default:
 				i.own, i.news = i.own|s.ops, i.news|s.ops
 			}

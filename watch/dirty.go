@@ -25,7 +25,6 @@ type dirtyName struct {
 
 	now Op // of changeOps: what was said by it since the last record that changed which object has it
 	own Op // what earlier passes have heard of the object that was told under it
-	its Op // and of the one that has it now
 
 	carried bool // nothing new was said of it since it was last looked at
 }
@@ -55,6 +54,7 @@ type hint struct {
 	cookie uint32
 	seen   time.Time
 	object string // Record.Object
+	due    Op     // of changeOps: what was said of an object that is between two names, and that nobody was told of
 	open   bool   // the other half of the rename has not come
 	again  bool   // nor had it when this one was kept for the next pass
 }
@@ -163,7 +163,7 @@ func (d *dirt) add(n *dirtyName) int32 {
 	i := d.touch(n.at, n.ops)
 	m := &d.names[i]
 	m.news |= n.news
-	m.own, m.its = m.own|n.own, m.its|n.its
+	m.own |= n.own
 	return i
 }
 
@@ -602,6 +602,7 @@ type nameHint struct {
 	seen    time.Time // when the record of that came
 	own     Op        // what was said of the object that was told under the name, while it had that name and by others that it got then
 	its     Op        // what was said of the present object, if it came
+	object  string    // Record.Object of how it came
 	adrift  bool      // something that came from outside was here last
 	// swapped: something came from outside to the name, and right after it something left it for there. The records do not say which objects
 	// these are: if anything is there now, they have changed places.
@@ -616,10 +617,10 @@ type occupant struct {
 	how    Op        // for those that came
 	seen   time.Time // when it came, if that was by a rename
 	hops   int       // renames by which it came
-	none   bool
-	ops    Op     // of changeOps: what was said of it
-	object string // Record.Object; "" for those that stood there before
-	via    int32  // for what was told under a name before the records said that it came there: the name it came from, plus one; 0: none
+	none   bool      // orig is of what was removed there
+	ops    Op        // of changeOps: what was said of it
+	object string    // Record.Object; "" for those that stood there before
+	via    int32     // for what was told under a name before the records said that it came there: the name it came from, plus one; 0: none
 }
 
 // toldThere says whether the object of a record is the one that was told under a name. It is not certain if the records do not say which objects they are about.
@@ -711,16 +712,18 @@ func (d *dirt) hints(l *trail, olds []ref, told toldThere) []nameHint {
 	}
 	// hear notes what was said of what stands under a name.
 	hear := func(name int32, ops Op) {
-		if o := &occ[name]; ops != 0 && !o.none {
-			if o.ops |= ops; o.orig >= 0 && !o.other {
-				h[o.orig].own |= ops
-			}
+		o := &occ[name]
+		if o.ops |= ops; o.orig >= 0 && !o.other {
+			h[o.orig].own |= ops
 		}
 	}
 	// leaves gives what a record says has left a name: what stands there, unless that was told since.
 	leaves := func(m *hint) occupant {
 		who := occ[m.name]
-		if !who.none && who.orig == m.name && !who.other && olds[m.name] != 0 {
+		if who.none {
+			return occupant{none: true, orig: -1}
+		}
+		if who.orig == m.name && !who.other && olds[m.name] != 0 {
 			if yes, certain := told(m.name, m.object); certain && !yes {
 				occ[m.name].ahead = true
 				return occupant{orig: m.name, other: true}
@@ -730,12 +733,12 @@ func (d *dirt) hints(l *trail, olds []ref, told toldThere) []nameHint {
 			end(old, fateUnknown) // they have changed places
 			return old
 		}
-		occ[m.name] = occupant{none: true}
+		occ[m.name] = occupant{none: true, orig: -1}
 		return who
 	}
 	for k := range d.moves {
 		m := &d.moves[k]
-		m.open = false
+		m.open, m.due = false, 0
 		hear(m.name, m.op&changeOps)
 		if m.op&OpCreate != 0 { // first: in a merged record only the disk knows whether it is still there
 			occ[m.name] = occupant{orig: -1, how: OpCreate, object: m.object}
@@ -781,7 +784,11 @@ func (d *dirt) hints(l *trail, olds []ref, told toldThere) []nameHint {
 			delete(displaced, m.name)
 		}
 		if m.op&OpDelete != 0 {
-			end(leaves(m), fateRemoved)
+			who := leaves(m)
+			end(who, fateRemoved)
+			if o := &occ[m.name]; o.none && !who.none { // what is yet said by the name is said of that one
+				o.orig, o.other = who.orig, who.other
+			}
 			delete(displaced, m.name)
 		}
 	}
@@ -789,6 +796,9 @@ func (d *dirt) hints(l *trail, olds []ref, told toldThere) []nameHint {
 	d.open = len(left)
 	for _, f := range left {
 		f.record.open = true
+		if o := f.who; o.orig < 0 || o.other || olds[o.orig] == 0 {
+			f.record.due = o.ops
+		}
 		if o := f.who; o.orig < 0 && !o.none && o.how == OpMovedTo {
 			h[f.from].adrift = true
 			h[f.from].swapped = f.swaps && occ[f.from].none
@@ -802,6 +812,7 @@ func (d *dirt) hints(l *trail, olds []ref, told toldThere) []nameHint {
 	for i := range occ {
 		hear(int32(i), d.names[i].now)
 		o := &occ[i]
+		h[i].object = o.object
 		switch {
 		case o.none:
 		case o.orig < 0:
@@ -813,7 +824,7 @@ func (d *dirt) hints(l *trail, olds []ref, told toldThere) []nameHint {
 			h[i].arrived, h[i].source, h[i].seen, h[i].hops, h[i].its = OpMovedTo, o.orig, o.seen, o.hops, o.ops
 		case o.via > 0: // if it is another one, after all
 			h[i].arrived, h[i].source, h[i].seen, h[i].hops, h[i].its = OpMovedTo, o.via-1, o.seen, 1, o.ops
-		case olds[i] == 0 || d.lossy: // what came there was not heard of
+		case olds[i] == 0: // nobody has heard how it came
 			h[i].its = o.ops
 		}
 	}

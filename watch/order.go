@@ -519,6 +519,9 @@ func (p *pass) arrive(g *item) {
 	t.s.attach(g.node, g.at.dir, g.at.name)
 	if linked { // what has changed since its other names were told is told of this one too
 		t.s.setAs(g.node, other)
+		if mtime := t.s.node(other).mtime; t.unproved.has(unproved{other, mtime}) {
+			t.unproved.add(unproved{g.node, mtime}, maxUnproved)
+		}
 		if i := p.item(place{t.s.node(other).parent, t.s.name(other)}); i != nil && i.old == other {
 			g.its |= i.passedOn()
 		}

@@ -230,15 +230,22 @@ func (t *tree) newPass(d *dirt, hold bool) *pass {
 		if hints != nil {
 			i.hint = &hints[k]
 		}
+		object := i.hint.object
+		if n.said != 0 {
+			object = d.said[n.said-1].object
+		}
 		switch i.heard(n); {
-		case n.said != 0 && t.ms.byHandle(t.s.dir(at.dir).mount):
-			i.object = d.said[n.said-1].object // see objects
+		case object != "" && t.ms.byHandle(t.s.dir(at.dir).mount):
+			i.object = object // see objects
 		case hints != nil:
 			i.own, i.its = i.own|i.hint.own, i.its|i.hint.its
 		default:
-			if i.own |= n.now; i.old == 0 || d.lossy {
+			if i.own |= n.now; i.old == 0 {
 				i.its |= n.now
 			}
+		}
+		if _, listed := d.lists[at.dir]; (listed || hold) && i.object == "" { // how something came there may be lost
+			i.its |= n.now
 		}
 		i.ghost = i.old == 0 && t.ghosts.take(t.s.deadName(at))
 	}
@@ -301,7 +308,6 @@ func (i *item) heard(n *dirtyName) {
 	i.records = i.records || n.ops != 0
 	i.carried = n.carried
 	i.own |= n.own
-	i.its |= n.its
 	if n.pid != 0 {
 		i.pid = n.pid
 	}
@@ -1052,10 +1058,7 @@ func (p *pass) unfinished() (next, hopeless *dirt, unasked []place, echoing bool
 		}
 		echoing = echoing || w.coming(t.echoed, p.now)
 		n := &next.names[next.touch(i.at, i.ops)]
-		n.pid, n.own, n.its = i.pid, i.own, i.its
-		if i.gains() {
-			n.its |= p.saidBy[i.look.id]
-		}
+		n.pid, n.own, n.now = i.pid, i.own, i.its
 		if t.patience[i.at] = w; w.echo == 0 && (i.held || late) {
 			unasked = append(unasked, i.at)
 		}
@@ -1204,7 +1207,7 @@ func (p *pass) undecided(next *dirt) {
 			}
 			m.again = true
 		}
-		m.name = next.touch(at, 0)
+		m.name, m.op = next.touch(at, 0), m.op&^changeOps|m.due // the rest has been heard
 		next.moves = append(next.moves, m)
 		if !waits {
 			loose[m.name] = true

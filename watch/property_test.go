@@ -242,7 +242,8 @@ var linked sync.Map
 type deed uint8
 
 const (
-	wasWritten deed = 1 << iota
+	wasWritten       deed = 1 << iota
+	wasNearlyWritten      // truncated to the size that it has: to some file systems that is a write
 	wasChmodded
 	wasChowned
 	wasTouched
@@ -283,25 +284,32 @@ func doneTo(dir, path string, f *os.File, what deed) {
 	}
 }
 
-// explains says which deeds explain what is told of an object that was there before. If records were lost, a time that
+// explains says which deeds explain what is told of an object that was there before; 0: it needs no explanation. If records were lost, a time that
 // was set looks like a write.
-func explains(t notify.Type, lossy bool) deed {
-	switch t {
+func explains(n *notify.Notification, lossy bool) deed {
+	switch t := n.Type; t {
 	case notify.ChildDataWritten, notify.ChildSizeChanged, notify.ChildFileClosed:
 		if lossy && t == notify.ChildDataWritten {
-			return wasWritten | wasTouched
+			return wasWritten | wasNearlyWritten | wasTouched
 		}
-		return wasWritten
+		return wasWritten | wasNearlyWritten
 	case notify.ChildMtimeChanged:
-		return wasWritten | wasTouched
+		return wasWritten | wasNearlyWritten | wasTouched
 	case notify.ChildAtimeChanged:
+		if n.Attr.IsDir() { // times that are equal by chance look like ones that were set
+			return wasTouched | wasLabelled | wasChmodded | wasChowned
+		}
 		return wasTouched
-	case notify.ChildACLChanged:
+	case notify.ChildACLChanged, notify.ChildExtraAttrsChanged:
+		if lossy { // before they are read for the first time a rename there and back that nobody saw looks like that
+			return 0
+		}
+		if t == notify.ChildExtraAttrsChanged { // and where records come, that may be all that is known of a change
+			return wasLabelled | wasChmodded | wasChowned | wasTouched
+		}
 		return wasChmodded
 	case notify.ChildOwnerChanged, notify.ChildGroupChanged:
 		return wasChowned
-	case notify.ChildExtraAttrsChanged: // before they are read for the first time that may be all that is known of a change
-		return wasLabelled | wasChmodded | wasChowned | wasTouched
 	}
 	return 0
 }
@@ -318,7 +326,7 @@ func (d *done) faults(told []notify.Notification, dir string, listing map[string
 		case notify.ChildDataWritten:
 			written[n.ID()] = true
 		}
-		why := explains(n.Type, lossy)
+		why := explains(n, lossy)
 		if why == 0 || d.came[n.ID()] || n.Attr.IsDir() && n.Type == notify.ChildMtimeChanged || n.Attr.Ino == 0 || n.Attr.Btime == 0 {
 			continue
 		}
@@ -362,8 +370,11 @@ func (x act) do(dir string) {
 		write(a, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 1+n%3)
 	case "truncate":
 		if st, err := os.Lstat(a); err == nil && st.Mode().IsRegular() {
-			os.Truncate(a, int64(n%50))
-			doneTo(dir, a, nil, wasWritten)
+			what := wasWritten
+			if os.Truncate(a, int64(n%50)); st.Size() == int64(n%50) {
+				what = wasNearlyWritten
+			}
+			doneTo(dir, a, nil, what)
 		}
 	case "chmod":
 		if st, err := os.Lstat(a); err == nil && st.Mode()&fs.ModeSymlink == 0 {

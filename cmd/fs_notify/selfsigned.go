@@ -57,7 +57,7 @@ func (o *ownCertificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := o.now()
-	if now.Add(selfSignedSpare).Before(o.cert.Leaf.NotAfter) || now.Sub(o.tried) < renewRest {
+	if leaf := o.cert.Leaf; now.After(leaf.NotBefore) && now.Add(selfSignedSpare).Before(leaf.NotAfter) || now.Sub(o.tried) < renewRest {
 		return o.cert, nil
 	}
 	cert, err := o.make(now)
