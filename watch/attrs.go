@@ -167,7 +167,7 @@ func (p *pass) compare(i *item) {
 		// but not where nobody watched, nor after some were lost: then a write is told once too often rather than not at all.
 		heard := ops&OpAttrib != 0 || i.records && !p.swept && (i.from == nil || p.watched(i.from.at.dir))
 		switch {
-		case i.entered && p.isWritten(i): // it is told as it is, and nobody knows what it was before
+		case i.entered && ops&OpModify != 0: // it is told as it is, and nobody knows what it was before
 			p.content(r, i)
 		case wrote && moved,
 			wrote && i.look.mount.coarse && fresh < coarseClock,

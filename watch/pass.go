@@ -238,10 +238,10 @@ func (t *tree) newPass(d *dirt, hold bool) *pass {
 		case object != "" && t.ms.byHandle(t.s.dir(at.dir).mount):
 			i.object = object // see objects
 		case hints != nil:
-			i.own, i.its = i.own|i.hint.own, i.its|i.hint.its
+			i.own, i.its = i.own|i.hint.own, i.hint.its
 		default:
-			if i.own |= n.now; i.old == 0 {
-				i.its |= n.now
+			if i.own |= n.now; i.old == 0 { // nobody has heard how it came
+				i.its = n.now
 			}
 		}
 		if _, listed := d.lists[at.dir]; (listed || hold) && i.object == "" { // how something came there may be lost

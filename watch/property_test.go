@@ -272,16 +272,22 @@ func doneTo(dir, path string, f *os.File, what deed) {
 	if !ok {
 		return
 	}
-	at, flags := unix.AT_FDCWD, unix.AT_SYMLINK_NOFOLLOW
+	at := unix.AT_FDCWD
 	if f != nil {
-		at, path, flags = int(f.Fd()), "", unix.AT_EMPTY_PATH
+		at, path = int(f.Fd()), ""
 	}
-	var st unix.Statx_t
-	if unix.Statx(at, path, flags, unix.STATX_INO|unix.STATX_BTIME, &st) == nil {
-		d, o := kept.(*done), object{st.Ino, st.Btime.Sec*1e9 + int64(st.Btime.Nsec)}
+	if o, err := objectAt(at, path); err == nil {
+		d := kept.(*done)
 		d.ever[o] |= what
 		d.fresh[o] |= what
 	}
+}
+
+// objectAt is what a path leads to, or the descriptor at if that is empty.
+func objectAt(at int, path string) (object, error) {
+	var st unix.Statx_t
+	err := unix.Statx(at, path, unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH, unix.STATX_INO|unix.STATX_BTIME, &st)
+	return object{st.Ino, st.Btime.Sec*1e9 + int64(st.Btime.Nsec)}, err
 }
 
 // explains says which deeds explain what is told of an object that was there before; 0: it needs no explanation. If records were lost, a time that
@@ -300,14 +306,16 @@ func explains(n *notify.Notification, lossy bool) deed {
 			return wasTouched | wasLabelled | wasChmodded | wasChowned
 		}
 		return wasTouched
-	case notify.ChildACLChanged, notify.ChildExtraAttrsChanged:
-		if lossy { // before they are read for the first time a rename there and back that nobody saw looks like that
+	case notify.ChildACLChanged:
+		if lossy { // see below
 			return 0
 		}
-		if t == notify.ChildExtraAttrsChanged { // and where records come, that may be all that is known of a change
-			return wasLabelled | wasChmodded | wasChowned | wasTouched
-		}
 		return wasChmodded
+	case notify.ChildExtraAttrsChanged: // before they are read for the first time that may be all that is known of a change
+		if lossy { // and a rename there and back that nobody saw looks like one
+			return 0
+		}
+		return wasLabelled | wasChmodded | wasChowned | wasTouched
 	case notify.ChildOwnerChanged, notify.ChildGroupChanged:
 		return wasChowned
 	}
@@ -335,11 +343,7 @@ func (d *done) faults(told []notify.Notification, dir string, listing map[string
 		}
 	}
 	for path, id := range listing {
-		var st unix.Statx_t
-		if unix.Statx(unix.AT_FDCWD, filepath.Join(dir, path), unix.AT_SYMLINK_NOFOLLOW, unix.STATX_INO|unix.STATX_BTIME, &st) != nil || d.came[id] || written[id] {
-			continue
-		}
-		if o := (object{st.Ino, st.Btime.Sec*1e9 + int64(st.Btime.Nsec)}); d.fresh[o]&wasWritten != 0 && !unsure(o) {
+		if o, err := objectAt(unix.AT_FDCWD, filepath.Join(dir, path)); err == nil && !d.came[id] && !written[id] && d.fresh[o]&wasWritten != 0 && !unsure(o) {
 			faults = append(faults, fmt.Sprintf("%q (%d) was written to, and that was not told", path, id%10000))
 		}
 	}

@@ -32,9 +32,9 @@ const (
 
 // ownCertificate is one of our own making, made anew when it is about to expire while it is served. get may be called from any goroutine.
 type ownCertificate struct {
-	make func(now time.Time) (tls.Certificate, error)
-	now  func() time.Time
-	log  *slog.Logger
+	issue func(now time.Time) (tls.Certificate, error)
+	now   func() time.Time
+	log   *slog.Logger
 
 	mu    sync.Mutex
 	cert  *tls.Certificate
@@ -44,23 +44,23 @@ type ownCertificate struct {
 // renewRest is how long after a failure another certificate is tried to be made.
 const renewRest = time.Hour
 
-func newOwnCertificate(make func(now time.Time) (tls.Certificate, error), now func() time.Time, log *slog.Logger) (*ownCertificate, error) {
-	cert, err := make(now())
+func newOwnCertificate(issue func(now time.Time) (tls.Certificate, error), now func() time.Time, log *slog.Logger) (*ownCertificate, error) {
+	cert, err := issue(now())
 	if err != nil {
 		return nil, err
 	}
 	log.Info("self-signed certificate", "sha256", fingerprint(cert))
-	return &ownCertificate{make: make, now: now, log: log, cert: &cert}, nil
+	return &ownCertificate{issue: issue, now: now, log: log, cert: &cert}, nil
 }
 
 func (o *ownCertificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := o.now()
-	if leaf := o.cert.Leaf; now.After(leaf.NotBefore) && now.Add(selfSignedSpare).Before(leaf.NotAfter) || now.Sub(o.tried) < renewRest {
+	if lasts(o.cert.Leaf, now) || now.Sub(o.tried) < renewRest {
 		return o.cert, nil
 	}
-	cert, err := o.make(now)
+	cert, err := o.issue(now)
 	if err != nil {
 		o.tried = now
 		o.log.Warn("the self-signed certificate could not be made anew: it stays as it is", "ends", o.cert.Leaf.NotAfter, "err", err)
@@ -123,9 +123,14 @@ func publish(stateDir string, cert tls.Certificate) error {
 	return os.WriteFile(filepath.Join(stateDir, selfSignedCert), text, 0o644)
 }
 
+// lasts says whether a certificate is good now, and for some time.
+func lasts(c *x509.Certificate, now time.Time) bool {
+	return !now.Before(c.NotBefore) && !now.Add(selfSignedSpare).After(c.NotAfter)
+}
+
 // serves says whether a certificate is good for all these names, and for some time.
 func serves(c *x509.Certificate, names []string, ips []net.IP, now time.Time) bool {
-	if now.Before(c.NotBefore) || now.Add(selfSignedSpare).After(c.NotAfter) {
+	if !lasts(c, now) {
 		return false
 	}
 	for _, n := range names {
