@@ -86,14 +86,8 @@ func serveReal(t *testing.T, root string) (base string) {
 				}
 			}()
 			base = strings.TrimSuffix(line.URL, "/")
-			for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) { // the first look at the root
-				if status, _, _ := ask(t, "GET", base+"/readyz"); status == 200 {
-					return base
-				}
-				if time.Now().After(end) {
-					t.Fatal("the server does not become ready")
-				}
-			}
+			servertest.Ready(t, base)
+			return base
 		}
 	}
 	t.Fatalf("the server did not start: %s", said.String())

@@ -8,6 +8,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -20,9 +21,10 @@ import (
 	"time"
 
 	"fs_notify/notify"
+	"fs_notify/server/servertest"
 )
 
-// startReal runs the real server as a process of its own and gives its address.
+// startReal runs the real server as a process of its own and gives its address when all that changes from now on is told.
 func startReal(t *testing.T, args ...string) (url string) {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "fs_notify")
@@ -48,7 +50,9 @@ func startReal(t *testing.T, args ...string) (url string) {
 		var line struct{ Msg, URL string }
 		if json.Unmarshal(lines.Bytes(), &line); line.Msg == "serving" {
 			go io.Copy(io.Discard, logs)
-			return strings.TrimSuffix(line.URL, "/")
+			url = strings.TrimSuffix(line.URL, "/")
+			servertest.Ready(t, url)
+			return url
 		}
 	}
 	t.Fatal("the server did not start")
@@ -92,7 +96,7 @@ func TestRealWorkspace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Header.Set("Accept", "text/event-stream") // it waits for the index
+	req.Header.Set("Accept", "text/event-stream")
 	stream, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -118,17 +122,20 @@ func TestRealWorkspace(t *testing.T) {
 			}
 		}
 	}()
-	until := func(n int) { // so many are told: what comes and goes between two looks is not
+	until := func(n int, dir string) bool { // so many are told: what comes and goes between two looks is not
 		for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
 			mu.Lock()
 			told := len(want)
 			mu.Unlock()
 			if told >= n {
-				return
+				return true
 			}
 			if time.Now().After(end) {
-				t.Errorf("%d notifications of %d", told, n)
-				return
+				mu.Lock()
+				there := slices.DeleteFunc(slices.Sorted(maps.Keys(want)), func(what string) bool { return !strings.Contains(what, " "+dir) })
+				mu.Unlock()
+				t.Errorf("%d notifications of %d; of %s: %q", told, n, dir, there)
+				return false
 			}
 		}
 	}
@@ -136,17 +143,22 @@ func TestRealWorkspace(t *testing.T) {
 	var writing sync.WaitGroup
 	writing.Go(func() {
 		for i := range 30 {
-			dir := filepath.Join(root, fmt.Sprintf("d%d", i))
+			name := fmt.Sprintf("d%d", i)
+			dir := filepath.Join(root, name)
 			for j := range 10 {
 				if os.MkdirAll(dir, 0o755) != nil || os.WriteFile(fmt.Sprintf("%s/f%d", dir, j), []byte("text"), 0o644) != nil {
 					t.Error("cannot write")
 				}
 			}
-			until(i*12 + 11)
+			if !until(i*12+11, name) {
+				return
+			}
 			os.Rename(dir+"/f1", dir+"/g1")
 			os.Remove(dir + "/f2")
 			os.Rename(dir, dir+"-moved")
-			until(i*12 + 12)
+			if !until(i*12+12, name) {
+				return
+			}
 		}
 	})
 	walk := func(from, by string) (seqs []string) {

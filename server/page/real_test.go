@@ -21,6 +21,8 @@ import (
 
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+
+	"fs_notify/server/servertest"
 )
 
 // real runs the real server as a process of its own, and can stop it and start it again on its port.
@@ -70,6 +72,7 @@ func (r *real) start(listen string) {
 				for lines.Scan() {
 				}
 			}()
+			servertest.Ready(r.t, strings.TrimSuffix(r.url, "/"))
 			return
 		}
 	}
