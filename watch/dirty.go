@@ -488,6 +488,16 @@ func (in *inbox) size() int {
 	return in.sizes + in.newest().size()
 }
 
+// names is how many of them are of what is watched.
+func (in *inbox) names() (n int) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for _, d := range in.queue {
+		n += len(d.names)
+	}
+	return n
+}
+
 // collapse forgets the names and keeps the directories, or only that all has to be swept. A directory itself may be dirty
 // too, which a list of its names says nothing of. That a file was closed is forgotten with its name, so who asks is told of that: lossy.
 func (in *inbox) collapse() {

@@ -466,6 +466,8 @@ const maxWait = 2 * time.Second
 func (p *pass) waits(i *item, patience time.Duration) bool {
 	w := p.waitOf(i)
 	switch {
+	case !p.t.left.empty() || len(p.postpone) > 0 || len(p.unlooked) > 0: // it may be there
+		patience = maxWait
 	case w.echo != 0:
 		return p.t.echoed < w.echo && p.now.Sub(w.since) < maxWait
 	case !p.t.drained: // what is behind in the inbox was not looked at yet

@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"cmp"
 	"errors"
 	"math"
 	"slices"
@@ -23,7 +24,6 @@ type pass struct {
 	todo  map[ref]*job
 	hold  bool // a missing name waits for its object to turn up: a sweep is under way
 	swept bool // or at its end
-	looks int
 
 	gained   map[notify.FileID][]*item
 	lostBy   map[notify.FileID][]*item
@@ -31,6 +31,9 @@ type pass struct {
 	fresh    map[notify.FileID]ref    // directories found, by identity
 	freshAt  map[ref]*item
 	postpone []ref                               // directories whose listing is left to the next pass
+	unlooked []leftNames                         // and names
+	known    bound                               // of listings of directories that were told
+	new      bound                               // and of those that were not, which may have to wait until the former are listed
 	mtimes   map[ref]dirTime                     // of directories that were looked at
 	folded   map[notify.FileID]map[place][]place // the names of objects with many, by foldName
 	saidBy   map[notify.FileID]Op                // what records say of objects that were written or closed, unless the name by which they do leads there
@@ -118,10 +121,8 @@ func (i *item) undone() bool {
 // replaced says whether another object stands where one was told.
 func (i *item) replaced() bool { return i.look.id != i.oldID || i.look.attr.IsDir() != i.oldDir }
 
-// maxLooks bounds one pass; listings beyond it are left to the next one. maxCollided bounds how often one tries to tell two
-// objects apart that have one ID.
+// maxCollided bounds how often one tries to tell two objects apart that have one ID.
 const (
-	maxLooks    = 50_000
 	maxCollided = 100
 	maxPlaces   = 8 // where one directory is looked for in a pass
 )
@@ -192,6 +193,7 @@ func (t *tree) newPass(d *dirt, hold bool) *pass {
 		gained: make(map[notify.FileID][]*item), lostBy: make(map[notify.FileID][]*item), fresh: make(map[notify.FileID]ref),
 		freshAt: make(map[ref]*item), filled: make(map[ref]bool), overdue: make(map[ref]bool), stuck: make(map[ref]*job), away: make(map[ref]error)}
 	p.todo, p.mtimes = t.room.maps()
+	p.known.most, p.new.most = t.listTime, t.listTime
 	for r := range d.lost {
 		if t.s.alive(r) && t.s.dir(r).flags&dirOpaque == 0 {
 			t.s.dir(r).flags &^= dirWatched
@@ -369,8 +371,8 @@ func (p *pass) again(i *item) {
 //
 // That ends. A name is asked for once, and again only for a reason that is counted: a directory was found at two places
 // (thrice a directory), an object changed after one of its names was looked at (twice a name), a directory was not where it had just been seen (twice an attempt), was watched only after its name had been looked
-// at (once a watch), turned up elsewhere (maxPlaces a directory), or an ID is of two objects (maxCollided). A directory is listed once for each reason to, once for what is missing in it, and beyond maxLooks
-// names, as when new ones come faster than they are looked at, the rest is left to the next pass.
+// at (once a watch), turned up elsewhere (maxPlaces a directory), or an ID is of two objects (maxCollided). A directory is listed once for each reason to, once for what is missing in it, and for some time
+// only: the rest is left.
 func (p *pass) see() {
 	for rounds := 0; len(p.todo) > 0 || p.unstick() || p.overtaken() || p.search(); rounds++ {
 		jobs := make([]*job, 0, len(p.todo))
@@ -382,16 +384,15 @@ func (p *pass) see() {
 			}
 			jobs = append(jobs, j)
 		}
-		slices.SortFunc(jobs, func(a, b *job) int { return int(a.dir) - int(b.dir) })
+		slices.SortFunc(jobs, func(a, b *job) int { return cmp.Or(a.rank()-b.rank(), int(a.dir)-int(b.dir)) })
 		clear(p.todo)
-		if p.looks > maxLooks || rounds > 4*maxDepth {
-			jobs = slices.DeleteFunc(jobs, func(j *job) bool {
-				if j.list && len(j.items) == 0 {
-					p.postpone = append(p.postpone, j.dir)
-					return true
-				}
-				return false
-			})
+		for _, j := range jobs {
+			if j.bound = &p.known; j.fresh {
+				j.bound = &p.new
+			}
+			if rounds > 4*maxDepth && j.leavable() {
+				j.left = true
+			}
 		}
 		p.t.run(jobs)
 		for _, j := range jobs {
@@ -476,6 +477,10 @@ func (p *pass) search() bool {
 
 func (p *pass) merge(j *job) {
 	t := p.t
+	if j.left {
+		p.postpone = append(p.postpone, j.dir)
+		return
+	}
 	if j.err != nil {
 		p.failed(j)
 		return
@@ -513,7 +518,9 @@ func (p *pass) merge(j *job) {
 		t.heal(j.dir)
 	}
 	t.hears(j)
-	p.looks += len(j.items) + len(j.looks)
+	if len(j.rest) > 0 {
+		p.unlooked = append(p.unlooked, leftNames{j.dir, j.rest})
+	}
 	for _, i := range j.items {
 		p.seen(i)
 	}
@@ -1085,9 +1092,15 @@ func (p *pass) unopened(next *dirt) {
 			next.list(r)
 		}
 	}
+	told := func(r ref) bool { return t.s.alive(r) && t.s.dir(r).flags&dirAttached != 0 }
 	for _, r := range p.postpone {
-		if t.s.alive(r) && t.s.dir(r).flags&dirAttached != 0 {
-			next.list(r)
+		if told(r) {
+			t.left.list(r)
+		}
+	}
+	for _, n := range p.unlooked {
+		if told(n.dir) {
+			t.left.look(n)
 		}
 	}
 }
@@ -1134,7 +1147,7 @@ func (p *pass) carryOn(next *dirt) (waiting bool) {
 		t.rescanned()
 	}
 	t.carryDue = p.now.Add(halfWait / 2)
-	if p.moved || len(p.postpone) > 0 {
+	if p.moved {
 		t.carryDue, t.carryAll = p.now, true // there is progress to be made at once
 	}
 	return true

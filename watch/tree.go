@@ -55,13 +55,15 @@ type tree struct {
 	oneLvl  bool
 	now     func() time.Time
 
-	believes int // Config.BelieveFrom
+	believes int           // Config.BelieveFrom
+	listTime time.Duration // Config.ListTime
 	actors   actors
 	lookers  [2]*looker
 	room     room       // of the pass under way
 	paths    slab[byte] // of notifications
 	spines   slab[notify.FileID]
 	drained  bool               // nothing waits behind the pass under way
+	left     left               // what was found and is still to be looked at
 	carry    *dirt              // names that could not be decided yet
 	carryAll bool               // and all of them are to be looked at again, as directories have moved meanwhile
 	dropped  bool               // directories have gone in the pass under way
@@ -152,6 +154,8 @@ type job struct {
 	fresh bool         // found only now: nothing below it was ever told
 	bare  bool         // extended attributes are left for later
 	hand  func([]look) // takes what a listing has found before it holds more than scanPiece of it; nil: all of it stays in looks
+	bound *bound       // of how long names are looked at that a listing finds; nil: there is none
+	left  bool         // it was not begun, as that had passed
 	known []ref        // entries of which only the extended attributes are asked for
 	site  site         // where the directory is; if it has no root, the tree says so
 
@@ -161,8 +165,9 @@ type job struct {
 	mount    *mount      // that it lies on, if that is news
 	looks    []look      // of known, and what the listing found; what is under the names of items is there
 	listed   bool
-	unheard  bool // what is there may change without a record: a file that another mount shows
-	folds    bool // it folds case, and something has left a name in it of which nobody was told
+	rest     []byte // names that the listing found and nobody looked at, as leftNames has them
+	unheard  bool   // what is there may change without a record: a file that another mount shows
+	folds    bool   // it folds case, and something has left a name in it of which nobody was told
 	tries    int
 	path     *string  // where it was found, if not where the tree has it
 	tried    []string // where it was not
@@ -279,13 +284,29 @@ type errRootAway struct{ err error }
 func (e errRootAway) Error() string { return "the root is away: " + e.err.Error() }
 func (e errRootAway) Unwrap() error { return e.err }
 
+// leavable says whether the job can be done as well in a later pass.
+func (j *job) leavable() bool { return j.list && len(j.items) == 0 }
+
+// rank is the order of jobs: what cannot be left comes first.
+func (j *job) rank() int {
+	if j.leavable() {
+		return 1
+	}
+	return 0
+}
+
 // run does the jobs, on two workers if there is much to do. The tree is not changed meanwhile.
 func (t *tree) run(jobs []*job) {
 	roots := t.newRoots()
 	defer roots.close()
+	do := func(l *looker, j *job) {
+		if j.left = j.left || j.leavable() && j.bound.passed(); !j.left {
+			t.perform(l, j, roots)
+		}
+	}
 	if len(jobs) < 8 {
 		for _, j := range jobs {
-			t.perform(t.lookers[0], j, roots)
+			do(t.lookers[0], j)
 		}
 		return
 	}
@@ -298,7 +319,7 @@ func (t *tree) run(jobs []*job) {
 	for _, l := range t.lookers {
 		wg.Go(func() {
 			for j := range next {
-				t.perform(l, j, roots)
+				do(l, j)
 			}
 		})
 	}
@@ -308,7 +329,7 @@ func (t *tree) run(jobs []*job) {
 // perform does one job: open the directory, make sure that it is the one, watch it, look at names. Of a fresh directory whose site is given it
 // does not ask the tree, once the root is open.
 func (t *tree) perform(l *looker, j *job, roots *openRoots) {
-	j.err, j.watchErr, j.looks, j.listed, j.unheard, j.folds, j.mount = nil, nil, nil, false, false, false, nil
+	j.err, j.watchErr, j.looks, j.rest, j.listed, j.unheard, j.folds, j.mount = nil, nil, nil, nil, false, false, false, nil
 	s := j.site
 	if s.root == 0 {
 		s = t.siteOf(j.dir)
@@ -426,10 +447,19 @@ func (t *tree) spell(at lookAt, items []*item) {
 // maxScratch is how many looks of a directory a looker keeps room for.
 const maxScratch = 4096
 
-// listing looks at every name that is in the directory or was told there. Those that are as they were told leave no trace.
+// listing looks at every name that is in the directory or was told there, as long as it may. Those that are as they were told leave no trace.
 func (t *tree) listing(at lookAt, j *job) error {
 	l := at.l
 	l.met, l.found = l.met[:0], l.found[:0]
+	first := j.bound != nil && j.bound.begin()
+	later := func() bool {
+		if j.bound == nil || first {
+			first = false
+			return false
+		}
+		return len(j.rest) > 0 || j.bound.passed()
+	}
+	leave := func(name string) { j.rest = append(append(j.rest, name...), 0) }
 	asked := make(map[string]struct{}, len(j.items))
 	for _, i := range j.items {
 		asked[i.at.name] = struct{}{}
@@ -451,6 +481,10 @@ func (t *tree) listing(at lookAt, j *job) error {
 					return
 				}
 			}
+		}
+		if later() {
+			leave(name)
+			return
 		}
 		n := len(l.found)
 		l.found = slices.Grow(l.found, 1)[:n+1]
@@ -483,7 +517,11 @@ func (t *tree) listing(at lookAt, j *job) error {
 			return
 		}
 		name := t.s.name(c)
-		if _, ok := asked[name]; !ok {
+		switch _, ok := asked[name]; {
+		case ok:
+		case later():
+			leave(name)
+		default:
 			j.looks = append(j.looks, look{})
 			t.look(at, &j.looks[len(j.looks)-1], name, 0, c, 0)
 		}
@@ -635,7 +673,7 @@ func (t *tree) hears(j *job) {
 	case unheard && d.flags&dirUnheard == 0:
 		d.flags |= dirUnheard
 		t.polls()
-	case !unheard && j.listed:
+	case !unheard && j.listed && len(j.rest) == 0:
 		d.flags &^= dirUnheard
 	}
 }
@@ -721,6 +759,7 @@ func (t *tree) drop(r ref) {
 	t.dropped = true
 	t.onTime(r)
 	t.checks.drop(r)
+	t.left.drop(r)
 	delete(t.parked, r)
 	if t.s.dir(r).flags&(dirDegraded|dirOpaque) != 0 {
 		t.troubled.Lock()

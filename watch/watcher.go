@@ -37,7 +37,9 @@ type Config struct {
 	PollInterval  time.Duration // between sweeps of what cannot be watched, 0: 5 s
 	// BelieveFrom: from how many names on in one pass what a record says is taken for what is there, where a look could add nothing. 0: 16, where it pays.
 	BelieveFrom int
-	Logger      *slog.Logger // nil: slog.Default()
+	// ListTime: for how long directories are listed before what else waits is looked at. 0: 100 ms.
+	ListTime time.Duration
+	Logger   *slog.Logger // nil: slog.Default()
 }
 
 // Watcher watches directory trees. Its lookups may be called from any goroutine, Run once.
@@ -96,6 +98,9 @@ func New(cfg Config) (*Watcher, error) {
 	if cfg.BelieveFrom == 0 {
 		cfg.BelieveFrom = believeFrom
 	}
+	if cfg.ListTime == 0 {
+		cfg.ListTime = listTime
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
@@ -147,7 +152,7 @@ func New(cfg Config) (*Watcher, error) {
 	}
 	w := &Watcher{cfg: cfg, in: newInbox(time.Now), out: newOutbox(cfg.Head), log: cfg.Logger, ready: make(chan struct{})}
 	w.t = newTree(cfg.Source, w.out, cfg.Logger, time.Now)
-	w.t.oneLvl, w.t.believes = cfg.OneLevel, cfg.BelieveFrom
+	w.t.oneLvl, w.t.believes, w.t.listTime = cfg.OneLevel, cfg.BelieveFrom, cfg.ListTime
 	if len(cfg.Exclude) > 0 {
 		w.t.exclude, w.t.placed = excluder(cfg.Exclude), slices.ContainsFunc(cfg.Exclude, placed)
 	}
@@ -193,7 +198,7 @@ func (w *Watcher) Ready() <-chan struct{} { return w.ready }
 // Stats may be called at any time.
 func (w *Watcher) Stats() Stats {
 	return Stats{Records: w.records.Load(), Overflows: w.overflow.Load(), Sweeps: w.sweeps.Load(), SweepTime: time.Duration(w.sweepTime.Load()),
-		Looks: w.t.looks.Load(), Unread: int(w.t.s.unread.Load()), Turns: w.turns.Load(), Dirty: w.in.size(), Backlog: w.out.backlog()}
+		Looks: w.t.looks.Load(), Unread: int(w.t.s.unread.Load()), Turns: w.turns.Load(), Dirty: w.in.names() + int(w.t.left.size.Load()), Backlog: w.out.backlog()}
 }
 
 // Run watches until ctx ends, which is no error, or until the source or the sink fails for good.
@@ -338,7 +343,7 @@ const (
 // gather is how long to rest after a pass over so many names that began at start. What comes meanwhile is looked at together, in directories that are
 // opened once for all of it, and goes into one batch.
 func (w *Watcher) gather(start time.Time, names int) time.Duration {
-	if names < flowNames || w.sweep != nil && !time.Now().Before(w.restAfter) { // each pass takes a step of that along
+	if names < flowNames || !w.t.left.empty() || w.sweep != nil && !time.Now().Before(w.restAfter) { // each pass takes a step of that along
 		return 0
 	}
 	if n := w.in.size(); n == 0 && start.Sub(w.rested) > flowGap || n >= passNames {
@@ -351,8 +356,7 @@ func (w *Watcher) gather(start time.Time, names int) time.Duration {
 func (w *Watcher) next() *dirt {
 	t, now := w.t, time.Now()
 	d, drained := w.in.take()
-	t.drained = drained
-	if d == nil && (t.late.due(now) || t.checks.due(now) || t.carry != nil && !now.Before(t.carryDue)) {
+	if d == nil && (!t.left.empty() || t.late.due(now) || t.checks.due(now) || t.carry != nil && !now.Before(t.carryDue)) {
 		d = newDirt()
 	}
 	if d != nil && d.sweep {
@@ -380,7 +384,9 @@ func (w *Watcher) next() *dirt {
 			}
 		}
 	}
-	if w.sweep != nil && !now.Before(w.restAfter) {
+	if !t.left.empty() {
+		t.left.take(d)
+	} else if w.sweep != nil && !now.Before(w.restAfter) {
 		step, names := newDirt(), 0
 		if d != nil {
 			names = len(d.names)
@@ -393,6 +399,7 @@ func (w *Watcher) next() *dirt {
 			d.before(step)
 		}
 	}
+	t.drained = drained && t.left.empty()
 	if d != nil {
 		d.before(t.wake(d, now))
 	}
@@ -448,7 +455,7 @@ func (w *Watcher) pass(d *dirt) {
 	p.see()
 	p.match()
 	p.tell()
-	waiting := p.settle()
+	waiting := p.settle() || !t.left.empty()
 	if hold && w.sweep.only == 0 { // the others are short, and begin as often as patience ends
 		t.heldTill = t.now()
 	}
