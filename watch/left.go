@@ -21,12 +21,17 @@ type leftNames struct {
 	names []byte // each ends with a NUL
 }
 
-// How much of it a pass takes, and for how long one lists directories before it leaves the rest.
+// How much of it a pass takes, and how much of directories it lists before it leaves the rest.
 const (
 	takeNames = 4096
 	takeDirs  = 1024
+	listNames = 4096
 	listTime  = 100 * time.Millisecond
 )
+
+// maxInVain bounds how often the bound of what is listed of new directories is doubled. What is left of one is forgotten with it if it cannot be told, as what
+// stood there before was not found yet: that may be among what was left, and so more is listed in the next pass, until it is found.
+const maxInVain = 16
 
 func (l *left) empty() bool { return len(l.dirs) == 0 && len(l.names) == 0 }
 
@@ -59,6 +64,11 @@ func (l *left) drop(r ref) {
 	})
 }
 
+// has says whether names of a directory are left.
+func (l *left) has(r ref) bool {
+	return slices.ContainsFunc(l.names, func(n leftNames) bool { return n.dir == r })
+}
+
 // take makes some of it dirty: directories only when no name is left, as they bring more of them.
 func (l *left) take(d *dirt) {
 	n := 0
@@ -87,21 +97,27 @@ func (l *left) take(d *dirt) {
 	}
 }
 
-// bound is for how long the directories of a pass are listed, from the first on that could be opened, by any of the workers. The first name is always looked
-// at: there is progress.
+// bound is how much of directories is listed in a pass, by all workers: so many names and so much time at the least, both counted from the first directory on that
+// could be opened. The first name is always looked at: there is progress.
 type bound struct {
-	most  time.Duration
-	begun atomic.Int64 // ns since processStart, and one; 0: not yet
+	names int64         // at the least; directories count, too
+	time  time.Duration // at the least
+	seen  atomic.Int64
+	since atomic.Int64 // ns from processStart, and one; 0: nothing was opened
 }
 
 var processStart = time.Now()
 
-// begin says whether it begins now.
+// begin counts a directory that was opened, and says whether it is the first.
 func (b *bound) begin() bool {
-	return b.begun.Load() == 0 && b.begun.CompareAndSwap(0, int64(time.Since(processStart))+1)
+	b.seen.Add(1)
+	return b.since.Load() == 0 && b.since.CompareAndSwap(0, int64(time.Since(processStart))+1)
 }
 
+// look counts a name.
+func (b *bound) look() { b.seen.Add(1) }
+
 func (b *bound) passed() bool {
-	begun := b.begun.Load()
-	return begun != 0 && time.Since(processStart)-time.Duration(begun) >= b.most
+	since := b.since.Load()
+	return since != 0 && b.seen.Load() >= b.names && time.Since(processStart)-time.Duration(since) >= b.time
 }

@@ -49,16 +49,20 @@ func TestLeft(t *testing.T) {
 
 // The bound counts from the first listing on.
 func TestBound(t *testing.T) {
-	b := bound{most: time.Nanosecond}
+	b := bound{names: 3, time: time.Nanosecond}
 	if b.passed() {
 		t.Error("it has passed before it began")
 	}
 	if !b.begin() || b.begin() {
 		t.Error("it begins never, or twice")
 	}
+	if b.passed() {
+		t.Error("it has passed after two directories")
+	}
+	b.look()
 	for !b.passed() { // the clock may be coarse
 	}
-	if long := (&bound{most: time.Hour}); !long.begin() || long.passed() {
+	if long := (&bound{time: time.Hour}); !long.begin() || long.passed() {
 		t.Error("it has passed at once")
 	}
 }

@@ -466,8 +466,8 @@ const maxWait = 2 * time.Second
 func (p *pass) waits(i *item, patience time.Duration) bool {
 	w := p.waitOf(i)
 	switch {
-	case !p.t.left.empty() || len(p.postpone) > 0 || len(p.unlooked) > 0: // it may be there
-		patience = maxWait
+	case p.leaves(): // it may be there
+		patience = longestLag
 	case w.echo != 0:
 		return p.t.echoed < w.echo && p.now.Sub(w.since) < maxWait
 	case !p.t.drained: // what is behind in the inbox was not looked at yet
@@ -475,6 +475,10 @@ func (p *pass) waits(i *item, patience time.Duration) bool {
 	}
 	return p.now.Sub(w.since) < patience
 }
+
+// leaves says whether something that was found is still to be looked at when the pass ends. What records say has gone may be in a directory among it, which nobody
+// watches yet.
+func (p *pass) leaves() bool { return !p.t.left.empty() || len(p.postpone) > 0 || len(p.unlooked) > 0 }
 
 // watched says whether records tell what happens to the names in a directory: a look that is ahead of them waits for them.
 func (p *pass) watched(r ref) bool {
@@ -493,7 +497,10 @@ func (p *pass) judge(l *item) {
 		return
 	}
 	switch l.fate {
-	case fateRemoved, fateMovedOut:
+	case fateRemoved:
+		return
+	case fateMovedOut:
+		l.held = p.leaves() && p.waits(l, 0)
 		return
 	case fateHalf:
 		if p.waits(l, halfWait) || p.hold {

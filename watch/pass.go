@@ -193,7 +193,8 @@ func (t *tree) newPass(d *dirt, hold bool) *pass {
 		gained: make(map[notify.FileID][]*item), lostBy: make(map[notify.FileID][]*item), fresh: make(map[notify.FileID]ref),
 		freshAt: make(map[ref]*item), filled: make(map[ref]bool), overdue: make(map[ref]bool), stuck: make(map[ref]*job), away: make(map[ref]error)}
 	p.todo, p.mtimes = t.room.maps()
-	p.known.most, p.new.most = t.listTime, t.listTime
+	p.known.names, p.known.time = t.listNames, t.listTime
+	p.new.names, p.new.time = t.listNames<<t.inVain, t.listTime<<t.inVain
 	for r := range d.lost {
 		if t.s.alive(r) && t.s.dir(r).flags&dirOpaque == 0 {
 			t.s.dir(r).flags &^= dirWatched
@@ -390,8 +391,12 @@ func (p *pass) see() {
 			if j.bound = &p.known; j.fresh {
 				j.bound = &p.new
 			}
-			if rounds > 4*maxDepth && j.leavable() {
-				j.left = true
+			switch {
+			case j.leavable():
+				j.left = rounds > 4*maxDepth || p.begun(j.dir)
+			case (j.list || j.names) && p.begun(j.dir):
+				j.list, j.names = false, false
+				p.postpone = append(p.postpone, j.dir)
 			}
 		}
 		p.t.run(jobs)
@@ -399,6 +404,11 @@ func (p *pass) see() {
 			p.merge(j)
 		}
 	}
+}
+
+// begun says whether a directory is listed already, and names of it are left: it is listed anew when these have been looked at.
+func (p *pass) begun(r ref) bool {
+	return p.t.left.has(r) || slices.ContainsFunc(p.unlooked, func(n leftNames) bool { return n.dir == r })
 }
 
 // pathNow is where a directory is by what was found in this pass, however it came there. It is false if what was found leads in
@@ -1092,7 +1102,12 @@ func (p *pass) unopened(next *dirt) {
 			next.list(r)
 		}
 	}
-	told := func(r ref) bool { return t.s.alive(r) && t.s.dir(r).flags&dirAttached != 0 }
+	inVain := false
+	told := func(r ref) bool {
+		yes := t.s.alive(r) && t.s.dir(r).flags&dirAttached != 0
+		inVain = inVain || !yes
+		return yes
+	}
 	for _, r := range p.postpone {
 		if told(r) {
 			t.left.list(r)
@@ -1102,6 +1117,9 @@ func (p *pass) unopened(next *dirt) {
 		if told(n.dir) {
 			t.left.look(n)
 		}
+	}
+	if t.inVain = min(t.inVain+1, maxInVain); !inVain {
+		t.inVain = 0
 	}
 }
 

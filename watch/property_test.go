@@ -516,24 +516,22 @@ type rigOptions struct {
 	poll  time.Duration          // not 0: some directories are swept so often, and Sync does not wait for that
 	end   func(r *watchtest.Rig) // before the watcher ends
 
-	believe int           // watch.Config.BelieveFrom
-	list    time.Duration // watch.Config.ListTime
+	believe int // watch.Config.BelieveFrom
+	list    int // watch.Config.ListNames
 }
 
 // drawBelief: everything that can be is believed, or little.
 func drawBelief(rt *rapid.T) int { return rapid.SampledFrom([]int{0, 1}).Draw(rt, "believe from") }
 
-// drawListTime: a pass lists all, or looks at one name.
-func drawListTime(rt *rapid.T) time.Duration {
-	return rapid.SampledFrom([]time.Duration{0, 1}).Draw(rt, "list time")
-}
+// drawListing: a pass lists all, or looks at a name or two.
+func drawListing(rt *rapid.T) int { return rapid.SampledFrom([]int{0, 1, 2}).Draw(rt, "list names") }
 
 func anythingGoes(t *testing.T, rt *rapid.T, kind, dir string, opt rigOptions) {
 	tb := &rapidTB{TB: t, rt: rt}
 	defer tb.clean()
 	before := drawDoings.Draw(rt, "before")
 	bursts := rapid.SliceOfN(drawBurst, 1, 5).Draw(rt, "bursts")
-	opt.believe, opt.list = drawBelief(rt), drawListTime(rt)
+	opt.believe, opt.list = drawBelief(rt), drawListing(rt)
 	play(tb, kind, dir, before, bursts, opt)
 }
 
@@ -554,7 +552,7 @@ func play(tb testing.TB, kind, dir string, before doings, bursts []burst, opt ri
 	}
 	var g *watchtest.Gate
 	r := watchtest.Start(tb, kind, filepath.Join(own, "top"), func(c *watch.Config) {
-		c.PollInterval, c.BelieveFrom, c.ListTime = opt.poll, opt.believe, opt.list
+		c.PollInterval, c.BelieveFrom, c.ListNames = opt.poll, opt.believe, opt.list
 		if opt.open != nil {
 			c.Source.Close()
 			if c.Source, err = opt.open(kind); err != nil {

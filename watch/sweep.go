@@ -14,7 +14,8 @@ type sweep struct {
 	only    dirFlags  // directories with one of these flags; 0: all
 	loss    bool      // records were lost: who asks is told by self_rescanned
 	first   bool      // after a start: nobody else wants the time
-	ending  bool      // every directory was listed: what is missing now is gone
+	done    time.Time // since when every directory is listed, but for what is left
+	ending  bool      // nor is anything left: what is missing now is gone
 	ended   time.Time // since when it is so, and nothing that was held back was looked at
 	stepped bool      // part of it is in the pass under way
 	took    bool      // and that is something that was held back
@@ -78,8 +79,14 @@ func (w *Watcher) sweepStep(d *dirt, names int) {
 	if n > 0 {
 		return
 	}
-	if !s.ending {
-		s.ending, s.ended = true, w.t.now()
+	if now := w.t.now(); !s.ending {
+		if s.done.IsZero() {
+			s.done = now
+		}
+		if !t.left.empty() && now.Sub(s.done) < stuckAfter { // in a storm of new directories something always is
+			return
+		}
+		s.ending, s.ended = true, now
 	}
 	s.took = len(t.missing)+len(t.parked) > 0
 	room := passNames
@@ -162,10 +169,10 @@ func (w *Watcher) sweepStepped(start time.Time) {
 	}
 }
 
-// unsettled says whether something that the sweep met may be undecided. In a storm there is always something that is, but nothing for as long
+// unsettled says whether something that the sweep met may be undecided, or is left. In a storm there is always something that is, but nothing for as long
 // as stuckAfter.
 func (w *Watcher) unsettled(now time.Time) bool {
-	return w.t.carry != nil && now.Sub(w.sweep.ended) < stuckAfter
+	return (w.t.carry != nil || !w.t.left.empty()) && now.Sub(w.sweep.ended) < stuckAfter
 }
 
 // rescanned tells those who ask that below every root only the net effect is known.

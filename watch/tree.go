@@ -55,8 +55,11 @@ type tree struct {
 	oneLvl  bool
 	now     func() time.Time
 
-	believes int           // Config.BelieveFrom
-	listTime time.Duration // Config.ListTime
+	believes int // Config.BelieveFrom
+
+	listNames int64 // how much of directories a pass lists: see bound
+	listTime  time.Duration
+
 	actors   actors
 	lookers  [2]*looker
 	room     room       // of the pass under way
@@ -64,6 +67,7 @@ type tree struct {
 	spines   slab[notify.FileID]
 	drained  bool               // nothing waits behind the pass under way
 	left     left               // what was found and is still to be looked at
+	inVain   int                // passes in a row that left something of a new directory which could not be told
 	carry    *dirt              // names that could not be decided yet
 	carryAll bool               // and all of them are to be looked at again, as directories have moved meanwhile
 	dropped  bool               // directories have gone in the pass under way
@@ -92,7 +96,7 @@ type tree struct {
 
 	passed     time.Time // when the last pass began
 	awake      time.Time // since when they follow each other: before that there was nothing to do, or the process was stopped
-	heldTill   time.Time // until then a sweep of everything held back what was missing, and with it what depends on that
+	heldTill   time.Time // until then a sweep of everything, or what was left, held back what was missing, and with it what depends on that
 	stuckSince time.Time // nothing could be decided since then
 	wantSweep  bool      // and so everything has to be swept
 	dirMoved   bool      // a directory was renamed: mounts below it are elsewhere
@@ -154,7 +158,7 @@ type job struct {
 	fresh bool         // found only now: nothing below it was ever told
 	bare  bool         // extended attributes are left for later
 	hand  func([]look) // takes what a listing has found before it holds more than scanPiece of it; nil: all of it stays in looks
-	bound *bound       // of how long names are looked at that a listing finds; nil: there is none
+	bound *bound       // of the names that are looked at of those which a listing finds; nil: there is none
 	left  bool         // it was not begun, as that had passed
 	known []ref        // entries of which only the extended attributes are asked for
 	site  site         // where the directory is; if it has no root, the tree says so
@@ -453,11 +457,15 @@ func (t *tree) listing(at lookAt, j *job) error {
 	l.met, l.found = l.met[:0], l.found[:0]
 	first := j.bound != nil && j.bound.begin()
 	later := func() bool {
-		if j.bound == nil || first {
-			first = false
+		switch {
+		case j.bound == nil:
 			return false
+		case !first && (len(j.rest) > 0 || j.bound.passed()):
+			return true
 		}
-		return len(j.rest) > 0 || j.bound.passed()
+		first = false
+		j.bound.look()
+		return false
 	}
 	leave := func(name string) { j.rest = append(append(j.rest, name...), 0) }
 	asked := make(map[string]struct{}, len(j.items))

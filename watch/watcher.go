@@ -37,9 +37,9 @@ type Config struct {
 	PollInterval  time.Duration // between sweeps of what cannot be watched, 0: 5 s
 	// BelieveFrom: from how many names on in one pass what a record says is taken for what is there, where a look could add nothing. 0: 16, where it pays.
 	BelieveFrom int
-	// ListTime: for how long directories are listed before what else waits is looked at. 0: 100 ms.
-	ListTime time.Duration
-	Logger   *slog.Logger // nil: slog.Default()
+	// ListNames: how many names that are found by listing directories are looked at before what else waits is. 0: as many as can be in 100 ms, 4096 at the least.
+	ListNames int
+	Logger    *slog.Logger // nil: slog.Default()
 }
 
 // Watcher watches directory trees. Its lookups may be called from any goroutine, Run once.
@@ -98,9 +98,6 @@ func New(cfg Config) (*Watcher, error) {
 	if cfg.BelieveFrom == 0 {
 		cfg.BelieveFrom = believeFrom
 	}
-	if cfg.ListTime == 0 {
-		cfg.ListTime = listTime
-	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
@@ -152,7 +149,10 @@ func New(cfg Config) (*Watcher, error) {
 	}
 	w := &Watcher{cfg: cfg, in: newInbox(time.Now), out: newOutbox(cfg.Head), log: cfg.Logger, ready: make(chan struct{})}
 	w.t = newTree(cfg.Source, w.out, cfg.Logger, time.Now)
-	w.t.oneLvl, w.t.believes, w.t.listTime = cfg.OneLevel, cfg.BelieveFrom, cfg.ListTime
+	w.t.oneLvl, w.t.believes, w.t.listNames = cfg.OneLevel, cfg.BelieveFrom, int64(cfg.ListNames)
+	if cfg.ListNames == 0 {
+		w.t.listNames, w.t.listTime = listNames, listTime
+	}
 	if len(cfg.Exclude) > 0 {
 		w.t.exclude, w.t.placed = excluder(cfg.Exclude), slices.ContainsFunc(cfg.Exclude, placed)
 	}
@@ -384,9 +384,7 @@ func (w *Watcher) next() *dirt {
 			}
 		}
 	}
-	if !t.left.empty() {
-		t.left.take(d)
-	} else if w.sweep != nil && !now.Before(w.restAfter) {
+	if w.sweep != nil && !now.Before(w.restAfter) {
 		step, names := newDirt(), 0
 		if d != nil {
 			names = len(d.names)
@@ -398,6 +396,9 @@ func (w *Watcher) next() *dirt {
 			}
 			d.before(step)
 		}
+	}
+	if d != nil {
+		t.left.take(d)
 	}
 	t.drained = drained && t.left.empty()
 	if d != nil {
@@ -456,7 +457,7 @@ func (w *Watcher) pass(d *dirt) {
 	p.match()
 	p.tell()
 	waiting := p.settle() || !t.left.empty()
-	if hold && w.sweep.only == 0 { // the others are short, and begin as often as patience ends
+	if hold && w.sweep.only == 0 || !t.left.empty() { // other sweeps are short, and begin as often as patience ends
 		t.heldTill = t.now()
 	}
 	t.room.give(p.order)

@@ -6,9 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"fs_notify/notify"
 	"fs_notify/watch"
@@ -37,7 +40,7 @@ func TestLargeDirectoryComes(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			top := t.TempDir()
 			plenty(t, filepath.Join(top, "out"), 5, 20)
-			r := watchtest.Start(t, kind, made(t, filepath.Join(top, "root")), func(c *watch.Config) { c.ListTime = 1 })
+			r := watchtest.Start(t, kind, made(t, filepath.Join(top, "root")), func(c *watch.Config) { c.ListNames = 1 })
 			r.Keep()
 			sh(t, top, "mv out root/large")
 			r.Sync(t)
@@ -66,13 +69,80 @@ func TestLargeDirectoryChangesMeanwhile(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			top := t.TempDir()
 			dir := filepath.Join(top, "root")
-			r := watchtest.Start(t, kind, made(t, dir), func(c *watch.Config) { c.ListTime = time.Microsecond })
+			r := watchtest.Start(t, kind, made(t, dir), func(c *watch.Config) { c.ListNames = 20 })
 			for i := range 10 {
 				plenty(t, filepath.Join(top, "out"), 10, 30)
 				sh(t, top, fmt.Sprintf("mv out root/l%d; mv root/l%[1]d/d1/f29 root/f%[1]d; mv root/l%[1]d root/m%[1]d; mv root/m%[1]d/d2 root/m%[1]d/d3/; touch root/m%[1]d/d3/d2/new", i))
 				if i%3 == 2 {
 					sh(t, top, fmt.Sprintf("mv root/m%d gone%[1]d", i))
 				}
+			}
+			r.Check(t)
+		})
+	}
+}
+
+// What is renamed into a directory that nobody has looked at yet is told as renamed there, and not as gone and come.
+func TestMoveIntoWhatIsLeft(t *testing.T) {
+	for _, kind := range sources(t) {
+		if kind == "poll" || kind == "fsnotify" {
+			continue
+		}
+		t.Run(kind, func(t *testing.T) {
+			top := t.TempDir()
+			dir := filepath.Join(top, "root")
+			plenty(t, filepath.Join(top, "out"), 300, 0)
+			plenty(t, filepath.Join(dir, "old"), 3, 1)
+			sh(t, dir, "touch old/f{1..20}")
+			r := watchtest.Start(t, kind, dir, func(c *watch.Config) { c.ListNames = 1 })
+			r.Keep()
+			sh(t, top, "mv out root/huge; for i in {1..20}; do mv root/old/f$i root/huge/d$((i*14))/moved; done; for i in 0 1 2; do mv root/old/d$i root/huge/d$((i*90+7))/moved; done")
+			r.Sync(t)
+			moved := 0
+			for _, n := range r.Take() {
+				switch into := filepath.Base(n.Path) == "moved"; {
+				case into && (n.Type == notify.ChildFileMovedTo || n.Type == notify.ChildDirMovedTo) && n.Link != 0:
+					moved++
+				case into && (n.Type == notify.ChildFileAdded || n.Type == notify.ChildDirAdded), strings.HasPrefix(n.Path, "old/") && n.Link == 0:
+					t.Errorf("%v %s", n.Type, n.Path)
+				}
+			}
+			if moved != 23 {
+				t.Errorf("%d are told as renamed, want 23", moved)
+			}
+			r.Check(t)
+		})
+	}
+}
+
+// Each file that was made without a name and written has its directory listed: what is left of it is left once.
+func TestLeftOnce(t *testing.T) {
+	for _, kind := range sources(t) {
+		if kind == "poll" {
+			continue
+		}
+		t.Run(kind, func(t *testing.T) {
+			const files = 2 * 4096
+			top := t.TempDir()
+			plenty(t, top, 1, files)
+			dir := filepath.Join(top, "d0")
+			r := watchtest.Start(t, kind, dir, func(c *watch.Config) { c.ListNames = 1 })
+			r.Sync(t)
+			most := 0
+			for range 100 {
+				fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR, 0o600)
+				if err != nil {
+					t.Skip(err)
+				}
+				if _, err := unix.Write(fd, []byte("x")); err != nil {
+					t.Error(err)
+				}
+				unix.Close(fd)
+				time.Sleep(5 * time.Millisecond)
+				most = max(most, r.Stats().Dirty)
+			}
+			if most > files+files/2 {
+				t.Errorf("%d names wait, in a directory of %d", most, files)
 			}
 			r.Check(t)
 		})
