@@ -1118,7 +1118,10 @@ func (p *pass) unopened(next *dirt) {
 			t.left.look(n)
 		}
 	}
-	if t.inVain = min(t.inVain+1, maxInVain); !inVain {
+	switch {
+	case inVain:
+		t.inVain = min(t.inVain+1, maxInVain)
+	case len(p.postpone)+len(p.unlooked) > 0, t.carry == nil && next.empty():
 		t.inVain = 0
 	}
 }

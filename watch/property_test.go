@@ -249,6 +249,7 @@ const (
 	wasTouched
 	wasLabelled
 	hasChangedPlaces // with another one: what is said by their names may be of either, where records do not say which object they are about
+	hasMoved         // that what had its new name before was closed may be told of it, there
 )
 
 // object is what a deed was done to: an inode number may be used again.
@@ -338,6 +339,9 @@ func (d *done) faults(told []notify.Notification, dir string, listing map[string
 		if why == 0 || d.came[n.ID()] || n.Attr.IsDir() && n.Type == notify.ChildMtimeChanged || n.Attr.Ino == 0 || n.Attr.Btime == 0 {
 			continue
 		}
+		if kind != "fanotify" && n.Type == notify.ChildFileClosed {
+			why |= hasMoved
+		}
 		if o := (object{n.Attr.Ino, n.Attr.Btime}); d.ever[o]&why == 0 && !unsure(o) {
 			faults = append(faults, fmt.Sprintf("%s %q was told of %d, and nobody did that", n.Type, n.Path, n.ID()%10000))
 		}
@@ -408,7 +412,9 @@ func (x act) do(dir string) {
 	case "socket":
 		unix.Mknod(a, unix.S_IFSOCK|0o644, 0)
 	case "rename":
-		os.Rename(a, b)
+		if os.Rename(a, b) == nil {
+			doneTo(dir, b, nil, hasMoved)
+		}
 	case "exchange":
 		unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
 		doneTo(dir, a, nil, hasChangedPlaces)

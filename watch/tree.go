@@ -67,7 +67,7 @@ type tree struct {
 	spines   slab[notify.FileID]
 	drained  bool               // nothing waits behind the pass under way
 	left     left               // what was found and is still to be looked at
-	inVain   int                // passes in a row that left something of a new directory which could not be told
+	inVain   int                // how often in a row something was left of a new directory which could not be told
 	carry    *dirt              // names that could not be decided yet
 	carryAll bool               // and all of them are to be looked at again, as directories have moved meanwhile
 	dropped  bool               // directories have gone in the pass under way
