@@ -8,7 +8,7 @@ import (
 )
 
 // left is what was found and not looked at: a large directory that comes, or many, are not looked at in one pass, as all else would wait for that. A name in a
-// watched directory may be looked at as late as one likes, as records tell what happens to it meanwhile.
+// watched directory may be looked at as late as one likes, as records tell what happens to it meanwhile. The goroutine of the tree works on it; size may be read from any.
 type left struct {
 	dirs  map[ref]struct{} // to be listed
 	names []leftNames      // to be looked at, the oldest first
@@ -69,6 +69,25 @@ func (l *left) has(r ref) bool {
 	return slices.ContainsFunc(l.names, func(n leftNames) bool { return n.dir == r })
 }
 
+// give moves to another one what is of directories that were told, and says whether anything is of others: that is forgotten.
+func (l *left) give(to *left, told func(r ref) bool) (inVain bool) {
+	for r := range l.dirs {
+		if told(r) {
+			to.list(r)
+		} else {
+			inVain = true
+		}
+	}
+	for _, n := range l.names {
+		if told(n.dir) {
+			to.look(n)
+		} else {
+			inVain = true
+		}
+	}
+	return inVain
+}
+
 // take makes some of it dirty: directories only when no name is left, as they bring more of them.
 func (l *left) take(d *dirt) {
 	n := 0
@@ -97,27 +116,24 @@ func (l *left) take(d *dirt) {
 	}
 }
 
-// bound is how much of directories is listed in a pass, by all workers: so many names and so much time at the least, both counted from the first directory on that
-// could be opened. The first name is always looked at: there is progress.
+// bound is how much of directories is listed in a pass, by all workers: so many names and so much time at the least. So there is progress in each.
 type bound struct {
-	names int64         // at the least; directories count, too
-	time  time.Duration // at the least
+	names int64         // at the least, 1 or more; directories count, too
+	time  time.Duration // at the least, from the first of them on
 	seen  atomic.Int64
-	since atomic.Int64 // ns from processStart, and one; 0: nothing was opened
+	since atomic.Int64 // ns from processStart, and one; 0: nothing was counted yet
 }
 
 var processStart = time.Now()
 
-// begin counts a directory that was opened, and says whether it is the first.
-func (b *bound) begin() bool {
+// count counts a name that is looked at, or a directory of which all are known.
+func (b *bound) count() {
 	b.seen.Add(1)
-	return b.since.Load() == 0 && b.since.CompareAndSwap(0, int64(time.Since(processStart))+1)
+	if b.since.Load() == 0 {
+		b.since.CompareAndSwap(0, int64(time.Since(processStart))+1)
+	}
 }
 
-// look counts a name.
-func (b *bound) look() { b.seen.Add(1) }
-
 func (b *bound) passed() bool {
-	since := b.since.Load()
-	return since != 0 && b.seen.Load() >= b.names && time.Since(processStart)-time.Duration(since) >= b.time
+	return b.seen.Load() >= b.names && time.Since(processStart)-time.Duration(b.since.Load()) >= b.time
 }

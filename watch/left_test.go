@@ -47,22 +47,44 @@ func TestLeft(t *testing.T) {
 	}
 }
 
-// The bound counts from the first listing on.
+// What is of directories that were told goes on, once; what is of others is forgotten, and said to be.
+func TestLeftIsGivenOn(t *testing.T) {
+	told := func(r ref) bool { return r < 10 }
+	var from, to left
+	to.list(1)
+	from.list(1)
+	from.list(2)
+	from.look(leftNames{3, []byte("a\x00b\x00")})
+	if from.give(&to, told) {
+		t.Error("something of a directory that was not told")
+	}
+	if len(to.dirs) != 2 || !to.has(3) || to.has(2) || to.size.Load() != 4 {
+		t.Errorf("it got %v and %v, %d in all", to.dirs, to.names, to.size.Load())
+	}
+	for _, r := range []ref{10, 11} {
+		var from, to left
+		if from.look(leftNames{10, []byte("a\x00")}); r == 11 {
+			from = left{dirs: map[ref]struct{}{r: {}}}
+		}
+		if !from.give(&to, told) || !to.empty() {
+			t.Errorf("what is of %d, which was not told, went on", r)
+		}
+	}
+}
+
+// The bound passes with so many names, but not before so much time.
 func TestBound(t *testing.T) {
 	b := bound{names: 3, time: time.Nanosecond}
-	if b.passed() {
-		t.Error("it has passed before it began")
+	for seen := range 3 {
+		if b.passed() {
+			t.Errorf("it has passed after %d names", seen)
+		}
+		b.count()
 	}
-	if !b.begin() || b.begin() {
-		t.Error("it begins never, or twice")
-	}
-	if b.passed() {
-		t.Error("it has passed after two directories")
-	}
-	b.look()
 	for !b.passed() { // the clock may be coarse
 	}
-	if long := (&bound{time: time.Hour}); !long.begin() || long.passed() {
+	long := bound{names: 1, time: time.Hour}
+	if long.count(); long.passed() {
 		t.Error("it has passed at once")
 	}
 }

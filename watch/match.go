@@ -478,7 +478,7 @@ func (p *pass) waits(i *item, patience time.Duration) bool {
 
 // leaves says whether something that was found is still to be looked at when the pass ends. What records say has gone may be in a directory among it, which nobody
 // watches yet.
-func (p *pass) leaves() bool { return !p.t.left.empty() || len(p.postpone) > 0 || len(p.unlooked) > 0 }
+func (p *pass) leaves() bool { return !p.t.left.empty() || !p.left.empty() }
 
 // watched says whether records tell what happens to the names in a directory: a look that is ahead of them waits for them.
 func (p *pass) watched(r ref) bool {

@@ -461,9 +461,9 @@ func (p *pass) move(l, g *item) {
 	}
 }
 
-// listBelow has a directory and all below it listed in the next pass, as what is left out in them may be something else now.
+// listBelow has a directory and all below it listed in the next passes, as what is left out in them may be something else now.
 func (p *pass) listBelow(r ref) {
-	p.postpone = append(p.postpone, r)
+	p.left.list(r)
 	p.t.s.children(r, func(c ref) {
 		if p.t.s.isDir(c) {
 			p.listBelow(c)

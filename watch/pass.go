@@ -30,8 +30,7 @@ type pass struct {
 	shared   map[notify.FileID]shared // of objects with many names
 	fresh    map[notify.FileID]ref    // directories found, by identity
 	freshAt  map[ref]*item
-	postpone []ref                               // directories whose listing is left to the next pass
-	unlooked []leftNames                         // and names
+	left     left                                // to the passes behind this one
 	known    bound                               // of listings of directories that were told
 	new      bound                               // and of those that were not, which may have to wait until the former are listed
 	mtimes   map[ref]dirTime                     // of directories that were looked at
@@ -396,7 +395,7 @@ func (p *pass) see() {
 				j.left = rounds > 4*maxDepth || p.begun(j.dir)
 			case (j.list || j.names) && p.begun(j.dir):
 				j.list, j.names = false, false
-				p.postpone = append(p.postpone, j.dir)
+				p.left.list(j.dir)
 			}
 		}
 		p.t.run(jobs)
@@ -408,7 +407,7 @@ func (p *pass) see() {
 
 // begun says whether a directory is listed already, and names of it are left: it is listed anew when these have been looked at.
 func (p *pass) begun(r ref) bool {
-	return p.t.left.has(r) || slices.ContainsFunc(p.unlooked, func(n leftNames) bool { return n.dir == r })
+	return p.t.left.has(r) || p.left.has(r)
 }
 
 // pathNow is where a directory is by what was found in this pass, however it came there. It is false if what was found leads in
@@ -488,7 +487,7 @@ func (p *pass) search() bool {
 func (p *pass) merge(j *job) {
 	t := p.t
 	if j.left {
-		p.postpone = append(p.postpone, j.dir)
+		p.left.list(j.dir)
 		return
 	}
 	if j.err != nil {
@@ -529,7 +528,7 @@ func (p *pass) merge(j *job) {
 	}
 	t.hears(j)
 	if len(j.rest) > 0 {
-		p.unlooked = append(p.unlooked, leftNames{j.dir, j.rest})
+		p.left.look(leftNames{j.dir, j.rest})
 	}
 	for _, i := range j.items {
 		p.seen(i)
@@ -1083,11 +1082,12 @@ func (p *pass) unfinished() (next, hopeless *dirt, unasked []place, echoing bool
 	return next, hopeless, unasked, echoing
 }
 
-// unopened keeps the directories that were not where they should be, and the listings that are left to the next pass.
+// unopened keeps the directories that were not where they should be, and what is left.
 func (p *pass) unopened(next *dirt) {
 	t := p.t
+	told := func(r ref) bool { return t.s.alive(r) && t.s.dir(r).flags&dirAttached != 0 }
 	for r, j := range p.stuck {
-		if !t.s.alive(r) || t.s.dir(r).flags&dirAttached == 0 {
+		if !told(r) {
 			continue
 		}
 		t.late.add(r, p.now.Add(recordWait)) // what was asked for in it may have been found elsewhere, and its time is still to be looked at
@@ -1102,26 +1102,10 @@ func (p *pass) unopened(next *dirt) {
 			next.list(r)
 		}
 	}
-	inVain := false
-	told := func(r ref) bool {
-		yes := t.s.alive(r) && t.s.dir(r).flags&dirAttached != 0
-		inVain = inVain || !yes
-		return yes
-	}
-	for _, r := range p.postpone {
-		if told(r) {
-			t.left.list(r)
-		}
-	}
-	for _, n := range p.unlooked {
-		if told(n.dir) {
-			t.left.look(n)
-		}
-	}
 	switch {
-	case inVain:
+	case p.left.give(&t.left, told):
 		t.inVain = min(t.inVain+1, maxInVain)
-	case len(p.postpone)+len(p.unlooked) > 0, t.carry == nil && next.empty():
+	case !p.left.empty(), t.carry == nil && next.empty():
 		t.inVain = 0
 	}
 }

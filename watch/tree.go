@@ -415,7 +415,9 @@ func (t *tree) perform(l *looker, j *job, roots *openRoots) {
 		t.spell(at, j.spell)
 	}
 	if j.list || j.names {
-		j.err = t.listing(at, j)
+		if j.err = t.listing(at, j); j.err == nil && j.bound != nil {
+			j.bound.count()
+		}
 		j.listed = j.err == nil && j.list
 		if j.err != nil && isElsewhere(j.err) {
 			j.err = errElsewhere
@@ -455,16 +457,14 @@ const maxScratch = 4096
 func (t *tree) listing(at lookAt, j *job) error {
 	l := at.l
 	l.met, l.found = l.met[:0], l.found[:0]
-	first := j.bound != nil && j.bound.begin()
 	later := func() bool {
-		switch {
-		case j.bound == nil:
+		if j.bound == nil {
 			return false
-		case !first && (len(j.rest) > 0 || j.bound.passed()):
+		}
+		if len(j.rest) > 0 || j.bound.passed() {
 			return true
 		}
-		first = false
-		j.bound.look()
+		j.bound.count()
 		return false
 	}
 	leave := func(name string) { j.rest = append(append(j.rest, name...), 0) }

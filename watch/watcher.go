@@ -397,11 +397,10 @@ func (w *Watcher) next() *dirt {
 			d.before(step)
 		}
 	}
+	t.drained = drained
 	if d != nil {
 		t.left.take(d)
-	}
-	t.drained = drained && t.left.empty()
-	if d != nil {
+		t.drained = drained && t.left.empty()
 		d.before(t.wake(d, now))
 	}
 	return d
