@@ -249,7 +249,7 @@ const (
 	wasTouched
 	wasLabelled
 	hasChangedPlaces // with another one: what is said by their names may be of either, where records do not say which object they are about
-	hasMoved         // that what had its new name before was closed may be told of it, there
+	hasTakenName     // of another one that was closed by it: that may be told of this one, where records do not say of which
 )
 
 // object is what a deed was done to: an inode number may be used again.
@@ -262,6 +262,13 @@ type object struct {
 type done struct {
 	ever, fresh map[object]deed
 	came        map[notify.FileID]bool // objects that have come since: all that they hold is told
+	closed      map[entryName]bool     // by which something was
+}
+
+// entryName is a name in a directory, wherever that is.
+type entryName struct {
+	dir  object
+	name string
 }
 
 // deeds are what was done below a directory, by the directory. Where nothing is kept nobody wants to know.
@@ -281,6 +288,23 @@ func doneTo(dir, path string, f *os.File, what deed) {
 		d := kept.(*done)
 		d.ever[o] |= what
 		d.fresh[o] |= what
+	}
+}
+
+// closedAt notes that something was closed by a path, and takenAt that something was renamed to it.
+func closedAt(dir, path string) {
+	if kept, ok := deeds.Load(dir); ok {
+		if o, err := objectAt(unix.AT_FDCWD, filepath.Dir(path)); err == nil {
+			kept.(*done).closed[entryName{o, filepath.Base(path)}] = true
+		}
+	}
+}
+
+func takenAt(dir, path string) {
+	if kept, ok := deeds.Load(dir); ok {
+		if o, err := objectAt(unix.AT_FDCWD, filepath.Dir(path)); err == nil && kept.(*done).closed[entryName{o, filepath.Base(path)}] {
+			doneTo(dir, path, nil, hasTakenName)
+		}
 	}
 }
 
@@ -323,8 +347,9 @@ func explains(n *notify.Notification, lossy bool) deed {
 	return 0
 }
 
-// faults finds what was told of objects that nobody did to them, and writes that were not told of a file that is there.
-func (d *done) faults(told []notify.Notification, dir string, listing map[string]notify.FileID, kind string, lossy bool) (faults []string) {
+// faults finds what was told of objects that nobody did to them, and writes that were not told of a file that is there. left: passes leave names to others, which
+// look at them without a record, and a time that was set is told as a write, rather than none.
+func (d *done) faults(told []notify.Notification, dir string, listing map[string]notify.FileID, kind string, lossy, left bool) (faults []string) {
 	written := make(map[notify.FileID]bool)
 	unsure := func(o object) bool { return kind != "fanotify" && d.ever[o]&hasChangedPlaces != 0 }
 	for i := range told {
@@ -339,8 +364,11 @@ func (d *done) faults(told []notify.Notification, dir string, listing map[string
 		if why == 0 || d.came[n.ID()] || n.Attr.IsDir() && n.Type == notify.ChildMtimeChanged || n.Attr.Ino == 0 || n.Attr.Btime == 0 {
 			continue
 		}
-		if kind != "fanotify" && n.Type == notify.ChildFileClosed {
-			why |= hasMoved
+		switch {
+		case kind != "fanotify" && n.Type == notify.ChildFileClosed:
+			why |= hasTakenName
+		case left && n.Type == notify.ChildDataWritten:
+			why |= wasTouched
 		}
 		if o := (object{n.Attr.Ino, n.Attr.Btime}); d.ever[o]&why == 0 && !unsure(o) {
 			faults = append(faults, fmt.Sprintf("%s %q was told of %d, and nobody did that", n.Type, n.Path, n.ID()%10000))
@@ -367,6 +395,7 @@ func (x act) do(dir string) {
 			}
 			doneTo(dir, path, f, wasWritten)
 			f.Close()
+			closedAt(dir, path)
 		}
 	}
 	switch x.verb {
@@ -413,7 +442,7 @@ func (x act) do(dir string) {
 		unix.Mknod(a, unix.S_IFSOCK|0o644, 0)
 	case "rename":
 		if os.Rename(a, b) == nil {
-			doneTo(dir, b, nil, hasMoved)
+			takenAt(dir, b)
 		}
 	case "exchange":
 		unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
@@ -572,7 +601,7 @@ func play(tb testing.TB, kind, dir string, before doings, bursts []burst, opt ri
 	known := newAttrs(r.Snap(tb))
 	lossy := opt.stall || opt.poll != 0 || kind == "poll" || kind == "fsnotify" // that forgets directories which are moved
 	if !slices.ContainsFunc(bursts, func(b burst) bool { return b.second != nil }) && !isOverlay(own) {
-		deeds.Store(own, &done{make(map[object]deed), make(map[object]deed), make(map[notify.FileID]bool)})
+		deeds.Store(own, &done{make(map[object]deed), make(map[object]deed), make(map[notify.FileID]bool), make(map[entryName]bool)})
 		defer deeds.Delete(own)
 	}
 	var notes []notify.Notification
@@ -627,8 +656,7 @@ func play(tb testing.TB, kind, dir string, before doings, bursts []burst, opt ri
 				continue
 			}
 			if d, kept := deeds.Load(own); kept {
-				partly := opt.list != 0 // what is left is looked at without a record: a time that was set is told as a write, rather than none
-				stale = append(stale, d.(*done).faults(notes[from:], r.Dir, mirror, kind, lossy || partly)...)
+				stale = append(stale, d.(*done).faults(notes[from:], r.Dir, mirror, kind, lossy, opt.list != 0)...)
 			}
 			faults = append(faults, stale...)
 			if len(faults) == 0 || opt.poll == 0 || time.Now().After(deadline) {
